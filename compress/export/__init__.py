@@ -1,0 +1,1 @@
+"""From PyTorch to the ONNX files that runtimes run fastest."""

@@ -1,0 +1,1 @@
+"""One kind of ONNX file a module."""

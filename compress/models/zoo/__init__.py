@@ -1,0 +1,1 @@
+"""The literature's reference networks, one family a file."""

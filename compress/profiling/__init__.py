@@ -1,0 +1,1 @@
+"""Latency, memory and size: the statistics of what a target sent back."""

@@ -1,0 +1,1 @@
+"""Channels that a network can do without are removed."""

@@ -1,0 +1,1 @@
+"""Int8: where, with which scales, and training with them."""

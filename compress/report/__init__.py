@@ -1,0 +1,1 @@
+"""What each file costs and is worth, for people and for programs."""

@@ -1,0 +1,1 @@
+"""One face for all runtimes: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""What 'right' means: loss, metric and its direction, agreement."""
