@@ -1,1 +1,1 @@
-"""Channels that a network can do without are removed."""
+"""Structured pruning: which channels hang together, what each is worth, which to remove, and the surgery."""

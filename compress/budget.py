@@ -1,0 +1,121 @@
+"""Which file to deploy: the fastest that meets the budget, judged on validation data; then judged again on test data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the budget's lines are computed from, for one file on one target.
+
+    `validation` and `test` are the primary metric; latencies in milliseconds at the smallest batch measured.
+    """
+
+    name: str
+    validation: float
+    test: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    size_bytes: int
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One limit of the budget, the value found and whether it holds."""
+
+    name: str
+    limit: float
+    value: float | None
+    met: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, as `report.json` holds it."""
+        return {"name": self.name, "limit": self.limit, "value": self.value, "met": self.met}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The file to deploy (None: none meets the budget), the budget's lines for it or the nearest file, and why."""
+
+    deploy: str | None
+    judged: str
+    lines: tuple[Line, ...]
+    reason: str
+
+    @property
+    def met(self) -> bool:
+        """Whether a file meets the budget on test data."""
+        return self.deploy is not None
+
+
+AT_LEAST = frozenset({"speedup", "size_ratio"})
+
+
+def values(candidate: Candidate, reference: Candidate, higher_is_better: bool, split: str) -> dict[str, float | None]:
+    """The value of every budget line for a file, against the reference's float file on the same target.
+
+    `accuracy_drop` is in the metric's own unit (0.01 is one point of accuracy); `metric_drop` is the share of the
+    reference's metric that is lost, whatever its direction; negative drops are gains.
+    """
+    ours, theirs = getattr(candidate, split), getattr(reference, split)
+    drop = theirs - ours if higher_is_better else ours - theirs
+    return {
+        "accuracy_drop": drop,
+        "metric_drop": drop / abs(theirs) if theirs else (0.0 if drop == 0 else float("inf")),
+        "latency_p50_ms": candidate.p50_ms,
+        "latency_p90_ms": candidate.p90_ms,
+        "latency_p99_ms": candidate.p99_ms,
+        "speedup": reference.p50_ms / candidate.p50_ms,
+        "size_ratio": reference.size_bytes / candidate.size_bytes,
+        "size_bytes": candidate.size_bytes,
+        "peak_memory_bytes": candidate.peak_memory_bytes,
+    }
+
+
+def judge(
+    candidate: Candidate, reference: Candidate, budget: dict[str, float], higher_is_better: bool, split: str
+) -> tuple[Line, ...]:
+    """The budget's lines for one file; a value that could not be measured does not meet its limit."""
+    found = values(candidate, reference, higher_is_better, split)
+    lines = []
+    for name, limit in budget.items():
+        value = found[name]
+        met = value is not None and (value >= limit if name in AT_LEAST else value <= limit + _rounding(name))
+        lines.append(Line(name, limit, value, met))
+    return tuple(lines)
+
+
+def _rounding(name: str) -> float:
+    """Differences of fractions such as 0.9805 - 0.9705 carry an error of the last bits."""
+    return 1e-9 if name.endswith("_drop") else 0.0
+
+
+def decide(
+    candidates: Sequence[Candidate], reference: Candidate, budget: dict[str, float], higher_is_better: bool
+) -> Verdict:
+    """Choose by validation data the fastest file that meets the budget, and judge that one on test data.
+
+    Test data never chooses: if the chosen file misses its budget there, nothing is deployed and the lines say by how
+    much. Without a budget the fastest file is chosen whose metric is not worse than the reference's by more than one
+    point (classification) or one percent of it.
+    """
+    limits = budget or {("accuracy_drop" if higher_is_better and reference.validation <= 1 else "metric_drop"): 0.01}
+
+    def misses(candidate: Candidate) -> int:
+        return sum(not line.met for line in judge(candidate, reference, limits, higher_is_better, "validation"))
+
+    nearest = min(candidates, key=lambda c: (misses(c), c.p50_ms))
+    lines = judge(nearest, reference, limits, higher_is_better, "test")
+    shown = lines if budget else ()
+    if misses(nearest):
+        return Verdict(None, nearest.name, shown, f"no file meets the budget; {nearest.name} comes nearest")
+    if not all(line.met for line in lines):
+        reason = f"{nearest.name} met the budget on validation data, which chose it, but not on test data"
+        return Verdict(None, nearest.name, shown, reason)
+    within = "that meets the budget" if budget else "within one point or percent of the reference"
+    return Verdict(nearest.name, nearest.name, lines if budget else (), f"the fastest file {within}")

@@ -1,0 +1,130 @@
+"""A data file: where examples come from, how they are cut into splits, prepared and augmented. Light at import."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from compress.data.digests import text_digest
+from compress.data.locations import builtin_folder, find_path
+from compress.data.source_settings import Source
+from compress.data.step_settings import AugmentationStep, PreprocessingStep
+from compress.data.yaml_file import faults_of, read_yaml
+from compress.errors import UsageError
+from compress.settings import Settings
+
+__all__ = ["DataSettings", "Limit", "SplitSettings", "builtin_folder", "read_data_settings"]
+
+FORMAT = 1
+"""Raised when the same data file would give other examples."""
+
+
+class SplitSettings(Settings):
+    """How splits are cut that the source lacks: seeded, and stratified by class where targets are classes."""
+
+    validation: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the training examples to choose by; used only where the source has no validation split."""
+    test: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training examples to report on; used only where the source has no test split."""
+    seed: int = 0
+    """Which of the equally good cuts is taken; the pipeline's own seed does not change it."""
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave nothing to train on")
+        return self
+
+
+class Limit(Settings):
+    """At most so many examples of each split, chosen as the cut is: seeded, stratified by class."""
+
+    train: int | None = Field(default=None, ge=1)
+    """Examples to train on."""
+    validation: int | None = Field(default=None, ge=1)
+    """Examples to choose by."""
+    test: int | None = Field(default=None, ge=1)
+    """Examples to report on."""
+
+
+class DataSettings(Settings):
+    """One data set, ready to train, calibrate and evaluate with."""
+
+    source: Source
+    """Where examples come from."""
+    split: SplitSettings = SplitSettings()
+    """How a validation or test split is cut where the source has none."""
+    limit: Limit = Limit()
+    """Fewer examples, for a quick try."""
+    labels: tuple[str, ...] | None = None
+    """Names of the classes in the order of their numbers; by default the source's own."""
+    preprocessing: tuple[PreprocessingStep, ...] = ()
+    """What is done to every example, in order. Images come out as float32 with channels first."""
+    augmentation: tuple[AugmentationStep, ...] = ()
+    """What is done to training images at random, a function of seed, epoch and example."""
+
+    def plain_preprocessing(self) -> tuple[dict[str, Any], ...]:
+        """The steps of preprocessing as the plain data that `compress.data.preprocessing` reads."""
+        return tuple(step.plain() for step in self.preprocessing)
+
+    def plain_augmentation(self) -> tuple[dict[str, Any], ...]:
+        """The steps of augmentation as the plain data that `compress.data.augmentation` reads."""
+        return tuple(step.plain() for step in self.augmentation)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the settings and the content of what they name, whatever the folder it lies in.
+
+        Raises:
+            UsageError: a file is gone, cannot be read, or a hub revision cannot be resolved.
+        """
+        try:
+            identity = self.source.identity()
+        except OSError as error:
+            raise UsageError(f"data: cannot read {error.filename or self.source.kind}: {error.strerror}") from error
+        rest = self.model_dump(mode="json", include={"split", "limit", "labels"})
+        steps = {"preprocessing": self.plain_preprocessing(), "augmentation": self.plain_augmentation()}
+        return text_digest({"format": FORMAT, "source": identity, **rest, **steps})
+
+
+def read_data_settings(value: str | Path | Mapping[str, Any], base: Path | None = None) -> DataSettings:
+    """The settings of a built-in data set (`digits`), of a data file, or of a mapping written in the pipeline itself.
+
+    Relative paths are tried beside the file that names them (`base` for a name or mapping), then in the working folder.
+
+    Raises:
+        UsageError: every fault at once, each with its file, line and YAML path.
+    """
+    if isinstance(value, Mapping):
+        return _validated(dict(value), base, "", {})
+    file = _data_file(str(value), base)
+    content, lines = read_yaml(file)
+    return _validated(content, file.parent, str(value), lines)
+
+
+def _data_file(name: str, base: Path | None) -> Path:
+    builtin = builtin_folder("data") / f"{name}.yaml"
+    if "/" not in name and builtin.is_file():
+        return builtin
+    try:
+        path = find_path(name, base)
+    except ValueError as error:
+        known = sorted(path.stem for path in builtin_folder("data").glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"{error} ({hint}built-in data sets: {', '.join(known)})") from error
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder: name a data file, such as one with `source: {{images: {{path: {name}}}}}`"
+        )
+    return path
+
+
+def _validated(content: Any, base: Path | None, file: str, lines: Mapping[tuple[str | int, ...], int]) -> DataSettings:
+    try:
+        return DataSettings.model_validate(content, context={"base": base})
+    except ValidationError as error:
+        raise UsageError(faults_of(error, DataSettings, file, lines)) from error

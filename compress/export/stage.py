@@ -1,0 +1,53 @@
+"""The `export` stage: from a torch model to ONNX files, one for each kind of hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from compress.bundle import Bundle, Kind
+from compress.errors import UsageError
+from compress.stage import Context, Metrics, Stage
+
+Emission = Literal["fp32", "ort-x86", "ort-arm"]
+
+
+class Export(Stage):
+    """Write ONNX files and check that each gives the torch model's answers on real examples."""
+
+    verb: ClassVar[str] = "export"
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED)}
+    gives: ClassVar[Kind | None] = Kind.ONNX
+    reads: ClassVar[frozenset[str]] = frozenset({"data"})
+
+    model: str | None = None
+    """Name of the model or stage to export; by default the model before this stage."""
+    emit: Literal["auto"] | tuple[Emission, ...] = "auto"
+    """Which files: `fp32`, `ort-x86` (uint8 activations), `ort-arm` (int8 ones); `auto` takes what the targets need."""
+    batch: int | None = Field(None, ge=1)
+    """A fixed batch size; by default the file takes any."""
+    opset: int = Field(18, ge=18, le=23)
+    """Version of ONNX's operator set; 18 is what every runtime of the last years reads."""
+    parity_examples: int = Field(64, ge=1)
+    """Validation examples on which a file must give the torch model's answers."""
+
+    def references(self) -> dict[str, str | None]:
+        """The model to export."""
+        return {"source": self.model}
+
+    def faults(self) -> list[tuple[str, str]]:
+        """An empty or repeating list of files."""
+        if self.emit != "auto" and (not self.emit or len(set(self.emit)) != len(self.emit)):
+            return [("emit", "name each file once, and at least one; or write `auto`")]
+        return []
+
+    def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
+        """Write the one file that `emit` names; a plan has one such step per file."""
+        from compress.export.run import export_emission
+
+        if self.emit == "auto" or len(self.emit) != 1:
+            raise UsageError("export writes one file per step: give `emit` one name, such as [fp32]")
+        return export_emission(inputs["source"], self.emit[0], out, self, context)

@@ -1,0 +1,122 @@
+"""A pipeline as it was read: plain, frozen data that plan, run and report work from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from compress.chain import Inputs, Link, linked
+from compress.data.settings import DataSettings
+from compress.models.settings import ModelSettings
+from compress.settings import Settings
+from compress.stage import Stage
+from compress.targets.settings import TargetSettings
+from compress.tasks.settings import TaskSettings
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_bytes(value: Any) -> Any:
+    """A size in bytes from `1 MB` (a million), `1 MiB` (2**20) or a plain number, which is returned as it is."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?|)b?\s*", value.lower())
+    if match is None:
+        raise ValueError(f"must be a size such as 800 kB, 1 MB, 2 MiB or a number of bytes, not '{value}'")
+    return round(float(match[1]) * _UNITS[match[2]])
+
+
+_BYTES_SCHEMA = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}]}
+Bytes = Annotated[int, Field(gt=0), BeforeValidator(parse_bytes), WithJsonSchema(_BYTES_SCHEMA)]
+
+
+class Budget(Settings):
+    """What a file to deploy must keep to. Each limit is optional; the fastest file that meets all is chosen."""
+
+    accuracy_drop: float | None = Field(None, ge=0, lt=1)
+    """Most accuracy that may be lost against the reference, as a fraction: 0.01 is one point."""
+    metric_drop: float | None = Field(None, ge=0)
+    """The same for the task's primary metric, whatever it is, in its own unit (for errors: how much they may rise)."""
+    latency_p50_ms: float | None = Field(None, gt=0)
+    """Most milliseconds for one call, median."""
+    latency_p90_ms: float | None = Field(None, gt=0)
+    """Most milliseconds for nine calls of ten."""
+    latency_p99_ms: float | None = Field(None, gt=0)
+    """Most milliseconds for 99 calls of 100."""
+    speedup: float | None = Field(None, gt=0)
+    """Least factor by which the median call is faster than the reference's float file on the same target."""
+    size_ratio: float | None = Field(None, gt=0)
+    """Least factor by which the file is smaller than the reference's float file."""
+    size_bytes: Bytes | None = None
+    """Largest file: a number of bytes or a text such as 1 MB."""
+    peak_memory_bytes: Bytes | None = None
+    """Most memory over that of the empty process: a number of bytes or a text such as 64 MB."""
+
+    def limits(self) -> dict[str, float]:
+        """The limits that were given, by name."""
+        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
+
+
+class Header(Settings):
+    """The plain values at the top of a pipeline."""
+
+    name: str = Field("pipeline", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """Name of the run and of its folder in `runs/`; the file's name unless given."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of all that is random: weights, order, augmentation, splits that the data do not fix."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$")
+    """Where training runs: auto (a GPU if there is one), cpu, cuda, cuda:N or mps."""
+    processes: int = Field(1, ge=1, le=4096)
+    """Training processes; the global batch does not change with their number."""
+    threads: int | None = Field(None, ge=1, le=4096)
+    """CPU threads for training; all cores unless given. Part of what a trained model is keyed by."""
+    budget: Budget = Budget()
+    """What a file to deploy must keep to."""
+
+
+class Placed(Settings):
+    """A stage in its place: its name, its verb and settings, and what `from:` said."""
+
+    name: str
+    """How other stages, `--set` and reports call it; the verb unless given, made unique."""
+    verb: str
+    """The kind of stage."""
+    stage: Stage
+    """Its settings."""
+    source: str | None = None
+    """The model or stage that `from:` names."""
+
+
+class Pipeline(Header):
+    """A whole pipeline, checked: every name is known, every file is there, every stage can follow what it reads."""
+
+    folder: Path
+    """Where the file lies: paths in it are relative to this folder."""
+    data: DataSettings
+    """The data set: a built-in name, the path of a file like configs/data/digits.yaml, or the content of one."""
+    task: TaskSettings = TaskSettings()
+    """What the network is for: image-classification, regression, or a function of your own."""
+    models: dict[str, ModelSettings]
+    """Networks by name; the first is the reference that accuracy and speed are compared with."""
+    stages: list[Placed]
+    """What to do, in order; each stage goes on from the one above it unless it names another."""
+    targets: list[TargetSettings]
+    """Where every exported file is evaluated and timed: built-in names, paths of files, or the content of one."""
+
+    @property
+    def reference(self) -> str:
+        """The model that all others are compared with."""
+        return next(iter(self.models))
+
+    def inputs(self, placed: Placed) -> Inputs:
+        """What a stage reads, by role: a model as it is made or loaded, or the output of an earlier stage."""
+        links = [Link(p.name, type(p.stage), p.stage, p.source) for p in self.stages]
+        everything, _ = linked(links, dict.fromkeys(self.models, True))
+        return everything[self.stages.index(placed)]
+
+
+KEYS = tuple(name for name in Pipeline.model_fields if name != "folder")
+"""The top-level keys of a pipeline file."""

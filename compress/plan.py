@@ -1,0 +1,256 @@
+"""Pipeline -> steps with cache keys. Pure data: nothing heavy is imported, and nothing is computed but digests.
+
+Each model named in the pipeline becomes a `build` step, each stage a step, each file to emit a step. Behind every
+float model the plan puts a float ONNX file, and behind a quantized one the file that its first target runs fastest, so
+that the report can show the way. Every model and file is evaluated, and all files of a target are profiled together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from compress.bundle import Kind
+from compress.chain import Origin
+from compress.export.stage import Export
+from compress.models.stage import Build
+from compress.pipeline import Pipeline, Placed
+from compress.profiling.stage import Evaluate, Profile
+from compress.stage import Stage
+from compress.targets.settings import TargetSettings, emissions
+
+KEY_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage placed in a plan: what it reads (role -> name of another step), and its key."""
+
+    name: str
+    stage: Stage
+    inputs: dict[str, str]
+    key: str
+    target: TargetSettings | None = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether the step only measures, so that `--remeasure` repeats it."""
+        return isinstance(self.stage, Evaluate | Profile)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model or file of the report: the step that makes it and the steps that measure it.
+
+    `origin` is the step of the PyTorch model that a file was made from (the step itself for such a model), whose
+    record holds parameters and MACs; `evaluations` and `profiles` map a target's name to a step's.
+    """
+
+    name: str
+    step: str
+    stage: str
+    kind: Kind
+    origin: str
+    parent: str | None
+    emission: str | None = None
+    evaluations: dict[str, str] = field(default_factory=dict)
+    profiles: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in an order in which they can run, the rows of the report, and the name of the reference's row."""
+
+    pipeline: Pipeline
+    steps: tuple[Step, ...]
+    rows: tuple[Row, ...]
+    reference: str
+
+    def step(self, name: str) -> Step:
+        """The step of that name."""
+        return next(step for step in self.steps if step.name == name)
+
+
+def thread_count(pipeline: Pipeline) -> int:
+    """CPU threads for training: as many as asked for, else one per core of this machine."""
+    return pipeline.threads or os.cpu_count() or 1
+
+
+def make_plan(pipeline: Pipeline) -> Plan:
+    """The plan of a pipeline that has been read without fault."""
+    return _Planner(pipeline).plan()
+
+
+@dataclass
+class _World:
+    """What keys are made of beside settings and inputs."""
+
+    pipeline: Pipeline
+    _data: dict[str, Any] | None = None
+
+    def facts(self, reads: frozenset[str], target: TargetSettings | None) -> dict[str, Any]:
+        """The part of the world that a stage says it reads, as plain data."""
+        pipeline = self.pipeline
+        facts: dict[str, Any] = {}
+        if "data" in reads:
+            if self._data is None:
+                self._data = {"data": pipeline.data.fingerprint(), "task": pipeline.task.fingerprint()}
+            facts |= self._data
+        if "seed" in reads:
+            facts["seed"] = pipeline.seed
+        if "threads" in reads:
+            facts["threads"] = thread_count(pipeline)
+        if "processes" in reads:
+            facts["processes"] = pipeline.processes
+        if "target" in reads and target is not None:
+            facts["target"] = [target.model_dump(mode="json", exclude={"name"}), target.fingerprint()]
+        return facts
+
+
+class _Planner:
+    """Collects steps and rows in the order of the pipeline; equal keys become one step."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.world = _World(pipeline)
+        self.steps: dict[str, Step] = {}
+        self.by_key: dict[str, str] = {}
+        self.rows: dict[str, Row] = {}
+        self.aliases: dict[str, str] = {}  # name of a stage -> its step
+        self.models: dict[str, str] = {}  # step of a model or stage -> name of the model that it comes from
+
+    def plan(self) -> Plan:
+        for name in self._used_models():
+            step = self._add(f"models.{name}", Build(name=name, model=self.pipeline.models[name]), {})
+            self.models[step.name] = name
+        reference_step = f"models.{next(iter(self.pipeline.models))}"
+        for placed in self.pipeline.stages:
+            inputs = {role: self._step_of(origin) for role, origin in self.pipeline.inputs(placed).items()}
+            if isinstance(placed.stage, Export):
+                self._export(placed.stage, inputs["source"])
+                continue
+            step = self._add(placed.name, placed.stage, inputs)
+            self.aliases[placed.name] = step.name
+            self.models[step.name] = self.models[inputs["source"]]
+            if inputs["source"] == reference_step and isinstance(self.steps[reference_step].stage, Build):
+                reference_step = step.name if placed.verb in ("train", "distill") else reference_step
+            self._torch_row(placed, step, inputs["source"])
+            self._waypoint(placed, step)
+        reference = self._reference_row(reference_step)
+        self._measure(reference)
+        return Plan(self.pipeline, tuple(self.steps.values()), tuple(self.rows.values()), reference.name)
+
+    def _used_models(self) -> list[str]:
+        """The reference, and every model that a stage reads; one that none reads costs nothing."""
+        origins = [o for placed in self.pipeline.stages for o in self.pipeline.inputs(placed).values()]
+        read = {origin.model for origin in origins if origin.stage is None}
+        return [n for i, n in enumerate(self.pipeline.models) if i == 0 or n in read]
+
+    def _step_of(self, origin: Origin) -> str:
+        """The step that gives what a stage reads; equal stages are one step under the first one's name."""
+        if origin.stage is None:
+            return f"models.{origin.model}"
+        return self.aliases[origin.stage]
+
+    def _add(self, name: str, stage: Stage, inputs: Mapping[str, str], target: TargetSettings | None = None) -> Step:
+        key = self._key(stage, inputs, target)
+        if key in self.by_key:
+            return self.steps[self.by_key[key]]
+        step = Step(name, stage, dict(inputs), key, target)
+        self.steps[name] = step
+        self.by_key[key] = name
+        return step
+
+    def _key(self, stage: Stage, inputs: Mapping[str, str], target: TargetSettings | None) -> str:
+        """A digest of the stage, its settings, its inputs' keys and what it reads of the world."""
+        settings: Any = stage.model_dump(mode="json", exclude={"model", *stage.takes})  # names of models and stages
+        if isinstance(stage, Build):
+            settings = {"name": stage.name, "model": stage.model.fingerprint()}
+        content = {
+            "format": KEY_FORMAT,
+            "verb": stage.verb,
+            "version": stage.version,
+            "settings": settings,
+            "inputs": {role: self.steps[name].key for role, name in inputs.items()},
+            "world": self.world.facts(stage.reads, target),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _torch_row(self, placed: Placed, step: Step, source: str) -> None:
+        name = self.models[step.name]
+        if placed.verb not in ("train", "distill") or name in self.rows:
+            name = f"{name}-{placed.name}"
+        parent = next((row.name for row in self.rows.values() if row.step == source), None)
+        kind = step.stage.gives or Kind.TORCH
+        self.rows[name] = Row(name, step.name, placed.verb, kind, step.name, parent)
+
+    def _waypoint(self, placed: Placed, step: Step) -> None:
+        """The file that shows what a stage has done: float, or for a quantized model what the first target runs."""
+        if step.stage.gives is Kind.QUANTIZED:
+            wanted = emissions(self.pipeline.targets[0])
+            emission = next((name for name in wanted if name != "fp32"), "fp32")
+        else:
+            emission = "fp32"
+        self._file(Export(emit=(emission,)), step.name, placed.verb)
+
+    def _export(self, stage: Export, source: str) -> None:
+        wanted = stage.emit
+        if wanted == "auto":
+            names = [name for target in self.pipeline.targets for name in emissions(target)]
+            if self.steps[source].stage.gives is not Kind.QUANTIZED:
+                names = [name for name in names if name == "fp32"] or ["fp32"]
+            wanted = tuple(dict.fromkeys(names))
+        for emission in wanted:
+            self._file(stage.model_copy(update={"emit": (emission,)}), source, stage.verb)
+
+    def _file(self, stage: Export, source: str, verb: str) -> Row:
+        """The step and row of one ONNX file; a file that is there already keeps its row."""
+        (emission,) = stage.emit
+        base = next((row for row in self.rows.values() if row.step == source and row.kind is not Kind.ONNX), None)
+        stem = base.name if base else self.models[source]
+        name = f"{stem}-{emission}"
+        step = self._add(_unused(f"{source}.{emission}", self.steps), stage, {"source": source})
+        known = next((row for row in self.rows.values() if row.step == step.name), None)
+        if known is None:
+            name = _unused(name, self.rows)
+            known = Row(name, step.name, verb, Kind.ONNX, source, base.name if base else None, emission)
+            self.rows[name] = known
+        return known
+
+    def _reference_row(self, reference_step: str) -> Row:
+        """The float file of the reference model; made here if it comes with weights and no stage has trained it."""
+        return self._file(Export(emit=("fp32",)), reference_step, "export")
+
+    def _measure(self, reference: Row) -> None:
+        """Evaluations of all rows (the reference first: others are compared with it) and a profile for each target."""
+        ordered = [reference, *(row for row in self.rows.values() if row.name != reference.name)]
+        for target in self.pipeline.targets:
+            first = target is self.pipeline.targets[0]
+            for row in ordered:
+                if row.kind is not Kind.ONNX and not first:
+                    continue
+                inputs = {"source": row.step}
+                if row.name != reference.name:
+                    inputs["reference"] = self.rows[reference.name].evaluations[target.name]
+                step = self._add(f"{row.name} on {target.name}", Evaluate(), inputs, target)
+                self.rows[row.name] = replace(
+                    self.rows[row.name], evaluations={**self.rows[row.name].evaluations, target.name: step.name}
+                )
+            files = {row.name: row.step for row in ordered if row.kind is Kind.ONNX}
+            profile = self._add(f"profile on {target.name}", Profile(), files, target)
+            for name in files:
+                row = self.rows[name]
+                self.rows[name] = replace(row, profiles={**row.profiles, target.name: profile.name})
+
+
+def _unused(name: str, taken: Mapping[str, Any]) -> str:
+    """`name`, or with the first number from 2 on that makes it new."""
+    number = 2
+    candidate = name
+    while candidate in taken:
+        candidate, number = f"{name}-{number}", number + 1
+    return candidate

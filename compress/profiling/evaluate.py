@@ -1,0 +1,73 @@
+"""What a model answers on each example that it was not trained on, and what the task's metrics say of the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.bundle import Bundle, Kind
+from compress.data.dataset import Data, Split
+from compress.data.open import open_data
+from compress.profiling.answers import answers
+from compress.stage import Context, Metrics
+from compress.tasks.open import open_task
+from compress.tasks.task import Task
+
+SPLITS = ("validation", "test")
+REHEARSAL_EXAMPLES = 8
+
+
+def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context: Context) -> Metrics:
+    """Answer the validation and test splits; write `<split>.npy` into `out`; return metrics for each split.
+
+    ONNX files are answered by their runtime on the context's target, PyTorch models by PyTorch. Each split's entry
+    holds the task's metrics, the 95 % interval of the primary one as `<metric>_ci95`, and, where the answers of a
+    reference are given, `agreement` with them.
+    """
+    if context.data is None:
+        raise ValueError("evaluation needs data")
+    data, task = open_data(context.data), open_task(context.task)
+    if context.rehearsal:
+        data = data.head(REHEARSAL_EXAMPLES)
+    module = _load(source)
+    found: dict[str, Any] = {"primary": task.metric, "higher_is_better": task.higher_is_better}
+    for name in SPLITS:
+        split: Split = getattr(data, name)
+        outputs = _answers(source, module, data, split, context)
+        np.save(out / f"{name}.npy", outputs)
+        earlier = None if reference is None else np.load(reference.path / f"{name}.npy", mmap_mode="r")
+        found[name] = judge(task, outputs, split.targets(np.arange(len(split))), earlier)
+    return found
+
+
+def judge(task: Task, outputs: np.ndarray, targets: np.ndarray, reference: np.ndarray | None) -> dict[str, Any]:
+    """The task's metrics, the interval of the primary one, and the agreement with a reference's answers."""
+    found: dict[str, Any] = dict(task.metrics(outputs, targets))
+    found[f"{task.metric}_ci95"] = list(task.interval(outputs, targets))
+    found["agreement"] = 1.0 if reference is None else task.agreement(outputs, np.asarray(reference))
+    return found
+
+
+def _load(source: Bundle) -> Any:
+    """The PyTorch module of a bundle that holds one."""
+    if source.kind is Kind.TORCH:
+        from compress.models.rest import load
+
+        return load(source.path)
+    if source.kind is Kind.QUANTIZED:
+        from compress.quantization.rest import load_quantized
+
+        return load_quantized(source.path)
+    return None
+
+
+def _answers(source: Bundle, module: Any, data: Data, split: Split, context: Context) -> np.ndarray:
+    if module is None:
+        if context.target is None:
+            raise ValueError("an ONNX file is evaluated on a target")
+        return answers(source.model_file, data, split, context.target, progress=context.progress)
+    from compress.training.evaluate import predict
+
+    return np.asarray(predict(module, data, split, batch_size=256, device="cpu"))

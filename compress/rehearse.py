@@ -1,0 +1,67 @@
+"""The whole chain once on two batches, in scratch: what only running shows is found in seconds, not after a night.
+
+Nothing is written into the store, but for a note that this very plan was rehearsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from compress.bundle import Bundle, Kind
+from compress.plan import Plan, Step
+from compress.run import Status, context_for, perform
+from compress.stage import Progress, Silent
+from compress.store import Store, write_atomically
+
+
+def needs_rehearsal(plan: Plan, found: Sequence[Status], store: Store) -> bool:
+    """Whether a step will run whose failure would cost more than the rehearsal, and the plan was not rehearsed yet."""
+    return any(not s.reuse and not s.step.measures for s in found) and not _note(plan, store).exists()
+
+
+def note_rehearsal(plan: Plan, store: Store) -> None:
+    """Remember that a plan was rehearsed, so that a killed run goes on without doing it again."""
+    write_atomically(_note(plan, store), "")
+
+
+def rehearse(plan: Plan, found: Sequence[Status], store: Store, progress: Progress) -> None:
+    """Run every step that will run, on two batches; finished models of the store stand in for steps that will not.
+
+    Raises:
+        UsageError: Something in the pipeline, its data or its models is wrong.
+        StageError: A stage could not do what was asked.
+    """
+    reused = {status.step.name: store.peek(status.step.key) for status in found if status.reuse}
+    steps = [step for step in plan.steps if _worth_rehearsing(step, reused)]
+    bundles: dict[str, Bundle] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="compress-rehearsal-") as scratch,
+        progress.task("rehearsing the chain on two batches", len(steps)) as advance,
+    ):
+        for number, step in enumerate(plan.steps):
+            record = reused.get(step.name)
+            if record is not None and store.holds(record.digest):
+                bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, store.artifact(record.digest))
+                continue
+            if step not in steps:
+                continue
+            out = Path(scratch) / str(number)
+            out.mkdir()
+            context = context_for(plan, step, Silent(), checkpoints=None, rehearsal=True)
+            inputs = {role: bundles[name] for role, name in step.inputs.items()}
+            perform(step, inputs, out, context, processes=1)
+            bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, out)
+            advance(1, note=step.name)
+
+
+def _worth_rehearsing(step: Step, reused: dict[str, object]) -> bool:
+    """All but profiles, which cost seconds and fail for no reason that evaluating the same files does not show."""
+    return step.name not in reused and step.stage.verb != "profile"
+
+
+def _note(plan: Plan, store: Store) -> Path:
+    keys = "".join(step.key for step in plan.steps if not step.measures)
+    return store.root / "rehearsed" / hashlib.sha256(keys.encode()).hexdigest()

@@ -1,0 +1,250 @@
+"""`report.json` as typed rows. The one place that knows its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compress.errors import UsageError
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One file measured on one target at one batch. Times in ms; `rounds_ms` holds each round's calls, if kept."""
+
+    target: str
+    runtime: str
+    threads: int | None
+    batch: int
+    shape: Any
+    p50_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    p50_ci95_ms: Interval | None
+    samples: int | None
+    throughput_per_s: float | None
+    peak_memory_bytes: float | None
+    load_ms: float | None
+    speedup_ci95: Interval | None
+    rounds_ms: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on the way (`kind` torch) or a file to deploy; `parent` is the row that it was made from."""
+
+    name: str
+    stage: str
+    kind: str
+    precision: str | None
+    profile: str | None
+    path: str | None
+    sha256: str | None
+    size_bytes: float | None
+    parameters: int | None
+    macs: int | None
+    int8_share: float | None
+    metrics: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    latency: tuple[Latency, ...]
+    parent: str | None
+    parity: Mapping[str, Any]
+    not_int8: tuple[str, ...]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a file to deploy, not a PyTorch model on the way to one."""
+        return self.kind in ("onnx", "engine")
+
+    def on(self, target: str | None) -> Latency | None:
+        """The latency at the smallest batch on a target; None where it was not measured."""
+        measured = [latency for latency in self.latency if latency.target == target]
+        return min(measured, key=lambda latency: latency.batch, default=None)
+
+    def in_bulk_on(self, target: str | None) -> Latency | None:
+        """The measurement at the largest batch on a target that tells a throughput."""
+        measured = [item for item in self.latency if item.target == target and item.throughput_per_s is not None]
+        return max(measured, key=lambda latency: latency.batch, default=None)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A line of the budget and what the chosen file has."""
+
+    name: str
+    limit: float
+    value: float | None
+    met: bool
+    target: str | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the plan: what it took, or that its result was already there."""
+
+    name: str
+    stage: str
+    key: str
+    seconds: float | None
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows. `metric` is the primary one; `target` the one that comparisons are made on."""
+
+    name: str
+    met: bool
+    reference: str
+    deploy: str | None
+    models: tuple[Model, ...]
+    budget: tuple[Requirement, ...]
+    steps: tuple[Step, ...]
+    environment: Mapping[str, Any]
+    metric: str
+    higher_is_better: bool
+    target: str | None
+    deploy_reason: str
+    notes: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[Model, ...]:
+        """The rows that can be deployed."""
+        return tuple(model for model in self.models if model.is_file)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every target that something was measured on, the main one first."""
+        seen = [latency.target for model in self.models for latency in model.latency]
+        return tuple(dict.fromkeys([self.target, *seen] if self.target else seen))
+
+    @property
+    def deployed(self) -> Model | None:
+        """The row to deploy."""
+        return self._row(self.deploy)
+
+    @property
+    def reference_file(self) -> Model | None:
+        """The reference's own float file: its name holds the reference's, its stage is `train` or `export`."""
+        if (exact := self._row(self.reference)) is not None and exact.is_file:
+            return exact
+        named = [row for row in self.files if self.reference in row.name and row.stage in ("train", "export")]
+        return min(named, key=lambda row: (row.precision != "fp32", not row.name.startswith(self.reference)), default=None)
+
+    @property
+    def candidates(self) -> tuple[Model, ...]:
+        """Files measured on the main target, other than the reference's, fastest first."""
+        timed = [(latency.p50_ms, row) for row in self.files if (latency := row.on(self.target)) is not None]
+        fastest_first = [row for _, row in sorted(timed, key=lambda pair: pair[0])]
+        return tuple(row for row in fastest_first if row is not self.reference_file)
+
+    def lineage(self) -> tuple[Model, ...]:
+        """The way from the reference to the deployed file (or to the fastest candidate if none is deployed)."""
+        end = self.deployed or next(iter(self.candidates), None) or next(iter(self.models[::-1]), None)
+        chain: list[Model] = []
+        while end is not None and end not in chain:
+            chain.insert(0, end)
+            end = self._row(end.parent)
+        start = self.reference_file
+        if start is not None and not any(row in (start, self._row(start.parent)) for row in chain):
+            chain.insert(0, start)
+        return tuple(chain)
+
+    def _row(self, name: str | None) -> Model | None:
+        return next((model for model in self.models if model.name == name), None)
+
+
+def read_rows(report: Mapping[str, Any]) -> Report:
+    """Typed rows of the dictionary that `report.json` holds.
+
+    Raises:
+        UsageError: a key is missing or of the wrong type, so that this is not a report that we wrote.
+    """
+    try:
+        models = tuple(_model(row) for row in report["models"])
+        primary = report.get("primary_metric") or {}
+        measured = [latency.target for model in models for latency in model.latency]
+        return Report(
+            name=report["name"],
+            met=bool(report["met"]),
+            reference=report["reference"],
+            deploy=report["deploy"],
+            models=models,
+            budget=tuple(
+                Requirement(row["name"], row["limit"], row["value"], bool(row["met"]), row.get("target"))
+                for row in report["budget"]
+            ),
+            steps=tuple(
+                Step(row["name"], row["stage"], row["key"], row["seconds"], bool(row["reused"]))
+                for row in report["steps"]
+            ),
+            environment=dict(report["environment"]),
+            metric=primary.get("name") or _first_metric(models),
+            higher_is_better=bool(primary.get("higher_is_better", True)),
+            target=report.get("target") or next(iter(measured), None),
+            deploy_reason=report.get("deploy_reason") or "",
+            notes=tuple(report.get("notes") or ()),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"lacks the key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
+        raise UsageError(f"report.json {what}: it was not written by this version; run the pipeline again") from error
+
+
+def _model(row: Mapping[str, Any]) -> Model:
+    return Model(
+        name=row["name"],
+        stage=row["stage"],
+        kind=row["kind"],
+        precision=row.get("precision"),
+        profile=row.get("profile"),
+        path=row.get("path"),
+        sha256=row.get("sha256"),
+        size_bytes=row.get("size_bytes"),
+        parameters=row.get("parameters"),
+        macs=row.get("macs"),
+        int8_share=row.get("int8_share"),
+        metrics=dict(row.get("metrics") or {}),
+        validation=dict(row.get("validation") or {}),
+        latency=tuple(_latency(entry) for entry in row.get("latency") or ()),
+        parent=row.get("parent"),
+        parity=_mapping(row.get("parity")),
+        not_int8=tuple(str(name) for name in row.get("not_int8") or ()),
+    )
+
+
+def _latency(entry: Mapping[str, Any]) -> Latency:
+    return Latency(
+        target=entry["target"],
+        runtime=entry["runtime"],
+        threads=entry.get("threads"),
+        batch=entry["batch"],
+        shape=entry.get("shape"),
+        p50_ms=entry["p50_ms"],
+        p90_ms=entry.get("p90_ms"),
+        p99_ms=entry.get("p99_ms"),
+        p50_ci95_ms=ends(entry.get("p50_ci95_ms")),
+        samples=entry.get("samples"),
+        throughput_per_s=entry.get("throughput_per_s"),
+        peak_memory_bytes=entry.get("peak_memory_bytes"),
+        load_ms=entry.get("load_ms"),
+        speedup_ci95=ends(entry.get("speedup_ci95")),
+        rounds_ms=tuple(tuple(calls) for calls in entry.get("rounds_ms") or ()),
+    )
+
+
+def ends(pair: Sequence[float | None] | None) -> Interval | None:
+    """An interval's two ends; None if it or one end is absent."""
+    if pair is None or len(pair) != 2 or pair[0] is None or pair[1] is None:
+        return None
+    return (float(pair[0]), float(pair[1]))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {} if value is None else {"parity": value}
+
+
+def _first_metric(models: Sequence[Model]) -> str:
+    return next((name for model in models for name in (*model.metrics, *model.validation)), "accuracy")

@@ -1,0 +1,128 @@
+"""Plan and records -> the content of `report.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compress.budget import Candidate, Verdict, decide
+from compress.bundle import Kind
+from compress.plan import Plan, Row
+from compress.store import Record
+
+LATENCY_KEYS_FOR_BUDGET = ("p50_ms", "p90_ms", "p99_ms")
+
+
+@dataclass(frozen=True)
+class Done:
+    """One step of a run: its record, and whether it was there before."""
+
+    record: Record
+    reused: bool
+
+
+def summarise(
+    plan: Plan, done: Mapping[str, Done], files: Mapping[str, Mapping[str, Any]], environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of `report.json`.
+
+    `files` maps the name of each row that has an artifact to its `path` (relative to the run's folder), `sha256` and
+    `size_bytes`. The reference's row comes first in comparisons; accuracy chooses on validation and is reported on
+    test data.
+    """
+    target = plan.pipeline.targets[0].name
+    models = [_model(plan, row, done, files[row.name]) for row in plan.rows]
+    primary = done[plan.rows[0].evaluations[target]].record.metrics
+    verdict = _verdict(plan, models, primary["higher_is_better"], primary["primary"])
+    return {
+        "name": plan.pipeline.name,
+        "met": verdict.met,
+        "reference": next(iter(plan.pipeline.models)),
+        "reference_row": plan.reference,
+        "deploy": verdict.deploy,
+        "judged": verdict.judged,
+        "deploy_reason": verdict.reason,
+        "primary_metric": {"name": primary["primary"], "higher_is_better": primary["higher_is_better"]},
+        "target": target,
+        "models": models,
+        "budget": [line.as_json() for line in verdict.lines],
+        "steps": _steps(plan, done),
+        "notes": _notes(plan, done),
+        "environment": dict(environment),
+    }
+
+
+def _steps(plan: Plan, done: Mapping[str, Done]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": step.name,
+            "stage": step.stage.verb,
+            "key": step.key,
+            "seconds": done[step.name].record.seconds,
+            "reused": done[step.name].reused,
+        }
+        for step in plan.steps
+    ]
+
+
+def _notes(plan: Plan, done: Mapping[str, Done]) -> list[str]:
+    """What the measuring steps had to say, such as a machine too unsteady for a verdict."""
+    said = [note for step in plan.steps for note in done[step.name].record.metrics.get("notes", ())]
+    return list(dict.fromkeys(said))
+
+
+def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of `models`."""
+    made = done[row.step].record.metrics
+    origin = done[row.origin].record.metrics
+    evaluated = {target: done[step].record.metrics for target, step in row.evaluations.items()}
+    first = next(iter(evaluated.values()))
+    latency = []
+    for target, step in row.profiles.items():
+        latency += [{**entry, "target": target} for entry in done[step].record.metrics["latency"][row.name]]
+    precision = made.get("precision", "int8" if row.kind is Kind.QUANTIZED else "fp32")
+    model = {
+        "name": row.name,
+        "stage": row.stage,
+        "kind": "torch" if row.kind is Kind.QUANTIZED else row.kind.value,
+        "precision": precision,
+        "profile": row.emission,
+        **file,
+        "parameters": origin.get("parameters"),
+        "macs": origin.get("macs"),
+        "int8_share": made.get("int8_share"),
+        "metrics": dict(first["test"]),
+        "validation": dict(first["validation"]),
+        "latency": latency,
+        "parent": row.parent,
+    }
+    extra = {key: made[key] for key in ("not_int8", "parity", "pruning", "quantization") if key in made}
+    return model | extra | ({"metrics_by_target": _by_target(evaluated)} if len(evaluated) > 1 else {})
+
+
+def _by_target(evaluated: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {target: dict(metrics["test"]) for target, metrics in evaluated.items()}
+
+
+def _verdict(plan: Plan, models: Sequence[dict[str, Any]], higher_is_better: bool, metric: str) -> Verdict:
+    target = plan.pipeline.targets[0].name
+    candidates = {
+        model["name"]: _candidate(model, target, metric)
+        for model in models
+        if model["kind"] != "torch" and any(entry["target"] == target for entry in model["latency"])
+    }
+    budget = plan.pipeline.budget.limits()
+    return decide(list(candidates.values()), candidates[plan.reference], budget, higher_is_better)
+
+
+def _candidate(model: Mapping[str, Any], target: str, metric: str) -> Candidate:
+    entry = min((e for e in model["latency"] if e["target"] == target), key=lambda e: e["batch"])
+    return Candidate(
+        name=model["name"],
+        validation=model["validation"][metric],
+        test=model["metrics"][metric],
+        **{key: entry[key] for key in LATENCY_KEYS_FOR_BUDGET},
+        size_bytes=model["size_bytes"],
+        peak_memory_bytes=entry.get("peak_memory_bytes"),
+    )

@@ -1,0 +1,202 @@
+"""What a report says first, in words: what to deploy, how much faster and smaller it is, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compress.report.comparison import Comparison, compare
+from compress.report.rows import Latency, Model, Report, Requirement
+from compress.report.table import Cell, Row, Table
+from compress.report.words import (
+    ABSENT,
+    interval,
+    is_share,
+    listed,
+    metric_change,
+    metric_name,
+    metric_value,
+    milliseconds,
+    percent,
+    points,
+    ratio,
+    rounded,
+    size,
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of the large numbers at the top."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`status` is `met`, `missed` or `open` (no budget was set)."""
+
+    status: str
+    badge: str
+    headline: str
+    sentences: tuple[str, ...]
+    numbers: tuple[Number, ...]
+
+
+def verdict(report: Report) -> Verdict:
+    """What to do, from the rows alone."""
+    chosen = report.deployed
+    told = chosen or next(iter(report.candidates), None)
+    if chosen is not None:
+        headline = f"Deploy {chosen.name}"
+        sentences = [_comparison_sentence(report, chosen)]
+    else:
+        headline = "No file meets the budget" if report.budget else "Nothing to deploy"
+        sentences = [f"The fastest file is {told.name}. {_comparison_sentence(report, told)}"] if told else []
+    if missed := [row for row in report.budget if not row.met]:
+        sentences.append(f"Missed: {listed([requirement_words(row) for row in missed])}.")
+    if report.deploy_reason:
+        sentences.append(_sentence(report.deploy_reason))
+    if not report.budget:
+        status, badge = "open", "No budget was set"
+    else:
+        status, badge = ("met", "Budget met") if report.met else ("missed", "Budget missed")
+    numbers = _numbers(report, told) if told is not None else ()
+    return Verdict(status, badge, headline, tuple(text for text in sentences if text), numbers)
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _comparison_sentence(report: Report, model: Model) -> str:
+    compared, reference = compare(report, model), report.reference_file
+    if compared is None or reference is None:
+        return "It is the reference itself." if model is reference else "There is no reference file to compare it with."
+    parts = []
+    if compared.speedup is not None:
+        word = "faster" if compared.speedup >= 1 else "slower"
+        times = compared.speedup if compared.speedup >= 1 else 1 / compared.speedup
+        parts.append(f"{ratio(times)} {word} on {report.target}")
+    if compared.size_ratio is not None:
+        word = "smaller" if compared.size_ratio >= 1 else "larger"
+        times = compared.size_ratio if compared.size_ratio >= 1 else 1 / compared.size_ratio
+        parts.append(f"{ratio(times)} {word}")
+    against = f"Against {reference.name} it is {listed(parts)}" if parts else f"Against {reference.name}"
+    loss = _loss_words(report, compared)
+    return f"{against}{', and ' if parts and loss else ' it ' if loss else ''}{loss}."
+
+
+def _loss_words(report: Report, compared: Comparison) -> str:
+    if compared.loss is None:
+        return ""
+    name, loss = metric_name(report.metric), compared.loss
+    verb = ("loses" if loss > 0 else "gains") if report.higher_is_better else ("raises" if loss > 0 else "lowers")
+    change = metric_change(report.metric, loss)
+    if loss == 0:
+        words = f"has the same test {name}"
+    elif report.higher_is_better:
+        words = f"{verb} {change} of test {name}"
+    else:
+        words = f"{verb} the test {name} by {change}"
+    if compared.loss_ci95 is None:
+        return words
+    ends = interval(compared.loss_ci95, lambda end: _signed_loss(report, end))
+    inside = " which includes none" if compared.loss_ci95[0] <= 0 <= compared.loss_ci95[1] and loss != 0 else ""
+    what = "loss" if report.higher_is_better else "rise"
+    return f"{words} (95 % interval of the {what}: {ends}{',' + inside if inside else ''})"
+
+
+def _signed_loss(report: Report, value: float) -> str:
+    return points(value) if is_share(report.metric) else rounded(value, 3)
+
+
+def _numbers(report: Report, model: Model) -> tuple[Number, ...]:
+    compared, reference = compare(report, model), report.reference_file
+    numbers = [_latency_number(report, model, compared), _size_number(model, reference, compared)]
+    value, name = model.metrics.get(report.metric), report.metric
+    if value is not None:
+        before = reference.metrics.get(name) if reference is not None else None
+        was = f"reference {metric_value(name, before)}" if compared is not None and before is not None else ""
+        numbers.append(Number(f"test {metric_name(name)}", metric_value(name, value), was))
+    return tuple(number for number in numbers if number is not None)
+
+
+def _latency_number(report: Report, model: Model, compared: Comparison | None) -> Number | None:
+    after: Latency | None = model.on(report.target)
+    if after is None:
+        return None
+    what = f"p50, batch {after.batch}" + (f", {_threads(after.threads)}" if after.threads else "")
+    if compared is None or compared.speedup is None:
+        return Number("latency", milliseconds(after.p50_ms), what)
+    before = rounded(after.p50_ms * compared.speedup)
+    return Number("faster", ratio(compared.speedup), f"{before} to {milliseconds(after.p50_ms)} ({what})")
+
+
+def _threads(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def _size_number(model: Model, reference: Model | None, compared: Comparison | None) -> Number | None:
+    if model.size_bytes is None:
+        return None
+    if compared is None or compared.size_ratio is None or reference is None or reference.size_bytes is None:
+        return Number("size", size(model.size_bytes), "")
+    return Number("smaller", ratio(compared.size_ratio), f"{size(reference.size_bytes)} to {size(model.size_bytes)}")
+
+
+AT_LEAST = frozenset({"speedup", "size_ratio"})
+REQUIREMENTS = {
+    "accuracy_drop": "accuracy lost",
+    "metric_drop": "metric lost",
+    "latency_p50_ms": "latency, p50",
+    "latency_p90_ms": "latency, p90",
+    "latency_p99_ms": "latency, p99",
+    "speedup": "speedup",
+    "size_ratio": "size ratio",
+    "size_bytes": "size",
+    "peak_memory_bytes": "peak memory",
+}
+
+
+def requirement_words(row: Requirement) -> str:
+    """`accuracy lost 1.40 points, allowed at most 1.00 points`."""
+    limit, value = _requirement_numbers(row)
+    what = REQUIREMENTS.get(row.name, metric_name(row.name)) + (f" on {row.target}" if row.target else "")
+    return f"{what} {value}, required {limit}" if row.value is not None else f"{what} not measured, required {limit}"
+
+
+def budget_table(report: Report) -> Table:
+    """The budget, one line a requirement, in words."""
+    rows = []
+    for row in report.budget:
+        limit, value = _requirement_numbers(row)
+        what = Cell(REQUIREMENTS.get(row.name, metric_name(row.name)), row.target or "")
+        rows.append(Row((what, Cell(limit), Cell(value), Cell("met" if row.met else "missed"))))
+    return Table(("Requirement", "limit", "measured", "verdict"), tuple(rows), frozenset({"verdict"}))
+
+
+def _requirement_numbers(row: Requirement) -> tuple[str, str]:
+    """Limit and value; a missed limit is written with as many digits as it takes to see that it was missed."""
+    bound = "at least" if row.name in AT_LEAST else "at most"
+    for more in range(6):
+        write = _writer(row.name, more)
+        limit, value = write(row.limit), ABSENT if row.value is None else write(row.value)
+        if row.met or limit != value:
+            break
+    return f"{bound} {limit}", value
+
+
+def _writer(name: str, more: int) -> Callable[[float], str]:
+    if name == "accuracy_drop":
+        return lambda value: points(value, 2 + more)
+    if name.endswith("_drop"):
+        return lambda value: percent(value, 2 + more)
+    if name.endswith("_ms"):
+        return lambda value: f"{rounded(value, 3 + more)} ms"
+    if name.endswith("_bytes"):
+        return lambda value: size(value, 3 + more)
+    return lambda value: ratio(value, more)

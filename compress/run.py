@@ -1,0 +1,145 @@
+"""Plan -> records, one step at a time: reuse what was asked before, execute the rest, report."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.bundle import Bundle, Kind
+from compress.environment import environment
+from compress.errors import StageError
+from compress.plan import Plan, Step, thread_count
+from compress.report.summary import Done
+from compress.stage import Context, Progress
+from compress.store import Record, Store
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run would do with a step, and why."""
+
+    step: Step
+    reuse: bool
+    why: str
+
+
+def statuses(plan: Plan, store: Store, remeasure: bool = False) -> list[Status]:
+    """For each step whether its record can be reused. Reads records only; artifacts are verified when used."""
+    found: list[Status] = []
+    digests: dict[str, str] = {}
+    for step in plan.steps:
+        record = store.peek(step.key)
+        changed = [role for role, name in step.inputs.items() if name not in digests]
+        if record is None:
+            why = "its input will run" if changed else "not in the store with these settings, inputs and data"
+            found.append(Status(step, False, why))
+        elif changed:
+            found.append(Status(step, False, f"{step.inputs[changed[0]]} will run"))
+        elif record.input_digests != {role: digests[name] for role, name in step.inputs.items()}:
+            found.append(Status(step, False, "its input has changed"))
+        elif remeasure and step.measures:
+            found.append(Status(step, False, "--remeasure"))
+        else:
+            digests[step.name] = record.digest
+            found.append(Status(step, True, f"done in {record.seconds:.1f} s"))
+    return found
+
+
+def run_plan(plan: Plan, store: Store, progress: Progress, remeasure: bool = False) -> dict[str, Done]:
+    """Carry out a plan. Returns each step's record by name.
+
+    Raises:
+        UsageError: The pipeline, its data or its models are wrong in a way that only running them shows.
+        StageError: A step could not do what was asked.
+    """
+    done: dict[str, Done] = {}
+    bundles: dict[str, Bundle] = {}
+    for step in plan.steps:
+        again = remeasure and step.measures
+        with store.lock(step.key, lambda step=step: progress.say(f"{step.name}: another run is at it; waiting")):
+            inputs = {role: bundles[name] for role, name in step.inputs.items()}
+            record = None if again else reusable(store, step, inputs)
+            reused = record is not None
+            if record is None:
+                progress.say(f"{step.name}: {step.stage.verb}")
+                record = _execute(step, inputs, plan, store, progress)
+        done[step.name] = Done(record, reused)
+        bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, store.artifact(record.digest), record.digest)
+    return done
+
+
+def reusable(store: Store, step: Step, inputs: Mapping[str, Bundle]) -> Record | None:
+    """The record of a step made from these very inputs, whose artifact is whole."""
+    record = store.find(step.key)
+    if record is None or record.input_digests != {role: bundle.digest for role, bundle in inputs.items()}:
+        return None
+    return record
+
+
+def context_for(plan: Plan, step: Step, progress: Progress, *, checkpoints: Path | None, rehearsal: bool) -> Context:
+    """What a step may ask of the world."""
+    pipeline = plan.pipeline
+    return Context(
+        seed=pipeline.seed,
+        device=pipeline.device,
+        threads=thread_count(pipeline),
+        data=pipeline.data,
+        task=pipeline.task,
+        target=step.target or pipeline.targets[0],
+        checkpoints=checkpoints,
+        rehearsal=rehearsal,
+        progress=progress,
+    )
+
+
+def perform(step: Step, inputs: Mapping[str, Bundle], out: Path, context: Context, processes: int) -> dict[str, Any]:
+    """Run a step's stage, in worker processes if it trains and several were asked for."""
+    if step.stage.trains and processes > 1:
+        from compress.training.launch import run_in_processes
+
+        return dict(run_in_processes(step.stage, inputs, out, context, processes))
+    if not step.measures or context.rehearsal:
+        import torch
+
+        torch.set_num_threads(context.threads)
+    return step.stage.run(inputs, out, context)
+
+
+def _execute(
+    step: Step, inputs: Mapping[str, Bundle], plan: Plan, store: Store, progress: Progress
+) -> Record:
+    """Run one step in scratch, commit what it wrote, and record it last."""
+    checkpoints = store.progress(step.key) if step.stage.trains else None
+    context = context_for(plan, step, progress, checkpoints=checkpoints, rehearsal=False)
+    start = time.perf_counter()
+    with _full_disk_is_said(store), store.scratch() as out:
+        metrics = perform(step, inputs, out, context, plan.pipeline.processes)
+        digest = store.put(out)
+        record = Record(
+            name=step.name,
+            verb=step.stage.verb,
+            key=step.key,
+            input_digests={role: bundle.digest for role, bundle in inputs.items()},
+            digest=digest,
+            metrics=metrics,
+            seconds=round(time.perf_counter() - start, 3),
+            environment=environment(),
+        )
+        store.record(record)
+    return record
+
+
+@contextlib.contextmanager
+def _full_disk_is_said(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = f"no space is left for the store ({error}); free some with `compress gc --yes`, or give --store"
+        raise StageError(message) from error

@@ -1,0 +1,18 @@
+"""The table of stages: YAML verb -> class. A new stage is one line here."""
+
+from __future__ import annotations
+
+from compress.distillation.stage import Distill
+from compress.export.stage import Export
+from compress.pruning.stage import Prune
+from compress.quantization.stage import Quantize
+from compress.stage import Stage
+from compress.training.stage import Train
+
+STAGES: dict[str, type[Stage]] = {
+    "train": Train,
+    "distill": Distill,
+    "prune": Prune,
+    "quantize": Quantize,
+    "export": Export,
+}

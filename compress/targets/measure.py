@@ -1,0 +1,389 @@
+"""The one measuring program: gives a model's answers and its raw latency, load time and peak memory, where it runs.
+
+    python measure.py REQUEST.json RESULT.json
+
+The same file runs here in a fresh process and is copied to devices, so it needs Python >= 3.9, NumPy and ONNX Runtime
+and nothing else, and imports those only when it runs. The request is
+`{"threads", "cores", "provider", "stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}]}`; the result
+`{"machine", "conditions", "versions", "jobs": [...]}` holds for each job what was measured, or `{"error": {"kind", "message"}}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Iterator
+
+FEATURES = {
+    "avx": "avx", "avx2": "avx2", "fma": "fma", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512_vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni", "avx_vnni_int8": "avx_vnni_int8", "avx512_bf16": "avx512_bf16", "amx_int8": "amx_int8", "amx_bf16": "amx_bf16",
+    "asimd": "neon", "asimddp": "dotprod", "i8mm": "i8mm", "sve": "sve", "sve2": "sve2", "asimdhp": "fp16", "bf16": "bf16",
+}  # fmt: skip
+"""Linux's name in /proc/cpuinfo -> ours, for what decides how fast int8 and float arithmetic are."""
+APPLE_FEATURES = {"AdvSIMD": "neon", "FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm", "FEAT_FP16": "fp16", "FEAT_BF16": "bf16"}
+BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "n", "b"})
+DTYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
+    "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
+}  # fmt: skip
+WARMUP_CALLS, PATIENCE = 20, 10  # calls wanted in the warm-up; a slow model's may last PATIENCE times the asked-for seconds
+
+
+class Refused(Exception):
+    """What was asked cannot be done; `kind` is `model`, `axes`, `provider` or `run`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+# What this machine is
+
+
+def machine() -> dict[str, Any]:
+    """The processor: architecture, model, the features that matter for int8 arithmetic, cores, operating system."""
+    model, features = _processor()
+    return {
+        "architecture": platform.machine(),
+        "cpu": model,
+        "features": sorted(features),
+        "cores": os.cpu_count() or 1,
+        "system": platform.system(),
+    }
+
+
+def _processor() -> tuple[str, set[str]]:
+    """(model name, features) as the operating system tells them; both empty where it does not."""
+    if sys.platform == "darwin":
+        names = {ours for theirs, ours in APPLE_FEATURES.items() if _sysctl("hw.optional.arm." + theirs) == "1"}
+        names |= {flag for flag in ("avx2", "fma") if flag.upper() in _sysctl("machdep.cpu.features machdep.cpu.leaf7_features")}
+        return _sysctl("machdep.cpu.brand_string"), names
+    text = _read("/proc/cpuinfo")
+    values = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    flags = (values.get("flags") or values.get("features") or "").split()
+    part = "implementer %s part %s" % (values.get("cpu implementer"), values.get("cpu part")) if "cpu part" in values else ""
+    board = _read("/proc/device-tree/model").strip("\0\n ")
+    model = values.get("model name") or ", ".join(filter(None, (board, part))) or platform.processor()
+    return model, {FEATURES[flag] for flag in flags if flag in FEATURES}
+
+
+def conditions() -> dict[str, Any]:
+    """What may disturb a measurement: load over a minute, the frequency governor, temperature in degrees Celsius."""
+    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    millidegrees = _read("/sys/class/thermal/thermal_zone0/temp").strip()
+    return {
+        "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "governor": governor or None,
+        "temperature_c": int(millidegrees) / 1000 if millidegrees.lstrip("-").isdigit() else None,
+    }
+
+
+def available_cores() -> list[int]:
+    """The cores that this process may use, by number."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that was resident in this process so far: VmHWM on Linux, the system's equivalent elsewhere."""
+    match = re.search(r"^VmHWM:\s+(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+    if match:
+        return int(match.group(1)) * 1024
+    if sys.platform == "win32":
+        return _peak_working_set_bytes()
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _peak_working_set_bytes() -> int:
+    """Windows' PeakWorkingSetSize: the field after two 32-bit ones in PROCESS_MEMORY_COUNTERS."""
+    import ctypes
+
+    counters = (ctypes.c_size_t * 10)()
+    system: Any = ctypes
+    system.windll.kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    process = ctypes.c_void_p(system.windll.kernel32.GetCurrentProcess())
+    if not system.windll.psapi.GetProcessMemoryInfo(process, counters, ctypes.sizeof(counters)):
+        raise OSError("Windows does not tell this process's memory")
+    return int(counters[1])
+
+
+def _read(path: str) -> str:
+    """A file's text, or nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _sysctl(names: str) -> str:
+    """The values of one or more of macOS's settings."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["sysctl", "-n", *names.split()], capture_output=True, text=True).stdout.strip()
+    return ""
+
+
+# Shapes and inputs
+
+
+def is_dynamic(size: Any) -> bool:
+    """Whether a size in a file's shape is a name (or nothing) and not a number."""
+    return not isinstance(size, int)
+
+
+def batch_names(inputs: dict[str, list[Any]], axes: dict[str, int]) -> set[str]:
+    """Which dynamic axes are the batch: those called so, else those that stand first; never one that `axes` sets."""
+    dynamic = {axis_name(name, i, size): i for name, shape in inputs.items() for i, size in enumerate(shape) if is_dynamic(size)}
+    called = {name for name in dynamic if name.lower() in BATCH_NAMES}
+    return (called or {name for name, position in dynamic.items() if position == 0}) - set(axes)
+
+
+def axis_name(name: str, position: int, size: Any) -> str:
+    """How a dynamic axis is called: by its own name, else by its input and position, as in `pixels:2`."""
+    return size if isinstance(size, str) and size else "%s:%d" % (name, position)
+
+
+def fixed_batch(inputs: dict[str, list[Any]], axes: dict[str, int]) -> int | None:
+    """The batch size that a file is bound to (its first input's first axis), or None if its batch is dynamic."""
+    if batch_names(inputs, axes):
+        return None
+    first = next(iter(inputs.values()), [])
+    size = first[0] if first else 1
+    return int(axes[size]) if is_dynamic(size) else int(size)
+
+
+def concrete_shapes(inputs: dict[str, list[Any]], batch: int, axes: dict[str, int]) -> dict[str, list[int]]:
+    """The shape of each input, with `batch` and `axes` put in for the dynamic axes."""
+    known = {**{name: batch for name in batch_names(inputs, axes)}, **axes}
+    all_names = {axis_name(name, i, size) for name, shape in inputs.items() for i, size in enumerate(shape) if is_dynamic(size)}
+    missing = sorted(all_names - set(known))
+    if missing:
+        flags = " ".join("--shape %s=SIZE" % name for name in missing)
+        raise Refused("axes", "the size of its dynamic %s is not known; say %s (in a target: shapes: {%s: SIZE})" % (
+            "axis '%s'" % missing[0] if len(missing) == 1 else "axes '%s'" % "', '".join(missing), flags, missing[0]))  # fmt: skip
+    unused = sorted(set(axes) - all_names)
+    if unused:
+        there = "its dynamic axes are %s" % ", ".join(sorted(all_names)) if all_names else "it has no dynamic axes"
+        raise Refused("axes", "it has no dynamic axis '%s': %s" % (unused[0], there))
+    return {
+        name: [known[axis_name(name, i, size)] if is_dynamic(size) else size for i, size in enumerate(shape)]
+        for name, shape in inputs.items()
+    }
+
+
+def made_up(shape: list[int], dtype: str) -> Any:
+    """Seeded random values: normal for floats, 0 and 1 for integers (which any embedding table and mask accepts)."""
+    import numpy
+
+    generator = numpy.random.default_rng(0)
+    if dtype.startswith("float"):
+        return generator.standard_normal(shape).astype(dtype)
+    return generator.integers(0, 2, shape).astype(dtype)
+
+
+# ONNX Runtime
+
+
+def open_session(model: str, provider: str, threads: int) -> Any:
+    """An InferenceSession with explicit threads that sleep when idle (spinning harms everybody on a shared machine)."""
+    import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        there = ", ".join(onnxruntime.get_available_providers())
+        raise Refused("provider", "ONNX Runtime %s here has no %s (it has %s)" % (onnxruntime.__version__, provider, there))
+    if not os.path.isfile(model):
+        raise Refused("model", "there is no such file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what is wrong comes as an exception
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise Refused("model", "ONNX Runtime %s cannot load it: %s" % (onnxruntime.__version__, plain(error))) from error
+    if session.get_providers()[0] != provider:
+        raise Refused("provider", "%s could not be used; ONNX Runtime fell back to %s" % (provider, session.get_providers()[0]))
+    return session
+
+
+def plain(error: BaseException) -> str:
+    """An exception's text in one line, without ONNX Runtime's error number and source positions."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", str(error))
+    text = re.sub(r"\S*/onnxruntime/core/\S+ ", "", text)
+    return " ".join(text.split())[:600] or type(error).__name__
+
+
+def input_shapes(session: Any) -> dict[str, list[Any]]:
+    """Each input's shape as the file says it, dynamic axes by name or None."""
+    return {item.name: list(item.shape) for item in session.get_inputs()}
+
+
+def feeds_for(session: Any, batch: int, axes: dict[str, int]) -> dict[str, Any]:
+    """Made-up inputs for one call."""
+    shapes = concrete_shapes(input_shapes(session), batch, axes)
+    for item in session.get_inputs():
+        if item.type not in DTYPES:
+            raise Refused("model", "values for its input '%s' of type %s cannot be made up" % (item.name, item.type))
+    return {item.name: made_up(shapes[item.name], DTYPES[item.type]) for item in session.get_inputs()}
+
+
+@contextlib.contextmanager
+def running(feeds: dict[str, Any]) -> Iterator[None]:
+    """Says with which inputs a model failed."""
+    try:
+        yield
+    except Exception as error:
+        shapes = ", ".join("%s %s" % (name, list(value.shape)) for name, value in feeds.items())
+        raise Refused("run", "it fails when run on %s: %s" % (shapes, plain(error))) from error
+
+
+# Measuring
+
+
+def latency(session: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Raw samples in nanoseconds for each batch size, peak memory after each, then throughput at a larger batch."""
+    inputs, axes = input_shapes(session), request.get("axes", {})
+    bound = fixed_batch(inputs, axes)
+    runs = []
+    for batch in sorted(set(request["batches"])) if bound is None else [bound]:
+        feeds = feeds_for(session, batch, axes)
+        with running(feeds):
+            warm_up(session, feeds, request["warmup_seconds"])
+            samples = timed(session, feeds, request["seconds"], request["minimum_calls"])
+        shapes = {name: list(value.shape) for name, value in feeds.items()}
+        runs.append({"batch": batch, "shapes": shapes, "samples_ns": samples, "peak_bytes": peak_memory_bytes()})
+    found: dict[str, Any] = {"runs": runs}
+    if request.get("throughput_batch"):
+        batch = request["throughput_batch"] if bound is None else bound
+        feeds = feeds_for(session, batch, axes)
+        with running(feeds):
+            warm_up(session, feeds, 0.0)
+            samples = timed(session, feeds, request["throughput_seconds"], 2)
+        found["throughput"] = {"batch": batch, "examples_per_second": batch * len(samples) / (sum(samples) / 1e9)}
+    return found
+
+
+def warm_up(session: Any, feeds: dict[str, Any], seconds: float) -> None:
+    """Unmeasured calls: at least one, for at least `seconds` and 20 calls unless those would take ten times as long."""
+    start, calls = time.perf_counter(), 0
+    while True:
+        session.run(None, feeds)
+        calls += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds and (calls >= WARMUP_CALLS or elapsed >= PATIENCE * seconds):
+            return
+
+
+def timed(session: Any, feeds: dict[str, Any], seconds: float, minimum_calls: int) -> list[int]:
+    """The nanoseconds of each call, for at least `seconds` and `minimum_calls`."""
+    clock, run, samples = time.perf_counter_ns, session.run, []
+    names = [item.name for item in session.get_outputs()]
+    collecting = gc.isenabled()
+    gc.disable()
+    end = clock() + int(seconds * 1e9)
+    while True:
+        start = clock()
+        run(names, feeds)
+        stop = clock()
+        samples.append(stop - start)
+        if stop >= end and len(samples) >= minimum_calls:
+            break
+    if collecting:
+        gc.enable()
+    return samples
+
+
+def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Run all examples of `inputs` (input name -> .npy file) in batches; write the first output into the file `output`."""
+    import numpy
+
+    arrays = {name: numpy.load(path, mmap_mode="r") for name, path in request["inputs"].items()}
+    there = [item.name for item in session.get_inputs()]
+    if sorted(there) != sorted(arrays):
+        raise Refused("run", "its inputs are %s, but values were given for %s" % (", ".join(there), ", ".join(arrays)))
+    count = len(next(iter(arrays.values())))
+    bound = fixed_batch(input_shapes(session), {name: 0 for shape in input_shapes(session).values() for name in ()})
+    batch = request["batch"] if bound is None else bound
+    name, result = session.get_outputs()[0].name, None
+    for start in range(0, count, batch):
+        size = min(batch, count - start)
+        positions = numpy.minimum(numpy.arange(start, start + (size if bound is None else batch)), count - 1)
+        feeds = {key: numpy.ascontiguousarray(array[positions]) for key, array in arrays.items()}
+        with running(feeds):
+            output = session.run([name], feeds)[0]
+        if output.ndim == 0 or len(output) != len(positions):
+            raise Refused("run", "its output '%s' has shape %s for %d examples" % (name, list(output.shape), len(positions)))
+        if result is None:
+            result = numpy.lib.format.open_memmap(request["output"], "w+", output.dtype, (count, *output.shape[1:]))
+        result[start : start + size] = output[:size]
+    if result is not None:
+        result.flush()
+    return {"output": name, "examples": count}
+
+
+def do(job: dict[str, Any], provider: str, threads: int) -> dict[str, Any]:
+    """One job: load the model, then what it asks for. Memory counts from before the session is made."""
+    try:
+        base = peak_memory_bytes()
+        start = time.perf_counter_ns()
+        session = open_session(job["model"], provider, threads)
+        result: dict[str, Any] = {"load_ms": (time.perf_counter_ns() - start) / 1e6, "base_bytes": base}
+        if "latency" in job:
+            result.update(latency(session, job["latency"]))
+        if "answers" in job:
+            result.update(answers(session, job["answers"]))
+        return result
+    except Refused as error:
+        return {"error": {"kind": error.kind, "message": str(error)}}
+    except MemoryError:
+        return {"error": {"kind": "run", "message": "there is not enough memory"}}
+
+
+def stop_with_stdin() -> None:
+    """End this process when whoever started it goes away, which closes our standard input."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(request_path: str, result_path: str) -> int:
+    """Read the request, pin this process, do the jobs, write the result."""
+    with open(request_path, encoding="utf-8") as stream:
+        request = json.load(stream)
+    if request.get("stop_with_stdin"):
+        stop_with_stdin()
+    if request.get("cores") and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, request["cores"])  # before NumPy and ONNX Runtime count cores
+    import numpy
+    import onnxruntime
+
+    numpy.random.default_rng(0).standard_normal(1)  # so that it is loaded before memory is counted
+    jobs = [do(job, request["provider"], request["threads"]) for job in request["jobs"]]
+    versions = {"python": platform.python_version(), "numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
+    result = {"machine": machine(), "conditions": conditions(), "versions": versions, "jobs": jobs}
+    with open(result_path, "w", encoding="utf-8") as stream:
+        json.dump(result, stream)
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python measure.py REQUEST.json RESULT.json")
+    sys.exit(main(sys.argv[1], sys.argv[2]))

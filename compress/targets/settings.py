@@ -1,0 +1,184 @@
+"""Targets: the hardware that files will run on, and how they are to be measured there. Light: read to validate a pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from compress.data.locations import builtin_folder, find_path
+from compress.errors import Fault, UsageError
+from compress.settings import Settings
+from compress.suggest import unknown
+from compress.targets.measure import available_cores, machine
+from compress.validation import validated
+from compress.yaml_source import Source, read_yaml
+
+KINDS = ("local",)
+RUNTIMES = ("onnxruntime",)
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Provider in YAML -> ONNX Runtime's name for it."""
+EMISSIONS = ("fp32", "ort-x86", "ort-arm")
+X86, ARM = frozenset({"x86_64", "amd64", "i386", "i686"}), frozenset({"aarch64", "arm64", "armv8l", "armv7l"})
+
+
+def _one_of(what: str, known: Iterable[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known:
+            raise _refused(unknown(what, name, known))
+        return name
+
+    return AfterValidator(check)
+
+
+def _refused(message: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def _emissions(value: Any) -> Any:
+    """`auto` or a list of known emissions, checked here so that a fault is one sentence."""
+    if isinstance(value, str) and value != "auto":
+        raise _refused(f"give `auto` or a list such as [{', '.join(EMISSIONS)}]")
+    if isinstance(value, list | tuple) and (wrong := [name for name in value if name not in EMISSIONS]):
+        raise _refused(unknown("emission", str(wrong[0]), EMISSIONS))
+    return value
+
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class TargetSettings(Settings):
+    """The hardware that a file will run on, how it runs there, and how long it is measured."""
+
+    name: str = Field("local", min_length=1, pattern=r"^[\w.\-]+$")
+    """Name of the target in reports; a file's name by default."""
+    kind: Annotated[str, _one_of("kind of target", KINDS)] = "local"
+    """Where files are run: `local` is this machine."""
+    runtime: Annotated[str, _one_of("runtime", RUNTIMES)] = "onnxruntime"
+    """What runs the files: `onnxruntime`."""
+    provider: Annotated[str, _one_of("provider", PROVIDERS)] = "cpu"
+    """What ONNX Runtime computes with: `cpu`, or `cuda` with the package onnxruntime-gpu."""
+    threads: int = Field(1, ge=1)
+    """Threads that one call may use; the process is pinned to as many cores. 1 is what compares best."""
+    cores: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """The cores to pin to, by number; null means the last `threads` of those that this process may use."""
+    emit: Annotated[Literal["auto"] | tuple[str, ...], BeforeValidator(_emissions)] = "auto"
+    """The ONNX emissions worth trying here; `auto` means fp32 and the int8 one that suits the processor."""
+    batches: tuple[Positive, ...] = Field((1,), min_length=1)
+    """Batch sizes to time call by call, in examples; a file whose batch is fixed is timed at that one."""
+    throughput_batch: int = Field(32, ge=1)
+    """Batch size at which throughput is measured and answers are computed, in examples."""
+    shapes: dict[str, Positive] = {}
+    """Sizes of dynamic axes other than the batch, by their names in the file, such as {sequence: 128}."""
+    rounds: int = Field(8, ge=2)
+    """Fresh processes per file, interleaved between the files; intervals come from the spread between rounds."""
+    warmup_seconds: float = Field(0.04, ge=0)
+    """Least time spent on unmeasured calls at the start of each process, in seconds; at least 20 calls unless slow."""
+    seconds: float = Field(0.15, gt=0)
+    """Time spent on measured calls in each process for each batch size, in seconds; at least 5 calls."""
+    throughput_seconds: float = Field(0.05, gt=0)
+    """Time spent on throughput in each process, in seconds; at least 2 calls."""
+
+    @property
+    def execution_provider(self) -> str:
+        """ONNX Runtime's own name for the provider."""
+        return PROVIDERS[self.provider]
+
+    def faults(self) -> list[tuple[str, str]]:
+        """(field, message) for each thing that this machine cannot do. Imports no runtime."""
+        usable = available_cores()
+        found = []
+        if self.threads > len(usable):
+            found.append(("threads", f"{self.threads} threads asked for, but only {len(usable)} cores may be used here"))
+        if missing := sorted(set(self.cores or ()) - set(usable)):
+            found.append(("cores", f"no core {missing} may be used here (usable: {usable})"))
+        elif self.cores is not None and len(set(self.cores)) < self.threads:
+            found.append(("cores", f"{self.threads} threads need as many cores, but {list(self.cores)} were given"))
+        if problem := _provider_problem(self.provider):
+            found.append(("provider", problem))
+        return found
+
+    def fingerprint(self) -> str:
+        """A digest of this machine's processor and the runtime's version: what a measurement depends on besides settings."""
+        facts = {"machine": machine(), "runtime": runtime_version()}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def runtime_version() -> str | None:
+    """The installed ONNX Runtime as `distribution version`, found without importing it; None if there is none."""
+    for distribution in ("onnxruntime-gpu", "onnxruntime"):
+        try:
+            return f"{distribution} {importlib.metadata.version(distribution)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _provider_problem(provider: str) -> str | None:
+    """Why ONNX Runtime cannot use a provider here, or None; judged by what is installed, without importing it."""
+    installed = runtime_version()
+    if installed is None:
+        return "ONNX Runtime is not installed: pip install onnxruntime"
+    if provider == "cuda" and not installed.startswith("onnxruntime-gpu"):
+        return f"provider 'cuda' needs the package onnxruntime-gpu, but {installed} is installed (or use provider: cpu)"
+    if provider == "cuda" and shutil.which("nvidia-smi") is None:
+        return "provider 'cuda' needs an NVIDIA GPU, but nvidia-smi is not found here (or use provider: cpu)"
+    return None
+
+
+def emissions(target: TargetSettings) -> list[str]:
+    """The ONNX emissions worth making for a target, the float one first."""
+    if target.emit != "auto":
+        return list(target.emit)
+    if target.provider != "cpu":
+        return ["fp32"]
+    architecture = machine()["architecture"].lower()
+    return ["fp32"] + (["ort-x86"] if architecture in X86 else ["ort-arm"] if architecture in ARM else [])
+
+
+def read_target(target: str | Path | Mapping[str, Any], base: Path | None = None) -> TargetSettings:
+    """A target by its built-in name, the path of a file (tried in `base`, then in the working folder), or its settings.
+
+    Raises:
+        UsageError: It cannot be found or read, its settings are wrong, or this machine cannot do what it asks.
+    """
+    if isinstance(target, Mapping):
+        return _read(Source(dict(target)), {})
+    path = _find(str(target), base)
+    return _read(read_yaml(path), {"name": path.stem})
+
+
+def _find(name: str, base: Path | None) -> Path:
+    """The file that `name` means."""
+    if not name.endswith((".yaml", ".yml")) and "/" not in name and "\\" not in name:
+        known = {path.stem: path for path in builtin_folder("targets").glob("*.yaml")}
+        if name not in known:
+            raise UsageError(f"{unknown('target', name, known)}; or give the path of a .yaml file")
+        return known[name]
+    try:
+        return find_path(name, base)
+    except ValueError as error:
+        raise UsageError(Fault(f"target: {error}")) from None
+
+
+def _read(source: Source, defaults: dict[str, Any]) -> TargetSettings:
+    """Settings from plain data; every fault at once, each with its line."""
+    faults = list(source.faults)
+    settings = None
+    if isinstance(source.data, dict):
+        settings, more = validated(TargetSettings, {**defaults, **source.data}, source)
+        faults += more
+    else:
+        faults.append(source.fault((), "a target is a mapping of settings, such as {runtime: onnxruntime, threads: 1}"))
+    if settings is not None:
+        faults += [source.fault((field,), message) for field, message in settings.faults()]
+    if faults or settings is None:
+        raise UsageError(faults)
+    return settings

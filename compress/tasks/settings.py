@@ -1,0 +1,102 @@
+"""What the model is for, as a user writes it: a built-in task or a `module:function` of the user's. Light at import."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
+
+from compress.data.digests import text_digest
+from compress.errors import Fault, UsageError
+from compress.settings import Settings
+from compress.user_code import absolute_spec, source_digest
+
+IMAGE_CLASSIFICATION = "image-classification"
+REGRESSION = "regression"
+
+
+class ImageClassification(Settings):
+    """One class of several; primary metric: accuracy (share of examples whose largest logit is the right class)."""
+
+
+class Regression(Settings):
+    """Values of any shape; primary metric: the mean error that the loss names."""
+
+    loss: Literal["mse", "l1"] = "mse"
+    """`mse`: mean squared error; `l1`: mean absolute error. It is the primary metric as well."""
+
+
+BUILTIN: dict[str, type[Settings]] = {IMAGE_CLASSIFICATION: ImageClassification, REGRESSION: Regression}
+
+
+class TaskSettings(Settings):
+    """`image-classification`, `regression`, `{regression: {loss: l1}}`, or `module:function` of your own."""
+
+    name: str = IMAGE_CLASSIFICATION
+    """A built-in task, or `module:function` or `path/file.py:function` that returns a task."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """The task's settings, or keyword arguments of the user's function."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and len(value) == 1 and not value.keys() & cls.model_fields.keys():
+            [(name, arguments)] = value.items()
+            return {"name": name, "arguments": {} if arguments is None else arguments}
+        return value
+
+    @model_validator(mode="after")
+    def _known(self, info: ValidationInfo) -> Self:
+        if self.name in BUILTIN:
+            known = BUILTIN[self.name].model_validate(self.arguments)
+            object.__setattr__(self, "arguments", known.model_dump(mode="json"))
+        elif ":" in self.name:
+            spec = absolute_spec(self.name, (info.context or {}).get("base"))
+            object.__setattr__(self, "name", spec)
+        else:
+            near = difflib.get_close_matches(self.name, BUILTIN, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BUILTIN)}, or module:function"
+            raise ValueError(f"unknown task {self.name!r} ({hint})")
+        return self
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the task is one of ours."""
+        return self.name in BUILTIN
+
+    def plain(self) -> dict[str, Any]:
+        """Name and arguments for a bundle or manifest; of a user's file only its name, so that no path leaves."""
+        file, colon, function = self.name.rpartition(":")
+        return {"name": f"{Path(file).name}{colon}{function}", "arguments": self.arguments}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any], base: Path | None = None) -> TaskSettings:
+        """The inverse of `plain`; a user's file is sought in `base`, then in the working folder."""
+        return read_task_settings(dict(data), base)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over name, arguments and, for a task of the user's own, the content of its source."""
+        source = "" if self.is_builtin else source_digest(self.name)
+        return text_digest({**self.plain(), "source": source})
+
+
+def read_task_settings(value: str | Mapping[str, Any], base: Path | None = None) -> TaskSettings:
+    """The settings of a task in any of its written forms; files are sought in `base`, then in the working folder.
+
+    Raises:
+        UsageError: an unknown task, setting or file.
+    """
+    try:
+        return TaskSettings.model_validate(value, context={"base": base})
+    except ValidationError as error:
+        raise UsageError(
+            [
+                Fault(item["msg"].removeprefix("Value error, "), where=".".join(map(str, item["loc"])))
+                for item in error.errors()
+            ]
+        ) from error

@@ -1,0 +1,80 @@
+"""Where a step is computed, with how many threads and in which precision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from compress.errors import UsageError
+from compress.stage import Context
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def training_device(context: Context) -> torch.device:
+    """The device that `context.device` means: `auto` is a CUDA GPU if there is one, else the CPU.
+
+    Each process of a group takes the GPU of its local rank.
+
+    Raises:
+        UsageError: the device does not exist here.
+    """
+    name = context.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device {name!r} is none that PyTorch knows; use auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda":
+        return _cuda_device(device, context)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device mps is not available here; use `device: auto`")
+    return device
+
+
+def _cuda_device(device: torch.device, context: Context) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = device.index or 0
+    if context.world_size > 1 and device.index is None:
+        index = int(os.environ.get("LOCAL_RANK", context.rank))
+    if index >= count:
+        raise UsageError(f"device cuda:{index} does not exist: PyTorch sees {count} CUDA GPUs; use `device: auto`")
+    return torch.device("cuda", index)
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Compute on the CPU with `count` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Precision:
+    """The precision of forward passes and, for fp16, the scaling of the loss that keeps small gradients alive.
+
+    Raises:
+        UsageError: the device does not compute in that precision.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        if name == "auto":
+            name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        if name == "fp16" and device.type == "cpu":
+            raise UsageError("precision fp16 needs a GPU; use `precision: auto`")
+        self.name = name
+        self._device_type = device.type
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of a forward pass."""
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self._device_type, dtype=_TYPES[self.name])

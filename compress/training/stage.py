@@ -1,0 +1,45 @@
+"""`train`: fit a network to the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from compress.bundle import Bundle, Kind
+from compress.stage import Context, Metrics, Stage
+from compress.training.settings import Recipe
+
+
+class Train(Recipe, Stage):
+    """Train a model on the task's own loss."""
+
+    verb: ClassVar[str] = "train"
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,)}
+    gives: ClassVar[Kind | None] = Kind.TORCH
+    reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes"})
+    trains: ClassVar[bool] = True
+
+    model: str | None = None
+    """The model to train: a name from `models:` or a stage; unset: the model before this stage."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each label spread over all classes (classification only)."""
+
+    def references(self) -> dict[str, str | None]:
+        """The model to train."""
+        return {"source": self.model}
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Combinations of the recipe that make no sense."""
+        return self.recipe_faults()
+
+    def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
+        """Train `source`, write it into `out`, measure it on validation."""
+        from compress.training.finish import finish_training, open_training
+        from compress.training.train import train
+
+        work = open_training(inputs["source"], context)
+        log = train(work.module, work.data, work.task, self, context, label_smoothing=self.label_smoothing)
+        return finish_training(work, inputs["source"], out, context, log)

@@ -1,0 +1,229 @@
+"""Functions of the user's own, named `module:function` or `path/file.py:function`: found, digested, loaded. Light.
+
+Digesting imports nothing: the source is read, its import statements are followed through the user's own files, and
+what lies in an installed distribution counts only within the named package.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from compress.data.locations import candidates, find_path
+from compress.errors import UsageError
+
+_MOST_FILES = 500
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def absolute_spec(spec: str, base: Path | None) -> str:
+    """`spec` with a file's path made absolute, sought in `base`, then in the working folder; a module stays as it is.
+
+    Raises:
+        ValueError: not `place:function`, or no such file or module (for pydantic, which makes it a fault with a place).
+    """
+    place, function = _parts(spec)
+    if place.endswith(".py"):
+        return f"{find_path(place, base)}:{function}"
+    if _module_file(place, base) is None:
+        raise ValueError(f"no module named {place!r} beside the pipeline, in the working folder or installed")
+    return spec
+
+
+def source_file(spec: str, base: Path | None = None) -> Path | None:
+    """The Python file that `spec` names, found without importing it; None for a built-in or compiled module.
+
+    Raises:
+        UsageError: `spec` is not `place:function`, or there is no such file or module.
+    """
+    try:
+        place, _ = _parts(absolute_spec(spec, base))
+    except ValueError as error:
+        raise UsageError(f"{spec}: {error}") from error
+    path = Path(place) if place.endswith(".py") else _module_file(place, base)
+    return path if path is not None and path.suffix == ".py" else None
+
+
+def source_digest(spec: str, base: Path | None = None) -> str:
+    """SHA-256 over the named file and the user's files that it imports, by content and relative place.
+
+    Raises:
+        UsageError: as `source_file`.
+    """
+    file = source_file(spec, base)
+    digest = hashlib.sha256()
+    for name, path in [] if file is None else sorted(_with_imports(file).items()):
+        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def load_function(spec: str, base: Path | None = None) -> Callable[..., Any]:
+    """The function that `spec` names.
+
+    `base` and the working folder join the end of the import path, so that a module beside the pipeline is found.
+
+    Raises:
+        UsageError: no such file, module or function, or the user's code fails while it is imported.
+    """
+    try:
+        place, name = _parts(absolute_spec(spec, base))
+    except ValueError as error:
+        raise UsageError(f"{spec}: {error}") from error
+    for folder in [*([] if base is None else [base.resolve()]), Path.cwd()]:
+        _searchable(folder)
+    module = _guarded(
+        spec, lambda: _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    )
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        state = "is no function" if hasattr(module, name) else "does not exist"
+        raise UsageError(f"{spec}: {name!r} {state} in {getattr(module, '__file__', place)}; it has {', '.join(known)}")
+    return function  # type: ignore[no-any-return]
+
+
+def call(spec: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call the user's function, turning its exceptions into one message with the user's own line.
+
+    Raises:
+        UsageError: the function raised.
+    """
+    return _guarded(spec, lambda: function(*arguments, **named))
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    place, colon, function = spec.rpartition(":")
+    is_module = all(part.isidentifier() for part in place.split("."))
+    if not colon or not function.isidentifier() or not (is_module or place.endswith(".py")):
+        raise ValueError(f"{spec!r} is neither module:function nor path/file.py:function")
+    return place, function
+
+
+def _guarded(spec: str, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+        where = f" (line {frames[-1].lineno} of {frames[-1].filename}: {frames[-1].line})" if frames else ""
+        if isinstance(error, SyntaxError) and error.filename:
+            where = f" (line {error.lineno} of {error.filename})"
+        raise UsageError(f"{spec}: {type(error).__name__}: {error}{where}") from error
+
+
+def _is_users(filename: str) -> bool:
+    path = Path(filename)
+    ours = Path(__file__).resolve().parent
+    return path.exists() and ours not in path.resolve().parents and not _is_installed(path)
+
+
+def _is_installed(path: Path) -> bool:
+    return bool(_INSTALLED & set(path.parts)) or Path(ast.__file__).parent in path.resolve().parents
+
+
+def _searchable(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        importlib.invalidate_caches()
+
+
+def _load_file(path: Path) -> ModuleType:
+    """A file as a module whose name tells stem and content: the same on every machine, new when the file changes."""
+    name = f"user_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    _searchable(path.parent)
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise UsageError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _module_file(module: str, base: Path | None) -> Path | None:
+    """The file of a dotted module, without importing its parents (which `importlib.util.find_spec` would do)."""
+    folders = [str(folder) for folder in candidates(".", base)]
+    search: list[str] | None = [*sys.path, *folders]
+    found = None
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        if end == 1 and name in sys.builtin_module_names:
+            found = importlib.machinery.BuiltinImporter.find_spec(name)
+        else:
+            found = importlib.machinery.PathFinder.find_spec(name, search)
+        if found is None:
+            return None
+        search = list(found.submodule_search_locations or [])
+    origin = None if found is None else found.origin
+    return Path(origin) if origin is not None and origin != "built-in" else Path(module)
+
+
+def _with_imports(file: Path) -> dict[str, Path]:
+    """`file` and the files that it imports, directly or not, by their place relative to the top of its package."""
+    package = file.parent
+    while (package / "__init__.py").is_file():
+        package = package.parent
+    installed = _is_installed(file)
+    own = file.relative_to(package).parts[0]
+    found: dict[str, Path] = {}
+    waiting = [file]
+    while waiting and len(found) < _MOST_FILES:
+        path = waiting.pop()
+        name = path.relative_to(package).as_posix()
+        if name in found:
+            continue
+        found[name] = path
+        for inner in _imported(path, package):
+            if not installed or inner.relative_to(package).parts[0] == own:
+                waiting.append(inner)
+    return found
+
+
+def _imported(file: Path, package: Path) -> Iterator[Path]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            folder = package
+        elif isinstance(node, ast.ImportFrom):
+            stem = f"{node.module}." if node.module else ""
+            names = [node.module] if node.module else []
+            names += [stem + alias.name for alias in node.names]
+            folder = file.parents[node.level - 1] if 0 < node.level <= len(file.parents) else package
+        else:
+            continue
+        for name in names:
+            yield from _files_of(name.split("."), folder, package)
+
+
+def _files_of(parts: list[str], folder: Path, package: Path) -> Iterator[Path]:
+    """The files that importing `parts` from `folder` runs: each package's `__init__.py` on the way, then the module."""
+    if package != folder and package not in folder.parents:
+        return
+    for part in parts:
+        if (folder / part / "__init__.py").is_file():
+            yield folder / part / "__init__.py"
+        elif (folder / f"{part}.py").is_file():
+            yield folder / f"{part}.py"
+        folder = folder / part
