@@ -32,17 +32,31 @@ class Origin:
 
 @dataclass(frozen=True)
 class Link:
-    """One stage as far as it could be read: `stage` is None if its settings are wrong, which is told elsewhere."""
+    """One stage as far as it could be read, its own faults being told elsewhere.
+
+    `stage` is None if not even its verb is known; of a `partial` one only the names that it gives can be trusted.
+    """
 
     name: str
-    stage_type: type[Stage]
     stage: Stage | None
     source: str | None = None
+    partial: bool = False
 
 
 Inputs = Mapping[str, Origin]
 ChainFault = tuple[int, str, str]
 """Position of the stage, the key at fault (`from`, or one of the stage's own), message."""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """One thing that a stage reads: its role, the key that names it, the name (None: the model before), its kinds."""
+
+    role: str
+    key: str
+    name: str | None
+    kinds: tuple[Kind, ...]
+    verb: str
 
 
 @dataclass
@@ -64,93 +78,82 @@ def linked(links: Sequence[Link], models: Mapping[str, bool]) -> tuple[list[Inpu
     faults: list[ChainFault] = []
     for position, link in enumerate(links):
         found: dict[str, Origin] = {}
-        lineage: Origin | None = None
-        for role, key, name in _references(link):
-            later = [other.name for other in links[position:]]
-            origin, message = _resolved(name, link, role, state, later)
-            if origin is not None and role != SOURCE and origin.stage is None and not models[origin.model]:
-                message = (
-                    message or f"the {role} '{origin.model}' is untrained here: train it above, or give it weights"
-                )
+        below = [other.name for other in links[position + 1 :]]
+        for reference in _references(link):
+            origin, message = _resolved(reference, state)
+            if origin is None and message and reference.name is not None:
+                message = _not_above(reference.name, link.name, below) or message
+            elif origin is not None and not message and reference.role != SOURCE and origin.stage is None:
+                hint = "is untrained here: train it above, or give it weights"
+                message = None if models[origin.model] else f"the {reference.role} '{origin.model}' {hint}"
             if message:
-                faults.append((position, key, message))
-            elif origin is not None:
-                found[role] = origin
-            lineage = origin if role == SOURCE else lineage
+                faults.append((position, reference.key, message))
+            if origin is not None:
+                found[reference.role] = origin
         inputs.append(found)
-        _advance(state, link, lineage)
+        _advance(state, link, found.get(SOURCE))
     return inputs, faults
 
 
-def _references(link: Link) -> Iterator[tuple[str, str, str | None]]:
-    """(role, key in the file, name or None) for each thing that a stage reads."""
+def _references(link: Link) -> Iterator[_Reference]:
     if link.stage is None:
         return
-    fields = link.stage_type.model_fields
+    fields = type(link.stage).model_fields
     for role, name in link.stage.references().items():
-        if role != SOURCE:
-            yield role, role if role in fields else "", name
-        elif link.source is not None:
-            yield role, "from", link.source
-        else:
-            yield role, "model" if "model" in fields else "", name
+        key = "model" if role == SOURCE else role
+        key = key if key in fields else ""
+        if role == SOURCE and link.source is not None:
+            name, key = link.source, "from"  # noqa: PLW2901 - `from:` stands for the first thing read
+        if name is not None or not link.partial:
+            yield _Reference(role, key, name, tuple(link.stage.takes[role]), link.stage.verb)
 
 
-def _resolved(
-    name: str | None, link: Link, role: str, state: _State, later: Sequence[str]
-) -> tuple[Origin | None, str | None]:
-    """The origin that `name` means, and what is wrong with it; neither if a wrong stage above hides it."""
-    if name is None and state.before is None:
-        return _only_model(state)
-    name = name or str(state.before)
+def _resolved(reference: _Reference, state: _State) -> tuple[Origin | None, str | None]:
+    """The origin that a name means, and what is wrong with it; neither if a wrong stage above hides it."""
+    if reference.name is None and state.before is None:
+        if len(state.latest) == 1:
+            return Origin(next(iter(state.latest))), None
+        return None, f"no stage stands above; say which model: one of {', '.join(state.latest)}"
+    name = reference.name or str(state.before)
     if name not in state.outputs and name not in state.latest:
-        return None, _not_above(name, link, state, later)
+        return None, unknown("model or stage", name, [*state.latest, *state.outputs])
     origin, kind = state.outputs.get(name) or state.latest[name]
-    if kind is None or origin is None:
-        return None, None if origin is None else f"stage '{name}' gives no model"
-    return origin, None if kind in link.stage_type.takes[role] else _wrong_kind(name, kind, link, role, state)
+    if origin is not None and kind is None:
+        return None, f"stage '{name}' gives no model"
+    if origin is None or kind in reference.kinds:
+        return origin, None
+    return origin, _wrong_kind(reference, name, state)
 
 
-def _not_above(name: str, link: Link, state: _State, later: Sequence[str]) -> str:
-    """Why there is nothing of that name above a stage."""
-    if name == link.name:
+def _not_above(name: str, own: str, below: Sequence[str]) -> str | None:
+    """Why a stage is not above that exists all the same."""
+    if name == own:
         return f"'{name}' is this stage itself; name a model or a stage above"
-    if name in later:
-        return f"stage '{name}' comes later; only models and stages above can be read"
-    return unknown("model or stage", name, [*state.latest, *state.outputs])
+    return f"stage '{name}' comes later; only models and stages above can be read" if name in below else None
 
 
-def _only_model(state: _State) -> tuple[Origin | None, str | None]:
-    if len(state.latest) == 1:
-        return Origin(next(iter(state.latest))), None
-    if not state.latest:
-        return None, None
-    return None, f"no stage stands above; say which model: one of {', '.join(state.latest)}"
-
-
-def _wrong_kind(name: str, kind: Kind, link: Link, role: str, state: _State) -> str:
+def _wrong_kind(reference: _Reference, name: str, state: _State) -> str:
     """Why two stages cannot follow each other, and what could be read in place of the first."""
-    verb, wanted = link.stage_type.verb, link.stage_type.takes[role]
-    text = (
-        f"{verb} needs {' or '.join(WORDS[k] for k in wanted)}, but '{name}' gives {WORDS[kind]}: put {verb} above it"
-    )
-    origin, _ = state.outputs.get(name) or state.latest[name]
+    origin, kind = state.outputs.get(name) or state.latest[name]
+    needs = " or ".join(WORDS[accepted] for accepted in reference.kinds)
+    gives = WORDS[kind] if kind else "nothing"
+    text = f"{reference.verb} needs {needs}, but '{name}' gives {gives}: put {reference.verb} above it"
     for other, (earlier, earlier_kind) in reversed(state.outputs.items()):
-        if earlier is not None and origin is not None and earlier.model == origin.model and earlier_kind in wanted:
-            key = "from" if role == SOURCE else role
-            return f"{text}, or say `{key}: {other}`"
+        same = earlier is not None and origin is not None and earlier.model == origin.model
+        if same and earlier_kind in reference.kinds:
+            return f"{text}, or say `{'from' if reference.role == SOURCE else reference.role}: {other}`"
     return text
 
 
 def _advance(state: _State, link: Link, lineage: Origin | None) -> None:
     """What exists below a stage that went on from `lineage`."""
-    gives = link.stage_type.gives
-    if gives is None:
+    gives = link.stage.gives if link.stage is not None else None
+    if link.stage is not None and gives is None:
         state.outputs[link.name] = (lineage, None)
         return
-    state.before = link.name
     output = None if lineage is None else Origin(lineage.model, link.name)
+    state.before = link.name
     state.outputs[link.name] = (output, gives)
-    if gives in (Kind.TORCH, Kind.QUANTIZED):
+    if gives in (None, Kind.TORCH, Kind.QUANTIZED):
         for model in [output.model] if output else list(state.latest):
             state.latest[model] = (output, gives)

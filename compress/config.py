@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compress.chain import Link, Origin, linked
+from compress.chain import Origin
 from compress.data.settings import read_data_settings
 from compress.errors import Fault, UsageError
 from compress.models.settings import ModelSettings
-from compress.overrides import BESIDE, apply_overrides, verb_of
+from compress.overrides import apply_overrides
 from compress.pipeline import KEYS, Budget, Header, Pipeline, Placed
-from compress.stage import Stage
-from compress.stages import STAGES
-from compress.suggest import did_you_mean, listed, unknown
+from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
+from compress.suggest import did_you_mean, listed
 from compress.targets.settings import TargetSettings, read_target
 from compress.tasks.settings import TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
@@ -25,7 +23,6 @@ from compress.yaml_source import Place, Source, as_mapping, read_yaml
 __all__ = ["Budget", "Origin", "Pipeline", "Placed", "read_pipeline"]
 
 Read = TypeVar("Read")
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
 def read_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -38,36 +35,11 @@ def read_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     if not isinstance(source.data, dict):
         wanted = "a pipeline is a mapping with the keys data, models, stages"
         raise UsageError([*source.faults, source.fault((), f"{wanted}; this file holds {shown(source.data)}")])
-    _unfold_stages(source.data)
-    names = _stage_names(source.data["stages"]) if isinstance(source.data.get("stages"), list) else []
+    unfold_stages(source.data)
+    names = stage_names(source.data["stages"]) if isinstance(source.data.get("stages"), list) else []
     apply_overrides(source, overrides, names, KEYS)
-    _unfold_stages(source.data)
+    unfold_stages(source.data)
     return _Reading(source, path.parent.resolve(), path.stem).pipeline()
-
-
-def _unfold_stages(data: dict[str, Any]) -> None:
-    """`- export` and `- export:` mean `- export: {}`."""
-    stages = data.get("stages")
-    for position, item in enumerate(stages if isinstance(stages, list) else []):
-        if isinstance(item, str) and item in STAGES:
-            stages[position] = {item: {}}
-        elif isinstance(item, dict):
-            item.update({verb: {} for verb in item if verb in STAGES and item[verb] is None})
-
-
-def _stage_names(items: Sequence[Any]) -> list[str | None]:
-    """Each stage's name: as given, else its verb, made unique (`train`, `train-2`)."""
-    given = [as_mapping(item).get("name") for item in items]
-    taken = {name for name in given if isinstance(name, str)}
-    names: list[str | None] = []
-    for own_name, item in zip(given, items, strict=True):
-        name, verb = own_name if isinstance(own_name, str) else None, verb_of(item)
-        if own_name is None and verb is not None:
-            candidates = (verb if count == 1 else f"{verb}-{count}" for count in range(1, len(items) + 2))
-            name = next(candidate for candidate in candidates if candidate not in taken)
-            taken.add(name)
-        names.append(name)
-    return names
 
 
 class _Reading:
@@ -142,7 +114,7 @@ class _Reading:
             return {}
         result = {}
         for name, raw in given.items():
-            self.check_name(("models", name), "model", name)
+            self.faults += name_faults(self.source, ("models", name), "model", name)
             settings, faults = validated(ModelSettings, raw, self.source, ("models", name))
             self.faults += faults
             if settings is not None:
@@ -151,11 +123,6 @@ class _Reading:
                 except UsageError as error:
                     self.faults += relocated(error, self.source, ("models", name))
         return result
-
-    def check_name(self, place: Place, what: str, name: object) -> None:
-        """Whether something may be called that."""
-        if not isinstance(name, str) or not re.fullmatch(NAME, name):
-            self.add(place, f"{shown(name)} is no name for a {what}: use letters, digits, '_' and '-'")
 
     def targets(self) -> list[TargetSettings]:
         """The targets; this machine unless others are named."""
@@ -172,83 +139,22 @@ class _Reading:
 
     def stages(self, models: Mapping[str, ModelSettings]) -> list[Placed]:
         """The stages that could be read, after checking that each can follow what it reads."""
-        items = self.data.get("stages")
-        if not isinstance(items, list) or not items:
-            found = "there are none" if not items else f"not {shown(items)}"
-            self.add(("stages",), f"must be a list of at least one stage, such as `- export: {{}}`; {found}")
+        given = self.data.get("stages")
+        if not isinstance(given, list) or not given:
+            found = f", not {shown(given)}" if given else "; there is none"
+            self.add(("stages",), f"must be a list of at least one stage, such as `- export: {{}}`{found}")
             return []
-        names = _stage_names(items)
-        placed: list[Placed] = []
-        links: list[Link | None] = []
-        for position, (item, name) in enumerate(zip(items, names, strict=True)):
-            self.check_stage_name(position, item, name, names)
-            stage, verb = self.stage(position, item)
-            source = as_mapping(item).get("from")
-            if source is not None and not isinstance(source, str):
-                self.add(("stages", position, "from"), f"must be the name of a model or stage, not {shown(source)}")
-                source = None
-            if stage is not None:
-                placed.append(Placed(name=name or f"stage {position}", verb=verb, stage=stage, source=source))
-            links.append(Link(name or f"stage {position}", STAGES[verb], stage, source) if verb else None)
-        if all(links):
-            self.check_links([link for link in links if link is not None], models)
-        return placed
-
-    def check_stage_name(self, position: int, item: Any, name: str | None, names: Sequence[str | None]) -> None:
-        """Whether a stage's name is one, and its own."""
-        place: Place = ("stages", position, "name")
-        given = as_mapping(item).get("name")
-        if given is not None:
-            self.check_name(place, "stage", given)
-        if name is None:
-            return
-        if name in names[:position]:
-            self.add(place, f"another stage is called '{name}' already")
-        if name in as_mapping(self.data.get("models")):
-            self.add(place, f"a model is called '{name}' already; give the stage another `name:`")
-        if name in KEYS:
-            self.add(place, f"'{name}' is a key of the pipeline; give the stage another `name:`")
-
-    def stage(self, position: int, item: Any) -> tuple[Stage | None, str]:
-        """The settings of a stage and its verb; None or an empty verb if they cannot be read."""
-        place: Place = ("stages", position)
-        if isinstance(item, str):
-            self.add(place, unknown("stage", item, STAGES))
-            return None, ""
-        if not isinstance(item, dict) or not item:
-            self.add(place, f"must be a verb with its settings, such as `- export: {{}}`, not {shown(item)}")
-            return None, ""
-        verbs = [key for key in item if key in STAGES]
-        others = [key for key in item if key not in STAGES and key not in BESIDE]
-        if not verbs:
-            for key in others or [""]:
-                self.add((*place, key) if key else place, unknown("stage", key, STAGES) if key else "names no verb")
-            return None, ""
-        for key in others:
-            inside = key in STAGES[verbs[0]].model_fields
-            hint = f" belongs to `{verbs[0]}`: indent it further" if inside else did_you_mean(key, [*STAGES, *BESIDE])
-            self.add((*place, key), f"unknown key beside `{verbs[0]}`{';' * inside}{hint}")
-        if len(verbs) > 1:
-            self.add(place, f"holds {' and '.join(verbs)}; write each stage as an item of its own")
-            return None, ""
-        verb = verbs[0]
-        stage, faults = validated(STAGES[verb], item[verb], self.source, (*place, verb))
-        self.faults += faults
-        for inside_path, message in stage.faults() if stage is not None else []:
-            self.faults += relocated(UsageError(Fault(message, inside_path)), self.source, (*place, verb))
-        if stage is not None and item.get("from") is not None and getattr(stage, "model", None) is not None:
-            self.add((*place, "from"), f"says the same as `model:` of {verb}; leave one of them out")
-        return stage, verb
-
-    def check_links(self, links: Sequence[Link], models: Mapping[str, ModelSettings]) -> None:
-        """Whether each stage's inputs exist above it and are of a kind that it can read."""
-        named = as_mapping(self.data.get("models"))
-        useful = {name: name not in models or models[name].zoo is None or models[name].has_weights for name in named}
-        _, faults = linked(links, useful)
-        for position, key, message in faults:
-            verb = links[position].stage_type.verb
-            tail = ("from",) if key == "from" else (verb, key) if key else (verb,)
-            self.add(("stages", position, *tail), message)
+        models_named = as_mapping(self.data.get("models"))
+        items, faults = read_stages(self.source, given, models_named)
+        useful = {
+            name: name not in models or models[name].zoo is None or models[name].has_weights for name in models_named
+        }
+        self.faults += faults + (link_faults(self.source, items, useful) if useful else [])
+        return [
+            Placed(name=item.name, verb=item.verb, stage=item.stage, source=item.source)
+            for item in items
+            if item.stage is not None
+        ]
 
 
 def _not_finite(value: Any, place: Place) -> Iterator[Place]:

@@ -113,7 +113,7 @@ class Pipeline(Header):
 
     def inputs(self, placed: Placed) -> Inputs:
         """What a stage reads, by role: a model as it is made or loaded, or the output of an earlier stage."""
-        links = [Link(p.name, type(p.stage), p.stage, p.source) for p in self.stages]
+        links = [Link(p.name, p.stage, p.source) for p in self.stages]
         everything, _ = linked(links, dict.fromkeys(self.models, True))
         return everything[self.stages.index(placed)]
 

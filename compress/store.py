@@ -172,10 +172,11 @@ class Store:
         finally:
             lock.release()
 
-    def set_root(self, name: str, folder: Path, keys: Iterable[str]) -> None:
-        """Say which keys the run in `folder` names."""
+    def set_root(self, name: str, folder: Path, keys: Iterable[str], *, finished: bool) -> None:
+        """Say which keys the run in `folder` names. A finished run names them as long as its folder exists."""
         identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-        content = {"folder": os.path.relpath(folder.resolve(), self.root), "keys": sorted(set(keys))}
+        home = os.path.relpath(folder.resolve(), self.root)
+        content = {"folder": home, "keys": sorted(set(keys)), "finished": finished}
         write_atomically(self.root / "roots" / f"{name}-{identity}.json", json.dumps(content, indent=1) + "\n")
 
     def unused(self) -> list[Unused]:
@@ -204,7 +205,7 @@ class Store:
         for path in self._children("roots"):
             try:
                 root = json.loads(path.read_text())
-                if (self.root / root["folder"]).exists():
+                if not root["finished"] or (self.root / root["folder"]).exists():
                     named.update(root["keys"])
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 message = f"{path}: damaged list of a run's keys; delete it to let `compress gc` go on"

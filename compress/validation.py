@@ -133,7 +133,8 @@ def _finding(  # noqa: PLR0911 - a table of cases
         return _Finding(value, expected, did_you_mean(value, names) if isinstance(value, str) else "")
     if kind in _BOUNDS:
         name, phrase = _BOUNDS[kind]
-        return _Finding(value, phrase.format(context[name]))
+        bound = context[name]
+        return _Finding(value, phrase.format(f"{bound:g}" if isinstance(bound, float) else bound))
     for ending in ("_type", "_parsing", "_from_float", "_attributes_type", "_unit"):
         if kind.removesuffix(ending) in _EXPECTED:
             return _Finding(value, _EXPECTED[kind.removesuffix(ending)])
@@ -162,16 +163,16 @@ def _fields(model: type[BaseModel], inside: Place) -> dict[str, FieldInfo]:
     for part in inside:
         if isinstance(part, str):
             annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-            models = [inner for annotation in annotations for inner in _models(annotation)]
+            models = [inner for annotation in annotations for inner in models_in(annotation)]
     return {name: field for m in models for name, field in m.model_fields.items()}
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models named in a type such as `tuple[Recover, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models(argument)
+        yield from models_in(argument)
 
 
 def shown(value: Any) -> str:

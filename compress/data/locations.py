@@ -39,7 +39,7 @@ def expand(text: str) -> str:
 
 
 def candidates(text: str, base: Path | None) -> list[Path]:
-    """The absolute paths that `text` may mean: in `base` (beside the file that names it), then in the working folder."""
+    """The absolute paths that `text` may mean: in `base`, beside the file that names it, then in the working folder."""
     path = Path(expand(text))
     if path.is_absolute():
         return [path]

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from compress.data.digests import file_digest, text_digest
 from compress.data.locations import candidates, find_path
 from compress.errors import Fault, UsageError
 from compress.models.zoo.names import match
 from compress.settings import Settings
+from compress.user_code import absolute_spec, source_digest
 
 SOURCES = ("zoo", "transformers", "timm", "torchvision", "python")
 PRETRAINED_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*")
@@ -42,19 +43,14 @@ class ModelSettings(Settings):
     weights: str | None = None
     """A file of weights (safetensors, or one that `torch.load(weights_only=True)` reads); random if not given."""
 
+    _base: Path | None = PrivateAttr(None)
+
     @field_validator("zoo")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         if name is not None:
             match(name)
         return name
-
-    @field_validator("python")
-    @classmethod
-    def _names_a_function(cls, text: str | None) -> str | None:
-        if text is not None and not all(text.rpartition(":")[::2]):
-            raise ValueError(f"{text!r} names no function: write 'module:function' or 'path/file.py:function'")
-        return text
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelSettings:
@@ -78,6 +74,11 @@ class ModelSettings(Settings):
         )
         return self.weights is not None or published
 
+    @property
+    def base(self) -> Path | None:
+        """The folder of the file that names the network, beside which a Python module may be."""
+        return self._base
+
     def resolved(self, base: Path) -> ModelSettings:
         """A copy whose paths are absolute: tried beside `base`, then in the working folder; `$NAME` is expanded.
 
@@ -88,15 +89,20 @@ class ModelSettings(Settings):
         changes: dict[str, Any] = {}
         if self.weights is not None:
             changes["weights"] = _existing(self.weights, base, "weights", faults)
+            if Path(changes["weights"]).is_dir():
+                faults.append(Fault(f"{self.weights!r} is a folder; name the file of weights in it", where="weights"))
         if isinstance(self.transformers, str):
             changes["transformers"] = _folder_or_hub_name(self.transformers, base, faults)
         if self.python is not None:
-            file, _, function = self.python.rpartition(":")
-            if file.endswith(".py"):
-                changes["python"] = f"{_existing(file, base, 'python', faults)}:{function}"
+            try:
+                changes["python"] = absolute_spec(self.python, base)
+            except ValueError as error:
+                faults.append(Fault(str(error), where="python"))
         if faults:
             raise UsageError(faults)
-        return self.model_copy(update=changes)
+        copy = self.model_copy(update=changes)
+        copy._base = base
+        return copy
 
     def fingerprint(self) -> str:
         """sha256 over the settings and the content of the files and code that they name, whatever their paths."""
@@ -108,10 +114,8 @@ class ModelSettings(Settings):
             files = sorted({file for pattern in PRETRAINED_FILES for file in folder.glob(pattern)})
             plain["transformers"] = [[file.name, file_digest(file)] for file in files]
         if self.python is not None:
-            from compress.user_code import source_digest
-
-            file, _, function = self.python.rpartition(":")
-            plain["python"] = [Path(file).name, function, source_digest(self.python)]
+            place, _, function = self.python.rpartition(":")
+            plain["python"] = [Path(place).name, function, source_digest(self.python, self._base)]
         return text_digest(plain)
 
 

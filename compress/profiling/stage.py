@@ -33,6 +33,6 @@ class Profile(Stage):
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Each input is a file, named as its row in the report is."""
-        from compress.profiling.profile import profile_bundles
+        from compress.profiling.bundles import profile_bundles
 
         return profile_bundles(inputs, out, context)

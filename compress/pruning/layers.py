@@ -7,9 +7,9 @@ is the number of such positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -57,30 +57,9 @@ class Layout:
 
 def layout(layer: nn.Module, axis: Axis) -> Layout | None:
     """Where `layer` keeps the channels of `axis`; None if it has none there, or is of a kind not known here."""
-    if isinstance(layer, _ConvNd):
-        return _convolution(layer, axis)
-    if isinstance(layer, nn.Linear):
-        names = ("weight", "bias") if axis == "out" else ("weight",)
-        count = "out_features" if axis == "out" else "in_features"
-        slots = _present(layer, names, 0 if axis == "out" else 1)
-        return Layout(getattr(layer, count), slots, (count,), getattr(layer, count))
-    if axis == "in":
-        return None
-    if isinstance(layer, _BatchNorm | _InstanceNorm):
-        slots = _present(layer, ("weight", "bias", "running_mean", "running_var"), 0)
-        return Layout(layer.num_features, slots, ("num_features",), layer.num_features)
-    if isinstance(layer, nn.GroupNorm):
-        alone = layer.num_groups == layer.num_channels
-        counts = ("num_channels", "num_groups") if alone else ("num_channels",)
-        period = layer.num_channels if alone else layer.num_channels // layer.num_groups
-        return Layout(layer.num_channels, _present(layer, ("weight", "bias"), 0), counts, period)
-    if isinstance(layer, nn.LayerNorm):
-        features = layer.normalized_shape[-1]
-        return Layout(features, _present(layer, ("weight", "bias"), -1), ("normalized_shape",), features)
-    if isinstance(layer, nn.PReLU):
-        return Layout(layer.num_parameters, (Slot("weight", 0),), ("num_parameters",), layer.num_parameters)
-    if isinstance(layer, nn.Embedding):
-        return Layout(layer.embedding_dim, (Slot("weight", 1),), ("embedding_dim",), layer.embedding_dim)
+    for kind, describe in KINDS:
+        if isinstance(layer, kind):
+            return describe(layer, axis)
     return None
 
 
@@ -92,8 +71,7 @@ def is_depthwise(layer: nn.Module) -> bool:
 def _convolution(layer: _ConvNd, axis: Axis) -> Layout | None:
     if is_depthwise(layer):
         counts = ("in_channels", "out_channels", "groups")
-        channels = layer.out_channels
-        return Layout(channels, _present(layer, ("weight", "bias"), 0), counts, channels) if axis == "out" else None
+        return _joint(axis, layer.out_channels, _present(layer, ("weight", "bias"), 0), counts)
     channels = layer.out_channels if axis == "out" else layer.in_channels
     # weight is (out, in / groups, ...), of a transposed convolution (in, out / groups, ...)
     first = (axis == "out") != layer.transposed
@@ -101,8 +79,57 @@ def _convolution(layer: _ConvNd, axis: Axis) -> Layout | None:
     return Layout(channels, slots, (f"{axis}_channels",), channels // layer.groups)
 
 
+def _linear(layer: nn.Linear, axis: Axis) -> Layout:
+    if axis == "out":
+        return Layout(layer.out_features, _present(layer, ("weight", "bias"), 0), ("out_features",), layer.out_features)
+    return Layout(layer.in_features, (Slot("weight", 1),), ("in_features",), layer.in_features)
+
+
+def _running_norm(layer: _BatchNorm | _InstanceNorm, axis: Axis) -> Layout | None:
+    slots = _present(layer, ("weight", "bias", "running_mean", "running_var"), 0)
+    return _joint(axis, layer.num_features, slots, ("num_features",))
+
+
+def _group_norm(layer: nn.GroupNorm, axis: Axis) -> Layout | None:
+    slots = _present(layer, ("weight", "bias"), 0)
+    if layer.num_groups == layer.num_channels:
+        return _joint(axis, layer.num_channels, slots, ("num_channels", "num_groups"))
+    return _joint(axis, layer.num_channels, slots, ("num_channels",), layer.num_channels // layer.num_groups)
+
+
+def _layer_norm(layer: nn.LayerNorm, axis: Axis) -> Layout | None:
+    return _joint(axis, layer.normalized_shape[-1], _present(layer, ("weight", "bias"), -1), ("normalized_shape",))
+
+
+def _prelu(layer: nn.PReLU, axis: Axis) -> Layout | None:
+    return _joint(axis, layer.num_parameters, (Slot("weight", 0),), ("num_parameters",))
+
+
+def _embedding(layer: nn.Embedding, axis: Axis) -> Layout | None:
+    return _joint(axis, layer.embedding_dim, (Slot("weight", 1),), ("embedding_dim",))
+
+
+def _joint(
+    axis: Axis, channels: int, slots: tuple[Slot, ...], counts: tuple[str, ...], period: int | None = None
+) -> Layout | None:
+    """The layout of a layer whose two axes are one."""
+    return Layout(channels, slots, counts, period or channels) if axis == "out" else None
+
+
 def _present(layer: nn.Module, names: Sequence[str], dim: int) -> tuple[Slot, ...]:
     return tuple(Slot(name, dim) for name in names if getattr(layer, name, None) is not None)
+
+
+KINDS: tuple[tuple[type[nn.Module], Callable[[Any, Axis], Layout | None]], ...] = (
+    (_ConvNd, _convolution),
+    (nn.Linear, _linear),
+    (_BatchNorm, _running_norm),
+    (_InstanceNorm, _running_norm),
+    (nn.GroupNorm, _group_norm),
+    (nn.LayerNorm, _layer_norm),
+    (nn.PReLU, _prelu),
+    (nn.Embedding, _embedding),
+)
 
 
 def drop(layer: nn.Module, axis: Axis, order: Sequence[int]) -> None:

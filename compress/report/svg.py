@@ -70,7 +70,7 @@ def new_figure(height: float) -> Figure:
     """An empty transparent figure, `height` units high."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH / 72, height / 72), facecolor="none", edgecolor="none")
+    return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor="none", edgecolor="none")
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:

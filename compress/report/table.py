@@ -19,6 +19,7 @@ from compress.report.words import (
     rate,
     ratio,
     rounded,
+    seconds,
     size,
 )
 
@@ -215,3 +216,13 @@ def _throughput_heading(report: Report, target: str | None) -> str:
 
 def _throughput(latency: Latency | None) -> Cell | None:
     return None if latency is None or latency.throughput_per_s is None else Cell(rate(latency.throughput_per_s))
+
+
+def steps_table(report: Report) -> Table:
+    """The steps of the plan, in order."""
+    rows = []
+    for step in report.steps:
+        took = ABSENT if step.seconds is None else seconds(step.seconds)
+        cells = (Cell(step.name), Cell(step.stage), Cell(took), Cell("reused" if step.reused else "ran"), Cell(step.key[:12]))
+        rows.append(Row(cells))
+    return Table(("Step", "stage", "took", "this run", "key"), tuple(rows), frozenset({"stage", "this run", "key"}))

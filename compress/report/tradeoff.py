@@ -18,6 +18,11 @@ HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 310.0, 40.0, 10.0, 36.0, 40.0  # units
 MARKERS = {"fp32": "o", "int8": "s", "fp16": "^", "bf16": "v"}
 OTHER_MARKER = "D"
 Point = tuple[Model, Latency, float]
+PLACES = [  # (side, units above) in the order in which they are tried
+    *((side, 0.0) for side in (1, -1)),
+    *((0, rise) for rise in (15.0, -15.0)),
+    *((side, sign * rise) for rise in (13.0, 26.0, 39.0, 52.0) for sign in (1, -1) for side in (1, -1)),
+]
 
 
 def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | None:
@@ -171,10 +176,42 @@ def _labelled(report: Report, points: Sequence[Point]) -> list[Point]:
 
 
 def _draw_labels(axes: Axes, report: Report, points: Sequence[Point], scale: float) -> None:
-    """Each name at the first of several places around its point where it covers no name and no other point."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    """Each name at the first of several places around its point where it covers nothing; far ones get a leader."""
+    to_units = axes.transData.transform
+    taken = [box for point in points for box in _obstacles(axes, report, point, scale)]
+    for model, latency, value in sorted(points, key=lambda point: point[0] is not report.deployed):
+        x, y = to_units((latency.p50_ms, value * scale))
+        chosen = model is report.deployed
+        colour, weight = (ACCENT, "bold") if chosen else (INK, "normal")
+        drawn = axes.annotate(
+            shortened(model.name, 26), (x, y), xycoords="figure pixels", color=colour, weight=weight, fontsize=9.5, va="center"
+        )
+        gap = 11.0 if chosen else 7.0
+        for dx, dy in PLACES:
+            drawn.set_position((x + dx * gap, y + dy))
+            drawn.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
+            box = drawn.get_window_extent()
+            inside = box.x0 >= 1 and box.x1 <= WIDTH - 1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+        else:
+            drawn.remove()
+            continue
+        taken.append(box)
+        if abs(dy) > 16:
+            leader = axes.transData.inverted().transform([(x, y), (x + dx * gap * 0.8, y + dy)])
+            axes.plot(leader[:, 0], leader[:, 1], color=LINE, linewidth=0.8, zorder=1.5)
 
-    canvas = FigureCanvasSVG(axes.figure)  # type: ignore[arg-type]
-    renderer = canvas.figure._get_renderer() if hasattr(canvas.figure, "_get_renderer") else None
-    taken: list[Bbox] = []
-    raise NotImplementedError(renderer, taken)
+
+def _obstacles(axes: Axes, report: Report, point: Point, scale: float) -> list[Bbox]:
+    """What a name must not cover: the point's mark and its whisker."""
+    from matplotlib.transforms import Bbox
+
+    model, latency, value = point
+    x, y = axes.transData.transform((latency.p50_ms, value * scale))
+    half = 9.0 if model is report.deployed else 4.5
+    boxes = [Bbox([[x - half, y - half], [x + half, y + half]])]
+    if ci95 := ends(model.metrics.get(f"{report.metric}_ci95")):
+        (_, low), (_, high) = (axes.transData.transform((latency.p50_ms, end * scale)) for end in ci95)
+        boxes.append(Bbox([[x - 1, low], [x + 1, high]]))
+    return boxes

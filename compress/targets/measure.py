@@ -3,9 +3,9 @@
     python measure.py REQUEST.json RESULT.json
 
 The same file runs here in a fresh process and is copied to devices, so it needs Python >= 3.9, NumPy and ONNX Runtime
-and nothing else, and imports those only when it runs. The request is
-`{"threads", "cores", "provider", "stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}]}`; the result
-`{"machine", "conditions", "versions", "jobs": [...]}` holds for each job what was measured, or `{"error": {"kind", "message"}}`.
+and nothing else, and imports those only when it runs. The request is `{"threads", "cores", "provider",
+"stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}]}`; the result `{"machine", "conditions",
+"versions", "jobs": [...]}` holds for each job what was measured, or `{"error": {"kind", "message"}}`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,38 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 FEATURES = {
-    "avx": "avx", "avx2": "avx2", "fma": "fma", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512_vnni": "avx512_vnni",
-    "avx_vnni": "avx_vnni", "avx_vnni_int8": "avx_vnni_int8", "avx512_bf16": "avx512_bf16", "amx_int8": "amx_int8", "amx_bf16": "amx_bf16",
-    "asimd": "neon", "asimddp": "dotprod", "i8mm": "i8mm", "sve": "sve", "sve2": "sve2", "asimdhp": "fp16", "bf16": "bf16",
+    "avx": "avx", "avx2": "avx2", "fma": "fma", "avx512f": "avx512f", "avx512bw": "avx512bw",
+    "avx512_vnni": "avx512_vnni", "avx_vnni": "avx_vnni", "avx_vnni_int8": "avx_vnni_int8",
+    "avx512_bf16": "avx512_bf16", "amx_int8": "amx_int8", "amx_bf16": "amx_bf16",
+    "asimd": "neon", "asimddp": "dotprod", "i8mm": "i8mm", "sve": "sve", "sve2": "sve2", "asimdhp": "fp16",
+    "bf16": "bf16",
 }  # fmt: skip
 """Linux's name in /proc/cpuinfo -> ours, for what decides how fast int8 and float arithmetic are."""
-APPLE_FEATURES = {"AdvSIMD": "neon", "FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm", "FEAT_FP16": "fp16", "FEAT_BF16": "bf16"}
+APPLE_FEATURES = {
+    "AdvSIMD": "neon",
+    "FEAT_DotProd": "dotprod",
+    "FEAT_I8MM": "i8mm",
+    "FEAT_FP16": "fp16",
+    "FEAT_BF16": "bf16",
+}
 BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "n", "b"})
 DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
     "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
-WARMUP_CALLS, PATIENCE = 20, 10  # calls wanted in the warm-up; a slow model's may last PATIENCE times the asked-for seconds
+WARMUP_CALLS, PATIENCE = (
+    20,
+    10,
+)  # calls wanted in the warm-up; a slow model's may last PATIENCE times the asked-for seconds
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """What was asked cannot be done; `kind` is `model`, `axes`, `provider` or `run`."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -65,12 +78,15 @@ def _processor() -> tuple[str, set[str]]:
     """(model name, features) as the operating system tells them; both empty where it does not."""
     if sys.platform == "darwin":
         names = {ours for theirs, ours in APPLE_FEATURES.items() if _sysctl("hw.optional.arm." + theirs) == "1"}
-        names |= {flag for flag in ("avx2", "fma") if flag.upper() in _sysctl("machdep.cpu.features machdep.cpu.leaf7_features")}
+        intel = _sysctl("machdep.cpu.features machdep.cpu.leaf7_features").lower().split()
+        names |= {FEATURES[flag] for flag in intel if flag in FEATURES}
         return _sysctl("machdep.cpu.brand_string"), names
     text = _read("/proc/cpuinfo")
-    values = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    values = {
+        key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
     flags = (values.get("flags") or values.get("features") or "").split()
-    part = "implementer %s part %s" % (values.get("cpu implementer"), values.get("cpu part")) if "cpu part" in values else ""
+    part = f"implementer {values.get('cpu implementer')} part {values['cpu part']}" if "cpu part" in values else ""
     board = _read("/proc/device-tree/model").strip("\0\n ")
     model = values.get("model name") or ", ".join(filter(None, (board, part))) or platform.processor()
     return model, {FEATURES[flag] for flag in flags if flag in FEATURES}
@@ -122,8 +138,7 @@ def _peak_working_set_bytes() -> int:
 def _read(path: str) -> str:
     """A file's text, or nothing where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -131,54 +146,64 @@ def _read(path: str) -> str:
 def _sysctl(names: str) -> str:
     """The values of one or more of macOS's settings."""
     with contextlib.suppress(OSError):
-        return subprocess.run(["sysctl", "-n", *names.split()], capture_output=True, text=True).stdout.strip()
+        command = ["sysctl", "-n", *names.split()]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return ""
 
 
-# Shapes and inputs
+# Shapes and inputs: a size that is no number (a name or nothing) is a dynamic axis
 
 
-def is_dynamic(size: Any) -> bool:
-    """Whether a size in a file's shape is a name (or nothing) and not a number."""
-    return not isinstance(size, int)
-
-
-def batch_names(inputs: dict[str, list[Any]], axes: dict[str, int]) -> set[str]:
-    """Which dynamic axes are the batch: those called so, else those that stand first; never one that `axes` sets."""
-    dynamic = {axis_name(name, i, size): i for name, shape in inputs.items() for i, size in enumerate(shape) if is_dynamic(size)}
-    called = {name for name in dynamic if name.lower() in BATCH_NAMES}
-    return (called or {name for name, position in dynamic.items() if position == 0}) - set(axes)
+def dynamic_axes(inputs: dict[str, list[Any]]) -> dict[str, int]:
+    """The dynamic axes of all inputs by name (see `axis_name`), and the position at which each stands first."""
+    found: dict[str, int] = {}
+    for name, shape in inputs.items():
+        for position, size in enumerate(shape):
+            if not isinstance(size, int):
+                found.setdefault(axis_name(name, position, size), position)
+    return found
 
 
 def axis_name(name: str, position: int, size: Any) -> str:
     """How a dynamic axis is called: by its own name, else by its input and position, as in `pixels:2`."""
-    return size if isinstance(size, str) and size else "%s:%d" % (name, position)
+    return size if isinstance(size, str) and size else f"{name}:{position}"
+
+
+def batch_names(inputs: dict[str, list[Any]], axes: dict[str, int]) -> set[str]:
+    """Which dynamic axes are the batch: those called so, else those that stand first; never one that `axes` sets."""
+    dynamic = dynamic_axes(inputs)
+    called = {name for name in dynamic if name.lower() in BATCH_NAMES}
+    return (called or {name for name, position in dynamic.items() if position == 0}) - set(axes)
 
 
 def fixed_batch(inputs: dict[str, list[Any]], axes: dict[str, int]) -> int | None:
     """The batch size that a file is bound to (its first input's first axis), or None if its batch is dynamic."""
     if batch_names(inputs, axes):
         return None
-    first = next(iter(inputs.values()), [])
-    size = first[0] if first else 1
-    return int(axes[size]) if is_dynamic(size) else int(size)
+    name, shape = next(iter(inputs.items()), ("", []))
+    size = shape[0] if shape else 1
+    return size if isinstance(size, int) else axes[axis_name(name, 0, size)]
 
 
 def concrete_shapes(inputs: dict[str, list[Any]], batch: int, axes: dict[str, int]) -> dict[str, list[int]]:
     """The shape of each input, with `batch` and `axes` put in for the dynamic axes."""
-    known = {**{name: batch for name in batch_names(inputs, axes)}, **axes}
-    all_names = {axis_name(name, i, size) for name, shape in inputs.items() for i, size in enumerate(shape) if is_dynamic(size)}
-    missing = sorted(all_names - set(known))
+    known = {**dict.fromkeys(batch_names(inputs, axes), batch), **axes}
+    dynamic = sorted(dynamic_axes(inputs))
+    missing = [name for name in dynamic if name not in known]
     if missing:
-        flags = " ".join("--shape %s=SIZE" % name for name in missing)
-        raise Refused("axes", "the size of its dynamic %s is not known; say %s (in a target: shapes: {%s: SIZE})" % (
-            "axis '%s'" % missing[0] if len(missing) == 1 else "axes '%s'" % "', '".join(missing), flags, missing[0]))  # fmt: skip
-    unused = sorted(set(axes) - all_names)
+        what = "axes" if len(missing) > 1 else "axis"
+        flags = " ".join(f"--shape {name}=SIZE" for name in missing)
+        settings = ", ".join(f"{name}: SIZE" for name in missing)
+        named = ", ".join(f"'{name}'" for name in missing)
+        raise RequestError(
+            "axes", f"its dynamic {what} {named} needs a size: {flags} (in a target: shapes: {{{settings}}})"
+        )
+    unused = [name for name in axes if name not in dynamic]
     if unused:
-        there = "its dynamic axes are %s" % ", ".join(sorted(all_names)) if all_names else "it has no dynamic axes"
-        raise Refused("axes", "it has no dynamic axis '%s': %s" % (unused[0], there))
+        there = f"its dynamic axes are {', '.join(dynamic)}" if dynamic else "it has no dynamic axes"
+        raise RequestError("axes", f"it has no dynamic axis '{unused[0]}': {there}")
     return {
-        name: [known[axis_name(name, i, size)] if is_dynamic(size) else size for i, size in enumerate(shape)]
+        name: [size if isinstance(size, int) else known[axis_name(name, i, size)] for i, size in enumerate(shape)]
         for name, shape in inputs.items()
     }
 
@@ -202,9 +227,11 @@ def open_session(model: str, provider: str, threads: int) -> Any:
 
     if provider not in onnxruntime.get_available_providers():
         there = ", ".join(onnxruntime.get_available_providers())
-        raise Refused("provider", "ONNX Runtime %s here has no %s (it has %s)" % (onnxruntime.__version__, provider, there))
-    if not os.path.isfile(model):
-        raise Refused("model", "there is no such file")
+        raise RequestError(
+            "provider", f"ONNX Runtime {onnxruntime.__version__} here has no {provider} (it has {there})"
+        )
+    if not Path(model).is_file():
+        raise RequestError("model", "there is no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -213,9 +240,11 @@ def open_session(model: str, provider: str, threads: int) -> Any:
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise Refused("model", "ONNX Runtime %s cannot load it: %s" % (onnxruntime.__version__, plain(error))) from error
+        raise RequestError("model", f"ONNX Runtime {onnxruntime.__version__} cannot load it: {plain(error)}") from error
     if session.get_providers()[0] != provider:
-        raise Refused("provider", "%s could not be used; ONNX Runtime fell back to %s" % (provider, session.get_providers()[0]))
+        raise RequestError(
+            "provider", f"{provider} could not be used: ONNX Runtime fell back to {session.get_providers()[0]}"
+        )
     return session
 
 
@@ -236,7 +265,7 @@ def feeds_for(session: Any, batch: int, axes: dict[str, int]) -> dict[str, Any]:
     shapes = concrete_shapes(input_shapes(session), batch, axes)
     for item in session.get_inputs():
         if item.type not in DTYPES:
-            raise Refused("model", "values for its input '%s' of type %s cannot be made up" % (item.name, item.type))
+            raise RequestError("model", f"values for its input '{item.name}' of type {item.type} cannot be made up")
     return {item.name: made_up(shapes[item.name], DTYPES[item.type]) for item in session.get_inputs()}
 
 
@@ -246,8 +275,8 @@ def running(feeds: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        shapes = ", ".join("%s %s" % (name, list(value.shape)) for name, value in feeds.items())
-        raise Refused("run", "it fails when run on %s: %s" % (shapes, plain(error))) from error
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+        raise RequestError("run", f"it fails when run on {shapes}: {plain(error)}") from error
 
 
 # Measuring
@@ -307,15 +336,15 @@ def timed(session: Any, feeds: dict[str, Any], seconds: float, minimum_calls: in
 
 
 def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Run all examples of `inputs` (input name -> .npy file) in batches; write the first output into the file `output`."""
+    """Run all examples of `inputs` (input name -> .npy file) in batches; write the first output into `output`."""
     import numpy
 
     arrays = {name: numpy.load(path, mmap_mode="r") for name, path in request["inputs"].items()}
     there = [item.name for item in session.get_inputs()]
     if sorted(there) != sorted(arrays):
-        raise Refused("run", "its inputs are %s, but values were given for %s" % (", ".join(there), ", ".join(arrays)))
+        raise RequestError("run", f"its inputs are {', '.join(there)}, but values were given for {', '.join(arrays)}")
     count = len(next(iter(arrays.values())))
-    bound = fixed_batch(input_shapes(session), {name: 0 for shape in input_shapes(session).values() for name in ()})
+    bound = fixed_batch(input_shapes(session), {})
     batch = request["batch"] if bound is None else bound
     name, result = session.get_outputs()[0].name, None
     for start in range(0, count, batch):
@@ -325,7 +354,9 @@ def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
         with running(feeds):
             output = session.run([name], feeds)[0]
         if output.ndim == 0 or len(output) != len(positions):
-            raise Refused("run", "its output '%s' has shape %s for %d examples" % (name, list(output.shape), len(positions)))
+            raise RequestError(
+                "run", f"its output '{name}' has shape {list(output.shape)} for {len(positions)} examples"
+            )
         if result is None:
             result = numpy.lib.format.open_memmap(request["output"], "w+", output.dtype, (count, *output.shape[1:]))
         result[start : start + size] = output[:size]
@@ -346,7 +377,7 @@ def do(job: dict[str, Any], provider: str, threads: int) -> dict[str, Any]:
         if "answers" in job:
             result.update(answers(session, job["answers"]))
         return result
-    except Refused as error:
+    except RequestError as error:
         return {"error": {"kind": error.kind, "message": str(error)}}
     except MemoryError:
         return {"error": {"kind": "run", "message": "there is not enough memory"}}
@@ -365,8 +396,7 @@ def stop_with_stdin() -> None:
 
 def main(request_path: str, result_path: str) -> int:
     """Read the request, pin this process, do the jobs, write the result."""
-    with open(request_path, encoding="utf-8") as stream:
-        request = json.load(stream)
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
     if request.get("stop_with_stdin"):
         stop_with_stdin()
     if request.get("cores") and hasattr(os, "sched_setaffinity"):
@@ -378,8 +408,7 @@ def main(request_path: str, result_path: str) -> int:
     jobs = [do(job, request["provider"], request["threads"]) for job in request["jobs"]]
     versions = {"python": platform.python_version(), "numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
     result = {"machine": machine(), "conditions": conditions(), "versions": versions, "jobs": jobs}
-    with open(result_path, "w", encoding="utf-8") as stream:
-        json.dump(result, stream)
+    Path(result_path).write_text(json.dumps(result), encoding="utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Targets: the hardware that files will run on, and how they are to be measured there. Light: read to validate a pipeline."""
+"""Targets: the hardware that files will run on, and how they are measured there. Light: read to validate a pipeline."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TargetSettings(Settings):
     """Batch sizes to time call by call, in examples; a file whose batch is fixed is timed at that one."""
     throughput_batch: int = Field(32, ge=1)
     """Batch size at which throughput is measured and answers are computed, in examples."""
-    shapes: dict[str, Positive] = {}
+    shapes: dict[str, Positive] = Field(default_factory=dict)
     """Sizes of dynamic axes other than the batch, by their names in the file, such as {sequence: 128}."""
     rounds: int = Field(8, ge=2)
     """Fresh processes per file, interleaved between the files; intervals come from the spread between rounds."""
@@ -96,7 +96,9 @@ class TargetSettings(Settings):
         usable = available_cores()
         found = []
         if self.threads > len(usable):
-            found.append(("threads", f"{self.threads} threads asked for, but only {len(usable)} cores may be used here"))
+            found.append(
+                ("threads", f"{self.threads} threads asked for, but only {len(usable)} cores may be used here")
+            )
         if missing := sorted(set(self.cores or ()) - set(usable)):
             found.append(("cores", f"no core {missing} may be used here (usable: {usable})"))
         elif self.cores is not None and len(set(self.cores)) < self.threads:
@@ -106,7 +108,7 @@ class TargetSettings(Settings):
         return found
 
     def fingerprint(self) -> str:
-        """A digest of this machine's processor and the runtime's version: what a measurement depends on besides settings."""
+        """A digest of this machine's processor and the runtime's version: what results depend on besides settings."""
         facts = {"machine": machine(), "runtime": runtime_version()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

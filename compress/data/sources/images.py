@@ -1,0 +1,96 @@
+"""A folder of images: `cat/1.png`, `dog/2.jpg`, or the same in `train`, `validation` and `test`. Read on access."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compress.data.classes import class_numbers
+from compress.data.dataset import Indices, Opened, Split
+from compress.data.decoded import Decoded
+from compress.data.digests import folder_digest
+from compress.data.pictures import decode
+from compress.data.source_settings import Images
+from compress.errors import UsageError
+
+ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Image files, read and decoded at each access, and class numbers."""
+
+    files: tuple[Path, ...]
+    classes: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def raw(self, indices: Indices) -> list[npt.NDArray[Any]]:
+        """The decoded images."""
+        return [decode(self.files[int(index)], str(self.files[int(index)])) for index in indices]
+
+    def targets(self, indices: Indices) -> npt.NDArray[np.int64]:
+        """The class numbers."""
+        return self.classes[np.asarray(indices, dtype=np.int64)]
+
+
+def open_images(settings: Images, labels: tuple[str, ...] | None) -> Opened:
+    """The folder's splits, or one split with everything; classes are numbered in the order of their sorted names.
+
+    Raises:
+        UsageError: no class folders, no images in one, or split folders beside class folders.
+    """
+    files = {split: _class_files(folder) for split, folder in _split_folders(settings.path).items()}
+    names = {split: [name for name, _ in found] for split, found in files.items()}
+    numbers, order = class_numbers(names, labels, f"the folder {settings.path}")
+    content = folder_digest(settings.path)
+    splits: dict[str, Split] = {}
+    for split, found in files.items():
+        splits[split] = Decoded(FileSplit(tuple(file for _, file in found), numbers[split]), f"{content}-{split}")
+    return Opened(splits, order, images=True)
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
+        raise UsageError(f"data: {root} is no folder; source `images` reads a folder of class folders")
+    folders = _subfolders(root)
+    if not any(folder.name == "train" for folder in folders):
+        return {"train": root}
+    found: dict[str, Path] = {}
+    for folder in folders:
+        split = SPLIT_FOLDERS.get(folder.name)
+        if split is None:
+            raise UsageError(f"data: {root} has the folder `train` and beside it {folder.name!r}, which is no split")
+        if split in found:
+            raise UsageError(f"data: {root} has two {split} folders: {found[split].name} and {folder.name}")
+        found[split] = folder
+    return found
+
+
+def _class_files(folder: Path) -> list[tuple[str, Path]]:
+    """(class name, file), in an order that mixes the classes and does not depend on where the folder lies."""
+    found = []
+    for class_folder in _subfolders(folder):
+        files = [file for file in class_folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]
+        if not files:
+            raise UsageError(f"data: no images in {class_folder} ({', '.join(sorted(ENDINGS))} are read)")
+        found += [(class_folder.name, file) for file in files]
+    if not found:
+        inside = sorted(path.name for path in folder.iterdir())[:5]
+        raise UsageError(f"data: {folder} has no class folders; it holds {', '.join(inside) or 'nothing'}")
+
+    def mixed(item: tuple[str, Path]) -> bytes:
+        return hashlib.sha256(item[1].relative_to(folder).as_posix().encode()).digest()
+
+    return sorted(found, key=mixed)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,62 @@
+"""`compress profile MODEL.onnx`: any ONNX file, no pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from compress.errors import UsageError
+from compress.profiling.profile import profile_file
+from compress.stage import Progress
+from compress.targets.settings import read_target
+
+
+def profile_bare_file(
+    path: Path, target: str, batches: Sequence[int], shapes: Sequence[str], progress: Progress
+) -> dict[str, Any]:
+    """Measure a file on a target; `shapes` are texts such as `sequence=128`. Returns rows and notes as plain data.
+
+    Raises:
+        UsageError: The file, the target or a shape is wrong.
+        StageError: The model fails when it is run.
+    """
+    settings = read_target(target, Path())
+    if batches:
+        settings = settings.model_copy(update={"batches": tuple(batches)})
+    measured = profile_file(path, settings, shapes=dict(map(_axis, shapes)), progress=progress)
+    rows = [latency.row() for latency in measured[path.name]]
+    return {"model": path.name, "size_bytes": path.stat().st_size, "latency": rows, "notes": list(measured.notes)}
+
+
+def _axis(text: str) -> tuple[str, int]:
+    name, equals, size = text.partition("=")
+    if not (name and equals and size.isdigit() and int(size) > 0):
+        raise UsageError(f"--shape {text}: write the name of an axis and its size, such as sequence=128")
+    return name, int(size)
+
+
+def latency_table(name: str, measured: dict[str, Any]) -> Table:
+    """What `profile_bare_file` gave, for a terminal."""
+    table = Table(
+        title=f"{name}, {measured['size_bytes'] / 1e6:.2f} MB", title_justify="left", box=None, pad_edge=False
+    )
+    for heading in ("batch", "p50 ms", "95 %", "p90 ms", "p99 ms", "examples/s", "memory MB", "load ms", "samples"):
+        table.add_column(heading, justify="right")
+    for row in measured["latency"]:
+        low, high = row["p50_ci95_ms"]
+        table.add_row(
+            str(row["batch"]),
+            f"{row['p50_ms']:.4g}",
+            f"{low:.4g}-{high:.4g}",
+            f"{row['p90_ms']:.4g}",
+            f"{row['p99_ms']:.4g}",
+            f"{row['throughput_per_s']:.0f}",
+            f"{row['peak_memory_bytes'] / 1e6:.1f}",
+            f"{row['load_ms']:.1f}",
+            str(row["samples"]),
+        )
+    table.caption = "\n".join(measured["notes"]) or None
+    return table

@@ -1,0 +1,33 @@
+"""The profile of all files of a pipeline on one target, as a step of a plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from compress.bundle import Bundle
+from compress.profiling.profile import profile
+from compress.stage import Context, Metrics
+
+PROFILE_FILE = "profile.json"
+
+
+def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
+    """Measure all inputs side by side on the context's target; write `profile.json` into `out`.
+
+    The record holds under `latency` the rows of each file by its name, and `notes` on how far they can be trusted.
+    """
+    if context.target is None:
+        raise ValueError("a profile needs a target")
+    files = {name: bundle.model_file for name, bundle in inputs.items()}
+    measured = profile(files, context.target, rehearsal=context.rehearsal, progress=context.progress)
+    repeat = measured.repeat
+    found: Metrics = {
+        "latency": {name: [latency.row() for latency in rows] for name, rows in measured.items()},
+        "notes": list(measured.notes),
+        "repeat": None if repeat is None else {"value": repeat.value, "low": repeat.low, "high": repeat.high},
+        "machine": measured.machine,
+    }
+    (out / PROFILE_FILE).write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    return found

@@ -1,0 +1,31 @@
+"""What a unit is worth by the first-order change of the loss when it goes.
+
+Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance Estimation for Neural Network Pruning", CVPR 2019
+(arXiv:1906.10771), equation 8 summed over a unit before taking its size: |sum over s of g_s w_s|. Zeroing the weights w
+of a unit changes the loss by -sum(g w) to first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def taylor(weights: Sequence[Tensor], gradients: Sequence[Tensor], units: Sequence[Tensor], count: int) -> Tensor:
+    """The size of the loss's first-order change for each unit.
+
+    Args:
+        weights: For each tensor of a group its slices along the channels, (slices, numbers in one).
+        gradients: The loss's gradient of the same, in the same shapes.
+        units: For each tensor the unit of each slice, int64 (slices,).
+        count: Units in all.
+
+    Returns:
+        (count,), in units of the loss.
+    """
+    change = torch.zeros(count, dtype=torch.float64)
+    for weight, gradient, unit in zip(weights, gradients, units, strict=True):
+        change.index_add_(0, unit, (weight.double() * gradient.double()).sum(1).cpu())
+    return change.abs()

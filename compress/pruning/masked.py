@@ -1,0 +1,80 @@
+"""The pruned network's independent double: nothing is removed, but what would go is silenced where it stands.
+
+Its answers are what a correctly pruned network must give: rows of weights that make a removed channel are zero, and so
+are those that read it; a norm over channels takes its statistics from the channels that stay.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.pruning.groups import Chosen, Group
+from compress.pruning.layers import SelfPruning, layout
+from compress.pruning.surgery import removed_channels
+
+
+class KeptNorm(nn.Module):
+    """A layer or group norm over the channels `kept` only; the others come out as zero."""
+
+    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: list[int]) -> None:
+        super().__init__()
+        self.norm, self.kept = norm, kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the norm, of the same shape."""
+        norm = self.norm
+        weight, bias = (None if p is None else p[self.kept] for p in (norm.weight, norm.bias))
+        result = torch.zeros_like(x)
+        if isinstance(norm, nn.LayerNorm):
+            result[..., self.kept] = functional.layer_norm(x[..., self.kept], (len(self.kept),), weight, bias, norm.eps)
+            return result
+        groups = len(self.kept) if norm.num_groups == norm.num_channels else norm.num_groups
+        result[:, self.kept] = functional.group_norm(x[:, self.kept], groups, weight, bias, norm.eps)
+        return result
+
+
+def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.Module:
+    """A copy of `module` in which the units `removed` of the groups are silent."""
+    double = copy.deepcopy(module)
+    modules, groups = dict(double.named_modules()), list(groups)
+    dims = {member.path: member.dim for group in groups for member in group.members if member.dim is not None}
+    for (path, axis), gone in removed_channels(groups, removed).items():
+        layer = modules.get(path)
+        if layer is None:  # a parameter outside of any layer
+            _zero(double.get_parameter(path), dims[path], gone)
+        elif isinstance(layer, SelfPruning):
+            if axis == "in":
+                layer.register_forward_pre_hook(_Silencer(gone))  # type: ignore[attr-defined]
+        elif isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+            channels = layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else layer.num_channels
+            double.set_submodule(path, KeptNorm(layer, [c for c in range(channels) if c not in gone]))
+        elif found := layout(layer, axis):
+            for slot in found.slots:
+                if slot.name in layer._parameters:
+                    _zero(getattr(layer, slot.name), slot.dim, gone)
+    return double
+
+
+class _Silencer:
+    """A hook that makes input channels zero."""
+
+    def __init__(self, channels: Iterable[int]) -> None:
+        self.channels = sorted(channels)
+
+    def __call__(self, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = arguments[0].clone()
+        x[:, self.channels] = 0
+        return (x, *arguments[1:])
+
+
+@torch.no_grad()
+def _zero(tensor: Tensor, dim: int, gone: Iterable[int]) -> None:
+    size = tensor.shape[dim]
+    index = torch.tensor(sorted({channel % size for channel in gone}), device=tensor.device)
+    tensor.index_fill_(dim, index, 0.0)

@@ -1,0 +1,95 @@
+"""Taking channels out of a network: every tensor and attribute that has them, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from compress.pruning.groups import Chosen, Group, Member, Place, places
+from compress.pruning.heads import set_heads
+from compress.pruning.layers import SelfPruning, Slot, drop, layout, narrow
+
+
+def removed_channels(groups: Iterable[Group], removed: Chosen) -> dict[Place, set[int]]:
+    """For each axis of each layer the channels that go with the units `removed` of the groups."""
+    found: dict[Place, set[int]] = {}
+    for group in groups:
+        gone = set(removed.get(group.name, ()))
+        for member in group.members if gone else ():
+            channels = {index for index, unit in zip(member.indices, member.units, strict=True) if unit in gone}
+            found.setdefault((member.path, member.axis), set()).update(channels)
+    return found
+
+
+def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:
+    """Take the units `removed` of the groups out of `module`: each layer is cut once, in channels of the whole network.
+
+    Raises:
+        ValueError: a layer cannot be cut so.
+    """
+    shared = _shared_parameters(module)
+    members = places(groups)
+    for place, gone in removed_channels(groups, removed).items():
+        _cut_layer(module, members[place][0][1], gone)
+    for group in groups:
+        if group.heads and removed.get(group.name):
+            set_heads(module, group.heads, group.heads.count - len(set(removed[group.name])))
+    _share_again(module, shared)
+
+
+def _cut_layer(module: nn.Module, member: Member, gone: set[int]) -> None:
+    if member.dim is not None:
+        owner, _, name = member.path.rpartition(".")
+        holder = module.get_submodule(owner)
+        size = getattr(holder, name).shape[member.dim]
+        narrow(holder, Slot(name, member.dim), [channel for channel in range(size) if channel not in gone])
+        return
+    layer = module.get_submodule(member.path)
+    if isinstance(layer, SelfPruning):
+        (layer.drop_outputs if member.axis == "out" else layer.drop_inputs)(sorted(gone))
+        return
+    found = layout(layer, member.axis)
+    channels = found.channels if found else 0
+    drop(layer, member.axis, [channel for channel in range(channels) if channel not in gone])
+
+
+def _shared_parameters(module: nn.Module) -> list[list[str]]:
+    """Names of parameters that are one and the same tensor."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [same for same in names.values() if len(same) > 1]
+
+
+def _share_again(module: nn.Module, shared: Sequence[Sequence[str]]) -> None:
+    """Make one tensor again of those that were one before each was cut by its own layer.
+
+    Raises:
+        ValueError: the layers that share it were cut differently.
+    """
+    for first, *others in shared:
+        kept = module.get_parameter(first)
+        for name in others:
+            if not torch.equal(module.get_parameter(name), kept):
+                raise ValueError(f"{first} and {name} are one tensor, but would be cut differently")
+            owner, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(owner), attribute, kept)
+
+
+def layer_widths(module: nn.Module, groups: Iterable[Group]) -> Mapping[str, int]:
+    """Output channels of each convolution and linear layer of the groups, by name."""
+    found = {}
+    for path, axis in places(groups):
+        layer = module.get_submodule(path) if axis == "out" and _is_module(module, path) else None
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            found[path] = layer.out_channels
+        elif isinstance(layer, nn.Linear):
+            found[path] = layer.out_features
+    order = {name: position for position, (name, _) in enumerate(module.named_modules())}
+    return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+
+
+def _is_module(module: nn.Module, path: str) -> bool:
+    return any(path == name for name, _ in module.named_modules())

@@ -1,0 +1,110 @@
+"""Trying a group before it is believed: does removing some of it give what silencing it gives?
+
+A traced graph can be wrong about code that it cannot see through (fixed slices, channel shuffles, means over channels),
+and then a pruned network computes nonsense without failing. Each group is tried on a copy with perturbed weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compress.pruning.groups import Chosen, Group
+from compress.pruning.masked import masked
+from compress.pruning.surgery import cut
+
+TOLERANCE = 1e-3
+"""Largest difference between pruned and silenced, in units of the largest output. Float32 leaves about 1e-5; a channel
+that is taken for its neighbour about 1e-1."""
+
+
+def untrustworthy(
+    module: nn.Module, groups: Sequence[Group], example_inputs: Sequence[Tensor], seed: int
+) -> dict[str, str]:
+    """For each group that cannot be pruned by itself or with the others the reason, by the group's name.
+
+    All are tried at once; only if that fails are halves tried, so that the usual network costs two forward passes.
+    """
+    module = perturbed(module, seed)
+    draw = random.Random(seed)
+    trial = {group.name: [draw.randrange(group.units)] for group in groups}
+
+    def search(suspects: Sequence[Group]) -> dict[str, str]:
+        reason = difference(module, suspects, trial, example_inputs) if suspects else None
+        if reason is None:
+            return {}
+        if len(suspects) == 1:
+            return {suspects[0].name: reason}
+        half = len(suspects) // 2
+        return search(suspects[:half]) | search(suspects[half:])
+
+    faults = search(groups)
+    trusted: list[Group] = [group for group in groups if group.name not in faults]
+    if not faults or difference(module, trusted, trial, example_inputs) is None:
+        return faults
+    candidates, trusted = trusted, []
+    for group in candidates:
+        reason = difference(module, [*trusted, group], trial, example_inputs)
+        if reason is None:
+            trusted.append(group)
+        else:
+            faults[group.name] = reason
+    return faults
+
+
+def difference(
+    module: nn.Module, groups: Sequence[Group], removed: Chosen, example_inputs: Sequence[Tensor]
+) -> str | None:
+    """What is wrong after taking `removed` out of a copy of `module`; None if it answers as its silenced double does."""
+    if not groups:
+        return None
+    pruned = copy.deepcopy(module)
+    try:
+        cut(pruned, groups, removed)
+        answers = _answers(pruned, example_inputs)
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        return f"without some of its channels the network fails: {text[0] if text else type(error).__name__}"
+    return disagreement(answers, _answers(masked(module, groups, removed), example_inputs))
+
+
+def disagreement(answers: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
+    """How outputs differ from those expected, in words; None if they agree within `TOLERANCE` of the largest."""
+    for found, wanted in zip(answers, expected, strict=True):
+        if found.shape != wanted.shape:
+            return f"the output's shape would become {tuple(found.shape)} from {tuple(wanted.shape)}"
+        scale = wanted.abs().max().item() or 1.0
+        error = (found - wanted).abs().max().item() / scale
+        if not error <= TOLERANCE:
+            return (
+                "removing its channels is not the same as silencing them "
+                "(they are sliced, shuffled, reshaped or averaged in a way that cannot follow)"
+            )
+    return None
+
+
+@torch.no_grad()
+def _answers(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs in evaluation mode, with the global random state left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        outputs = pytree.tree_leaves(module.eval()(*inputs))
+    return [output for output in outputs if isinstance(output, Tensor)]
+
+
+@torch.no_grad()
+def perturbed(module: nn.Module, seed: int) -> nn.Module:
+    """A copy with noise on all parameters, so that channels which happen to be alike or silent can be told apart."""
+    copied = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in copied.parameters():
+        if parameter.is_floating_point():
+            size = max(parameter.float().square().mean().sqrt().item(), 0.05)
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(noise * (0.5 * size))
+    return copied

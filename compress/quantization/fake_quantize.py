@@ -1,0 +1,147 @@
+"""Rounding to int8 in training: forward the numbers that the integer kernels see, backward a straight line.
+
+torch's own fused kernels do the same arithmetic several times slower on a CPU: they are not vectorised.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+QUANTIZED_MIN, QUANTIZED_MAX = -128, 127
+SMALLEST_SCALE = 2.0**-40
+
+
+class _RoundToGrid(torch.autograd.Function):
+    """x -> (clamp(round(x / scale)) ) * scale; the gradient passes inside of the range (Bengio 2013, straight-through)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, zero_point: int) -> Tensor:
+        low, high = QUANTIZED_MIN - zero_point, QUANTIZED_MAX - zero_point
+        ctx.save_for_backward(x)
+        ctx.bounds = ((low - 0.5) * scale, (high + 0.5) * scale)
+        return x.div(scale).clamp_(low, high).round_().mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.bounds), None, None
+
+
+class _RoundWeight(torch.autograd.Function):
+    """Symmetric per output channel; every weight lies inside of the range, so the gradient is the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
+        return weight.div(scale).round_().mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
+    """Scale per output channel, shape (channels, 1, ...): the greatest absolute weight falls on the last step."""
+    greatest = weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
+    return greatest.div_(2 ** (bits - 1) - 1).clamp_(min=SMALLEST_SCALE)
+
+
+def fake_quantize_weight(weight: Tensor, bits: int = 8) -> Tensor:
+    """`weight` (output channels first) on its symmetric grid of `bits` bits, one scale per output channel."""
+    rounded: Tensor = _RoundWeight.apply(weight, weight_scale(weight, bits))
+    return rounded
+
+
+class FakeQuantize(nn.Module):
+    """An activation on the int8 grid, with one scale and zero point for the tensor.
+
+    `low` and `high` follow the tensor's least and greatest value; `low_share` and `high_share` say how much of them
+    calibration chose to represent. `bounds` is what a folded relu or clip leaves. State is in buffers, so that it is
+    saved, loaded and checkpointed with the weights.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    low: Tensor
+    high: Tensor
+    low_share: Tensor
+    high_share: Tensor
+
+    def __init__(self, bounds: tuple[float, float] | None = None, symmetric: bool = False) -> None:
+        super().__init__()
+        self.bounds = bounds
+        self.symmetric = symmetric
+        self.enabled = True
+        self.observing = False
+        self.seen: tuple[Tensor, Tensor] | None = None
+        self.values: Any = None
+        for name, value in {"scale": 1.0, "low": 0.0, "high": 0.0, "low_share": 1.0, "high_share": 1.0}.items():
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape; values on the grid. While observing it only notes the range, for `follow` to take up."""
+        if self.values is not None:
+            self.values(x.detach())
+        if self.observing and self.training:
+            low, high = torch.aminmax(x.detach())
+            self.seen = (low, high) if self.seen is None else (self.seen[0].min(low), self.seen[1].max(high))
+        if not self.enabled:
+            return x
+        rounded: Tensor = _RoundToGrid.apply(x, self.scale.item(), int(self.zero_point.item()))
+        return rounded
+
+    def set_range(self, low: float, high: float, low_share: float = 1.0, high_share: float = 1.0) -> None:
+        """Take over the range of a tensor and the share of it to represent."""
+        self.low.fill_(low)
+        self.high.fill_(high)
+        self.low_share.fill_(low_share)
+        self.high_share.fill_(high_share)
+        self.update_scale()
+
+    def follow(self, low: float, high: float, momentum: float) -> None:
+        """Move the range towards one step's least and greatest value."""
+        self.low.lerp_(torch.tensor(low, device=self.low.device), momentum)
+        self.high.lerp_(torch.tensor(high, device=self.high.device), momentum)
+        self.update_scale()
+
+    def update_scale(self) -> None:
+        """Scale and zero point from the range: see `grid`."""
+        low, high = float(self.low * self.low_share), float(self.high * self.high_share)
+        scale, zero_point = grid(low, high, self.bounds, self.symmetric)
+        self.scale.fill_(scale)
+        self.zero_point.fill_(zero_point)
+
+
+def grid(low: float, high: float, bounds: tuple[float, float] | None, symmetric: bool) -> tuple[float, int]:
+    """Scale and zero point of signed 8 bits for values from `low` to `high`, which always include 0.
+
+    Behind a relu the zero point is the least value, so that the runtime can fold the relu away; behind a clip no
+    value lies outside of it, for the same reason. A range of nothing but zeros gets scale 1.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    if symmetric:
+        greatest = max(-low, high)
+        return (max(greatest / QUANTIZED_MAX, SMALLEST_SCALE), 0) if greatest > 0 else (1.0, 0)
+    if high <= low:
+        return 1.0, QUANTIZED_MIN if low == 0 else 0
+    steps = QUANTIZED_MAX - QUANTIZED_MIN
+    scale = _float32_below((high - low) / steps) if bounds is not None else (high - low) / steps
+    scale = max(scale, SMALLEST_SCALE)
+    zero_point = max(QUANTIZED_MIN, min(QUANTIZED_MAX, QUANTIZED_MIN - round(low / scale)))
+    return scale, zero_point
+
+
+def _float32_below(value: float) -> float:
+    """The greatest float32 for which 255 steps do not exceed 255 times `value` after rounding."""
+    below = torch.tensor(value, dtype=torch.float32)
+    while float(below) > value or float(below * 255) > value * 255:
+        below = torch.nextafter(below, torch.tensor(-math.inf))
+    return float(below)

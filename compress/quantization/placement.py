@@ -1,0 +1,239 @@
+"""Which operators run in int8, and which tensors carry a scale: one table and one rule over neutral operators.
+
+A reader (`compress.quantization.aten` for torch, later one for ONNX) turns a graph into `Operator`s; `place` decides.
+What the rules rest on: ONNX Runtime runs an operator in int8 only if its inputs and its output are quantized; a
+convolution's output always is; what only moves values keeps its input's scale; what has no int8 kernel stays float,
+with nothing quantized around it but what its neighbours need.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+class Role(enum.Enum):
+    """How an operator takes part in int8."""
+
+    WEIGHTED = "has weights; reads int8, writes int8"
+    WEIGHTED_OR_FLOAT_OUT = "has weights; reads int8, writes int8 where an int8 operator reads it, else float"
+    COMBINES = "reads several tensors and writes one, each with its own scale, between int8 operators only"
+    JOINS = "like COMBINES, but all its tensors share one scale"
+    AVERAGES = "reads and writes int8, each with its own scale, between int8 operators only"
+    MOVES = "moves or picks values: same scale in and out, so any type will do"
+    RECTIFIES = "folds into the quantization of its output"
+    FLOAT = "stays float"
+
+
+ROLES: dict[str, Role] = {
+    "conv": Role.WEIGHTED,
+    "linear": Role.WEIGHTED_OR_FLOAT_OUT,
+    "add": Role.COMBINES,
+    "mul": Role.COMBINES,
+    "concat": Role.JOINS,
+    "average_pool": Role.AVERAGES,
+    "global_average_pool": Role.AVERAGES,
+    "max_pool": Role.MOVES,
+    "pad": Role.MOVES,
+    "reshape": Role.MOVES,
+    "resize_nearest": Role.MOVES,
+    "slice": Role.MOVES,
+    "transpose": Role.MOVES,
+    "relu": Role.RECTIFIES,
+    "clip": Role.RECTIFIES,
+    "conv_transpose": Role.FLOAT,
+    "other": Role.FLOAT,
+}
+"""Neutral operator -> role. An operator that is not listed has no int8 kernel in ONNX Runtime's CPU provider."""
+
+WEIGHTED = frozenset({Role.WEIGHTED, Role.WEIGHTED_OR_FLOAT_OUT})
+BETWEEN = frozenset({Role.COMBINES, Role.JOINS, Role.AVERAGES})
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: the tensor that it writes, what it is, the activations that it reads (weights are not listed).
+
+    `bounds` are the least and greatest value that a `relu` or `clip` lets through; `ignored` keeps it in float.
+    """
+
+    output: str
+    kind: str
+    inputs: tuple[str, ...]
+    bounds: tuple[float, float] | None = None
+    ignored: bool = False
+
+    @property
+    def role(self) -> Role:
+        """Its role, float if it is to be ignored (moving values and rectifying do no harm)."""
+        role = ROLES[self.kind]
+        return role if not self.ignored or role in (Role.MOVES, Role.RECTIFIES) else Role.FLOAT
+
+
+@dataclass(frozen=True)
+class Point:
+    """A tensor that is quantized.
+
+    `readers` are the outputs of the operators that read the quantized tensor, or None for all; `group` is the name
+    that tensors of one scale share; `bounds` is what a folded relu or clip leaves.
+    """
+
+    tensor: str
+    group: str
+    readers: frozenset[str] | None
+    bounds: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The decision: operators (by their output) that run in int8, and where tensors are quantized, in graph order."""
+
+    integer: frozenset[str]
+    points: tuple[Point, ...]
+
+
+def place(operators: Sequence[Operator]) -> Placement:
+    """Decide for a graph, given in an order in which it can be computed. Graph inputs are tensors that nothing writes."""
+    graph = _Graph(operators)
+    integer = _settle(graph)
+    needed, everywhere = _quantized_tensors(graph, integer)
+    groups = _groups(graph, integer, needed)
+    points = []
+    for tensor in graph.tensors:
+        if tensor in needed:
+            readers = None if tensor in everywhere else frozenset(graph.readers_towards(tensor, integer))
+            points.append(Point(tensor, groups[tensor], readers, graph.bounds(tensor)))
+    return Placement(frozenset(integer), tuple(points))
+
+
+class _Graph:
+    """Operators by what they write and who reads it."""
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        self.operators = operators
+        self.by_output: Mapping[str, Operator] = {operator.output: operator for operator in operators}
+        self.readers: dict[str, list[Operator]] = defaultdict(list)
+        for operator in operators:
+            for tensor in operator.inputs:
+                self.readers[tensor].append(operator)
+        inputs = dict.fromkeys(t for o in operators for t in o.inputs if t not in self.by_output)
+        self.tensors = [*inputs, *(operator.output for operator in operators)]
+
+    def role(self, tensor: str) -> Role:
+        """The role of what writes a tensor; graph inputs are float."""
+        return self.by_output[tensor].role if tensor in self.by_output else Role.FLOAT
+
+    def root(self, tensor: str) -> str:
+        """Where a tensor's values come from, behind operators that only move them."""
+        while self.role(tensor) is Role.MOVES:
+            tensor = self.by_output[tensor].inputs[0]
+        return tensor
+
+    def written(self, output: str) -> str:
+        """The tensor to quantize for what an operator writes: behind a relu or clip that alone reads it."""
+        readers = self.readers[output]
+        while len(readers) == 1 and readers[0].role is Role.RECTIFIES:
+            output = readers[0].output
+            readers = self.readers[output]
+        return output
+
+    def writer(self, tensor: str) -> str:
+        """The inverse of `written`: the operator before folded relus and clips."""
+        while self.role(tensor) is Role.RECTIFIES and len(self.readers[self.by_output[tensor].inputs[0]]) == 1:
+            tensor = self.by_output[tensor].inputs[0]
+        return tensor
+
+    def readers_towards(self, tensor: str, integer: Iterable[str]) -> set[str]:
+        """The direct readers of a tensor through which, behind moves alone, an int8 operator is reached."""
+        chosen = set(integer)
+        return {o.output for o in self.readers[tensor] if self._reaches(o, chosen, frozenset({Role.MOVES}))}
+
+    def feeds_integer(self, tensor: str, integer: set[str]) -> bool:
+        """Whether an int8 operator reads the tensor, behind moves, relus and clips."""
+        through = frozenset({Role.MOVES, Role.RECTIFIES})
+        return any(self._reaches(operator, integer, through) for operator in self.readers[tensor])
+
+    def _reaches(self, operator: Operator, integer: set[str], through: frozenset[Role]) -> bool:
+        pending, seen = [operator], set()
+        while pending:
+            operator = pending.pop()
+            if operator.output in integer:
+                return True
+            if operator.role in through and operator.output not in seen:
+                seen.add(operator.output)
+                pending += self.readers[operator.output]
+        return False
+
+    def bounds(self, tensor: str) -> tuple[float, float] | None:
+        """What the relus and clips that write a tensor leave, or None if there is none."""
+        bounds = None
+        while self.role(tensor) is Role.RECTIFIES:
+            operator = self.by_output[tensor]
+            low, high = operator.bounds or (float("-inf"), float("inf"))
+            bounds = (low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))
+            tensor = operator.inputs[0]
+        return bounds
+
+
+def _settle(graph: _Graph) -> set[str]:
+    """Operators that run in int8: all that could, less those between floats, until nothing changes."""
+    integer = {o.output for o in graph.operators if o.role in WEIGHTED | BETWEEN}
+    while True:
+        lonely = {
+            o.output
+            for o in graph.operators
+            if o.output in integer
+            and o.role in BETWEEN
+            and not (
+                graph.feeds_integer(o.output, integer)
+                and all(graph.writer(graph.root(tensor)) in integer for tensor in o.inputs)
+            )
+        }
+        if not lonely:
+            return integer
+        integer -= lonely
+
+
+def _quantized_tensors(graph: _Graph, integer: set[str]) -> tuple[set[str], set[str]]:
+    """Tensors to quantize, and those of them whose every reader sees the quantized values (int8 operators wrote them)."""
+    needed: set[str] = set()
+    everywhere: set[str] = set()
+    for operator in graph.operators:
+        if operator.output not in integer:
+            continue
+        needed.update(graph.root(tensor) for tensor in operator.inputs)
+        if operator.role is not Role.WEIGHTED_OR_FLOAT_OUT or graph.feeds_integer(operator.output, integer):
+            needed.add(graph.written(operator.output))
+    everywhere.update(tensor for tensor in needed if graph.writer(tensor) in integer)
+    return needed, everywhere
+
+
+def _groups(graph: _Graph, integer: set[str], needed: set[str]) -> dict[str, str]:
+    """Tensors that share a scale, named after the first of them.
+
+    Tensors of unequal bounds are not tied by a concat: a relu folds only into a range that begins at 0.
+    """
+    group = {tensor: tensor for tensor in graph.tensors if tensor in needed}
+
+    def find(tensor: str) -> str:
+        while group[tensor] != tensor:
+            tensor = group[tensor]
+        return tensor
+
+    for operator in graph.operators:
+        if operator.output not in integer or operator.role is not Role.JOINS:
+            continue
+        tied = [graph.root(tensor) for tensor in operator.inputs]
+        if len({graph.bounds(tensor) for tensor in tied}) > 1:
+            continue
+        first = min((find(tensor) for tensor in tied), key=graph.tensors.index)
+        for tensor in tied:
+            group[find(tensor)] = first
+    for operator in graph.operators:
+        if operator.output in integer and operator.role is Role.JOINS:
+            output, tied = graph.written(operator.output), {find(graph.root(tensor)) for tensor in operator.inputs}
+            if len(tied) == 1 and graph.bounds(output) in (None, graph.bounds(next(iter(tied)))):
+                group[output] = next(iter(tied))
+    return {tensor: find(tensor) for tensor in group}

@@ -1,0 +1,229 @@
+"""From a float network to the one that int8 training works on: exported, norms folded, tensors quantized as placed."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from compress.errors import StageError, UsageError
+from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
+from compress.quantization.fake_quantize import FakeQuantize
+from compress.quantization.placement import WEIGHTED, ROLES, Placement, place
+from compress.quantization.weighted import Norm, Weighted
+
+aten = torch.ops.aten
+
+WEIGHTED_KINDS = tuple(kind for kind, role in ROLES.items() if role in WEIGHTED)
+
+
+def prepare(
+    module: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    symmetric: bool = False,
+    weight_bits: int = 8,
+    ignore: Sequence[str] = (),
+) -> GraphModule:
+    """A copy of the network with `FakeQuantize` modules where the placement puts them, and `Weighted` layers.
+
+    `example_inputs` are batches of at least two examples; the first axis of each stays free. The copy is in evaluation
+    mode, its activation ranges are empty: see `compress.quantization.calibrate`.
+
+    Raises:
+        UsageError: A glob of `ignore` matches no module.
+        StageError: torch cannot trace the network.
+    """
+    _check_globs(module, ignore)
+    graph_module = trace(module, example_inputs)
+    graph = graph_module.graph
+    _name_paths(graph)
+    _spell_out_means(graph)
+    _make_weighted(graph_module, weight_bits)
+    placement = place(read(graph, tuple(ignore)))
+    for node in graph.nodes:
+        if node.op == "call_module" and node.meta.get("kind") in WEIGHTED_KINDS and node.name not in placement.integer:
+            graph_module.get_submodule(str(node.target)).bits = None
+    _insert_quantizers(graph_module, placement, symmetric)
+    graph.eliminate_dead_code()
+    graph.lint()
+    result = GraphModule(graph_module, graph)
+    result.eval()
+    return result
+
+
+def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> GraphModule:
+    """An independent copy of the network as a graph of ATen operators without in-place ones, in evaluation mode.
+
+    Raises:
+        StageError: torch cannot trace the network, or its batch size got fixed.
+    """
+    copied = copy.deepcopy(module).eval()
+    dynamic = tuple({0: torch.export.Dim.AUTO} for _ in example_inputs)
+    with quiet():
+        try:
+            program = torch.export.export(copied, example_inputs, dynamic_shapes=_by_signature(copied, dynamic), strict=False)
+            if any(_writes_in_place(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
+        except Exception as error:
+            raise StageError(f"torch.export cannot trace the network: {_first_line(error)}") from error
+    graph_module = program.module(check_guards=False)
+    assert isinstance(graph_module, GraphModule)
+    graph = graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is aten.dropout.default or (node.target is aten._assert_tensor_metadata.default):
+            if node.target is aten.dropout.default:
+                node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return GraphModule(graph_module, graph)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's and onnxscript's own warnings, which are about their insides."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "torch.fx")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _by_signature(module: nn.Module, dynamic: tuple[Any, ...]) -> Any:
+    """Dynamic shapes as `torch.export` wants them: one entry for `*inputs` if that is the signature."""
+    import inspect
+
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        return (dynamic,)
+    return dynamic
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _writes_in_place(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable and node.target is not aten.batch_norm.default
+
+
+def _check_globs(module: nn.Module, ignore: Sequence[str]) -> None:
+    names = [name for name, _ in module.named_modules() if name]
+    for glob in ignore:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise UsageError(f"quantize.ignore: {glob!r} matches no module; there are {', '.join(names[:12])} ...")
+
+
+def _name_paths(graph: Graph) -> None:
+    """Note on each layer with weights the module that they belong to."""
+    for node in graph.nodes:
+        if node_kind(node) in (*WEIGHTED_KINDS, "conv_transpose") and is_constant(node.args[1]):
+            node.meta["path"] = str(node.args[1].target).rpartition(".")[0] or str(node.args[1].target)
+
+
+def _spell_out_means(graph: Graph) -> None:
+    """A mean over height and width of an image becomes a global average pool, which has an int8 kernel."""
+    for node in list(graph.nodes):
+        if node.target is not aten.mean.dim or node.args[0].meta["val"].dim() != 4:
+            continue
+        axes = argument(node, 1, "dim") or []
+        if sorted(axis % 4 for axis in axes) != [2, 3] or node.kwargs.get("dtype") is not None:
+            continue
+        keep = argument(node, 2, "keepdim", False)
+        with graph.inserting_before(node):
+            pool = graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
+            pool.meta = {**node.meta, "val": node.args[0].meta["val"].mean((2, 3), keepdim=True)}
+            result = pool
+            if not keep:
+                result = graph.call_function(aten.flatten.using_ints, (pool, 1))
+                result.meta = dict(node.meta)
+        node.replace_all_uses_with(result)
+        graph.erase_node(node)
+
+
+def _make_weighted(graph_module: GraphModule, bits: int) -> None:
+    """Replace each layer with constant weights, and the norm that alone reads it, by a `Weighted` module."""
+    graph = graph_module.graph
+    for node in list(graph.nodes):
+        kind = node_kind(node)
+        weight, bias = (argument(node, i, name) for i, name in ((1, "weight"), (2, "bias")))
+        if node.op != "call_function" or kind not in WEIGHTED_KINDS or not is_constant(weight):
+            continue
+        if bias is not None and not is_constant(bias):
+            continue
+        layer = Weighted(
+            node.target, _tensor(graph_module, weight), _tensor(graph_module, bias), tuple(node.args[3:]), bits
+        )
+        assert not set(node.kwargs) - {"weight", "bias"}, node.kwargs
+        last = _fold_norm(graph_module, node, layer)
+        name = "layers." + node.meta["path"].replace(".", "_")
+        while _has(graph_module, name):
+            name += "_again"
+        graph_module.add_submodule(name, layer)
+        with graph.inserting_after(last):
+            call = graph.call_module(name, (node.args[0],))
+        call.meta = {"val": last.meta["val"], "kind": kind, "path": node.meta["path"]}
+        last.replace_all_uses_with(call)
+    graph.eliminate_dead_code()
+
+
+def _fold_norm(graph_module: GraphModule, node: Node, layer: Weighted) -> Node:
+    """Give the layer the batch norm that alone reads it, if there is one; the node whose value the layer then has."""
+    readers = list(node.users)
+    if len(readers) != 1 or readers[0].target not in NORMS or readers[0].args[0] is not node:
+        return node
+    norm = readers[0]
+    if node_kind(node) == "linear" and node.meta["val"].dim() != 2:
+        return node
+    weight, bias, mean, variance = (_tensor(graph_module, item) for item in norm.args[1:5])
+    momentum, eps = norm.args[6:8] if norm.target is aten.batch_norm.default else norm.args[5:7]
+    layer.norm = Norm(weight, bias, mean, variance, momentum, eps)
+    if norm.target is aten.batch_norm.default:
+        return norm
+    return next(user for user in norm.users if user.target is operator.getitem and user.args[1] == 0)
+
+
+def _insert_quantizers(graph_module: GraphModule, placement: Placement, symmetric: bool) -> None:
+    """Put the modules in; tensors of one group call one module."""
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    for point in placement.points:
+        node = nodes[point.tensor]
+        name = "quantizers." + point.group
+        if not _has(graph_module, name):
+            graph_module.add_submodule(name, FakeQuantize(point.bounds, symmetric))
+        with graph_module.graph.inserting_after(node):
+            call = graph_module.graph.call_module(name, (node,))
+        call.meta = {"val": node.meta["val"]}
+        readers = [user for user in node.users if user is not call]
+        for user in readers:
+            if point.readers is None or user.name in point.readers:
+                user.replace_input_with(node, call)
+
+
+def _tensor(graph_module: GraphModule, node: Any) -> Any:
+    if node is None:
+        return None
+    found: Any = graph_module
+    for part in str(node.target).split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    return any(known == name for known, _ in module.named_modules())

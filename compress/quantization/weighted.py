@@ -1,0 +1,115 @@
+"""A convolution or linear layer, with the batch norm behind it, as int8 training sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.quantization.fake_quantize import SMALLEST_SCALE, fake_quantize_weight, weight_scale
+
+
+class Norm(nn.Module):
+    """The batch norm that folds into a layer. Statistics are per channel."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, momentum: float, eps: float
+    ) -> None:
+        super().__init__()
+        self.register_parameter("weight", _parameter(weight))
+        self.register_parameter("bias", _parameter(bias))
+        self.register_buffer("running_mean", mean.detach().clone())
+        self.register_buffer("running_var", variance.detach().clone())
+        self.momentum = momentum
+        self.eps = eps
+
+    def factor_and_offset(self) -> tuple[Tensor, Tensor]:
+        """(channels,) each: the affine map that the running statistics make of the norm."""
+        factor = torch.rsqrt(self.running_var + self.eps)
+        if self.weight is not None:
+            factor = factor * self.weight
+        offset = -self.running_mean * factor
+        return factor, offset if self.bias is None else offset + self.bias
+
+
+class Weighted(nn.Module):
+    """One operator with weights: `function(x, weight, bias, *arguments)`, then the norm.
+
+    Weights are rounded before the norm's factor is applied. With one scale per output channel that is the same as
+    rounding the folded weights, so training with batch statistics and the folded int8 layer see the same integers.
+    With `frozen`, or in evaluation, the norm's running statistics are folded in: one operator instead of two.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        weight: Tensor,
+        bias: Tensor | None,
+        arguments: tuple[Any, ...],
+        bits: int | None,
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.weight = _parameter(weight)
+        self.register_parameter("bias", _parameter(bias))
+        self.arguments = arguments
+        self.norm: Norm | None = None
+        self.bits = bits
+        self.enabled = True
+        self.frozen = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the float operator, with rounded weights."""
+        weight, bias = self.rounded(), self.bias
+        if self.norm is None:
+            return self.function(x, weight, bias, *self.arguments)
+        if self.training and not self.frozen:
+            norm = self.norm
+            y = self.function(x, weight, bias, *self.arguments)
+            return functional.batch_norm(
+                y, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, norm.momentum, norm.eps
+            )
+        weight, bias = self._fold(weight)
+        return self.function(x, weight, bias, *self.arguments)
+
+    def rounded(self) -> Tensor:
+        """The weights on their grid (as they are while disabled, or in an operator that stays float)."""
+        if self.bits is None or not self.enabled or self.weight is None:
+            assert self.weight is not None
+            return self.weight
+        return fake_quantize_weight(self.weight, self.bits)
+
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Weights before rounding, and bias, with the norm folded in."""
+        assert self.weight is not None
+        return (self.weight, self.bias) if self.norm is None else self._fold(self.weight)
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """The weights as int8 of the weight's shape, and their scale of shape (output channels,), norm folded in."""
+        assert self.weight is not None
+        assert self.bits is not None
+        scale = weight_scale(self.weight, self.bits)
+        steps = self.weight.detach().div(scale).round_()
+        scale = scale.flatten()
+        if self.norm is not None:
+            factor = self.norm.factor_and_offset()[0].detach()
+            steps = steps * factor.sign().reshape(-1, *[1] * (steps.dim() - 1))
+            scale = (scale * factor.abs()).clamp(min=SMALLEST_SCALE)
+        return steps.to(torch.int8), scale
+
+    def _fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.norm is not None
+        factor, offset = self.norm.factor_and_offset()
+        shape = [-1] + [1] * (weight.dim() - 1)
+        bias = offset if self.bias is None else self.bias * factor + offset
+        return weight * factor.reshape(shape), bias
+
+
+def _parameter(tensor: Tensor | None) -> nn.Parameter | None:
+    return None if tensor is None else nn.Parameter(tensor.detach().clone())

@@ -1,0 +1,45 @@
+"""`report.md`: the report as text, for a repository, a ticket or a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compress.report.method import environment_lines, method, total_seconds
+from compress.report.page import file_details
+from compress.report.rows import read_rows
+from compress.report.table import files_table, markdown, models_table, steps_table, target_table
+from compress.report.verdict import budget_table, verdict
+
+
+def markdown_card(report: Mapping[str, Any]) -> str:
+    """The text for the dictionary that `report.json` holds."""
+    rows = read_rows(report)
+    said = verdict(rows)
+    parts = [f"# {rows.name}: compression report\n", f"**{said.headline}.** {said.badge}. {' '.join(said.sentences)}\n"]
+    if rows.notes:
+        parts.append("".join(f"- {note}\n" for note in rows.notes))
+    if rows.budget:
+        parts += ["## Budget\n", markdown(budget_table(rows))]
+    if rows.files:
+        where = f"Measured on {rows.target}; speed and size against the reference; intervals are 95 %.\n"
+        parts += ["## Files\n", where if rows.target else "No target was measured.\n", markdown(files_table(rows))]
+    if (models := models_table(rows)).rows:
+        parts += ["## The way there\n", markdown(models)]
+    for target in rows.targets:
+        if target != rows.target:
+            parts += [f"## On {target}\n", markdown(target_table(rows, target))]
+    if rows.files:
+        parts.append("## Files in detail\n")
+        parts += [f"### {model.name}\n\n" + _lines(file_details(model)) for model in rows.files if file_details(model)]
+    if rows.steps:
+        parts += ["## Steps\n", f"{total_seconds(rows)}\n", markdown(steps_table(rows))]
+    if told := method(rows):
+        parts += ["## How it was measured\n", "".join(f"- {sentence}\n" for sentence in told)]
+    if lines := environment_lines(rows.environment):
+        parts += ["## Environment\n", _lines(lines)]
+    return "\n".join(parts)
+
+
+def _lines(lines: list[tuple[str, str]]) -> str:
+    return "".join(f"- {name}: {value}\n" for name, value in lines)

@@ -1,0 +1,87 @@
+"""How the numbers of a report came about, told from the numbers themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compress.report.rows import Latency, Report
+from compress.report.words import listed, metric_name, seconds
+
+
+def method(report: Report) -> tuple[str, ...]:
+    """One sentence a fact."""
+    sentences = []
+    if any(report.metric in model.metrics for model in report.files):
+        sentences.append(
+            f"Test {metric_name(report.metric)} is computed from the answers that each file itself gave, run by its runtime. "
+            "Everything was chosen on validation data; the test data was looked at once, for this report."
+        )
+    if any("agreement" in model.metrics for model in report.files):
+        sentences.append("Agreement is the share of test examples on which a file answers as the reference's file does.")
+    sentences += [sentence for target in report.targets if (sentence := _target(report, target))]
+    if any(latency.p50_ci95_ms for model in report.files for latency in model.latency):
+        sentences.append(
+            "Intervals are 95 % intervals. That of a speedup or of a loss is made from those of its two files "
+            "unless they were compared directly; as both saw the same data, it is rather too wide than too narrow."
+        )
+    if any(latency.peak_memory_bytes is not None for model in report.files for latency in model.latency):
+        sentences.append("Memory is the peak of a fresh process over what the process took before it loaded the file.")
+    return tuple(sentences)
+
+
+def _target(report: Report, target: str) -> str:
+    measured = [latency for model in report.files for latency in model.latency if latency.target == target]
+    if not measured:
+        return ""
+    first = min(measured, key=lambda latency: latency.batch)
+    batches = listed([str(batch) for batch in sorted({latency.batch for latency in measured})])
+    threads = listed([str(number) for number in sorted({item.threads for item in measured if item.threads is not None})])
+    text = f"On {target}: {listed(list(dict.fromkeys(latency.runtime for latency in measured)))}, batch {batches}"
+    text += f", {threads} thread{'' if threads == '1' else 's'}" if threads else ""
+    text += f", an example being {shape_words(first.shape)}" if first.shape else ""
+    at_first = [latency for latency in measured if latency.batch == first.batch]
+    return f"{text}. {_samples(at_first)}".strip()
+
+
+def shape_words(shape: Any) -> str:
+    """1 x 1 x 8 x 8, or the same for each input by name."""
+    if isinstance(shape, Mapping):
+        return listed([f"{name} {shape_words(value)}" for name, value in shape.items()])
+    if isinstance(shape, Sequence) and not isinstance(shape, str):
+        nested = any(isinstance(part, Sequence | Mapping) and not isinstance(part, str) for part in shape)
+        return listed([shape_words(part) for part in shape]) if nested else " x ".join(str(part) for part in shape)
+    return str(shape)
+
+
+def _samples(measured: Sequence[Latency]) -> str:
+    calls = [latency.samples for latency in measured if latency.samples]
+    rounds = [len(latency.rounds_ms) for latency in measured if latency.rounds_ms]
+    if not calls:
+        return ""
+    few, many = min(calls), max(calls)
+    text = f"{few:,} calls a file" if few == many else f"{few:,} to {many:,} calls a file"
+    in_rounds = f" in {min(rounds)} rounds, each a fresh process, the files taking turns" if rounds else ""
+    return f"Each median is over {text}{in_rounds}."
+
+
+def environment_lines(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (name, value) lines: `cpu model`, `cpu flags`."""
+    lines: list[tuple[str, str]] = []
+    for key, value in environment.items():
+        name = f"{prefix} {key}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            lines += environment_lines(value, name)
+        elif isinstance(value, list | tuple):
+            lines.append((name, ", ".join(str(item) for item in value) or "none"))
+        elif value is not None and value != "":
+            lines.append((name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)))
+    return lines
+
+
+def total_seconds(report: Report) -> str:
+    """What the steps of this run took together."""
+    done = [step.seconds or 0.0 for step in report.steps if not step.reused]
+    reused = len(report.steps) - len(done)
+    words = f"{len(done)} of {len(report.steps)} steps ran, in {seconds(sum(done))}" if done else "No step ran"
+    return f"{words}; {reused} {'was' if reused == 1 else 'were'} reused." if reused else f"{words}."

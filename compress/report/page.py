@@ -1,0 +1,73 @@
+"""`report.html`: one file that needs no network, for a phone, a desk, the dark and the printer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compress.report.method import environment_lines, method, total_seconds
+from compress.report.plots import stage_pictures, target_pictures
+from compress.report.rows import Model, Report, read_rows
+from compress.report.table import files_table, models_table, steps_table, target_table
+from compress.report.verdict import budget_table, verdict
+from compress.report.words import percent
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+NO_BREAK_SPACE = "\u00a0"
+UNITS = re.compile(r"(?<=\d) (?=(?:%|ms|s|B|kB|MB|GB|k|M|G|points|threads?|min|h)(?![a-z]))|(?<=\dx) (?=faster|smaller|slower|larger)")
+
+
+def html_page(report: Mapping[str, Any]) -> str:
+    """The page for the dictionary that `report.json` holds."""
+    import jinja2
+
+    rows = read_rows(report)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["together"] = together
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        report=rows,
+        verdict=verdict(rows),
+        budget=budget_table(rows),
+        files=files_table(rows),
+        models=models_table(rows),
+        stage_pictures=stage_pictures(rows),
+        pictures={target: target_pictures(rows, target) for target in rows.targets},
+        other_targets={target: target_table(rows, target) for target in rows.targets if target != rows.target},
+        steps=steps_table(rows),
+        took=total_seconds(rows),
+        method=method(rows),
+        environment=environment_lines(rows.environment),
+        details=[(model, file_details(model)) for model in rows.files],
+        contents=_contents(rows),
+    )
+
+
+def together(text: str) -> str:
+    """A number and its unit are not to be parted at the end of a line."""
+    return UNITS.sub(NO_BREAK_SPACE, text)
+
+
+def file_details(model: Model) -> list[tuple[str, str]]:
+    """What is told of a file beside the tables: where it lies, its digest, how near it is to the model it was made from."""
+    lines = [("path", model.path or ""), ("sha256", model.sha256 or ""), ("made from", model.parent or "")]
+    lines += [(f"parity, {name.replace('_', ' ')}", _plain(value)) for name, value in model.parity.items()]
+    if model.int8_share is not None:
+        lines.append(("operators that ran in int8", percent(model.int8_share, 1)))
+    lines.append(("stayed in float", ", ".join(model.not_int8)))
+    return [(name, value) for name, value in lines if value]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _contents(report: Report) -> str:
+    """What the page is, for the head of the document."""
+    return f"Compression report of {report.name}: what each file costs and is worth on {', '.join(report.targets) or 'no target'}"

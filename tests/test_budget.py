@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from compress.budget import Candidate, decide, judge, values
+
+REFERENCE = Candidate("teacher", 0.98, 0.98, 1.0, 1.1, 1.3, 1_000_000, 8_000_000)
+SMALL = Candidate("small", 0.975, 0.974, 0.25, 0.3, 0.4, 90_000, 4_000_000)
+
+
+def test_values_are_against_the_reference() -> None:
+    found = values(SMALL, REFERENCE, True, "test")
+    assert found["accuracy_drop"] == pytest.approx(0.006)
+    assert found["metric_drop"] == pytest.approx(0.006 / 0.98)
+    assert found["speedup"] == pytest.approx(4.0)
+    assert found["size_ratio"] == pytest.approx(1e6 / 9e4)
+
+
+def test_an_error_that_rises_is_a_drop() -> None:
+    reference, worse = replace(REFERENCE, test=0.50), replace(SMALL, test=0.55)
+    assert values(worse, reference, False, "test")["metric_drop"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "met"),
+    [("speedup", 4.0, True), ("speedup", 4.1, False), ("size_bytes", 90_000, True), ("size_bytes", 89_999, False),
+     ("accuracy_drop", 0.006, True), ("accuracy_drop", 0.005, False), ("latency_p99_ms", 0.4, True)],
+)  # fmt: skip
+def test_limits_hold_up_to_the_limit(name: str, limit: float, met: bool) -> None:
+    (line,) = judge(SMALL, REFERENCE, {name: limit}, True, "test")
+    assert line.met is met
+
+
+def test_memory_that_was_not_measured_meets_no_limit() -> None:
+    (line,) = judge(replace(SMALL, peak_memory_bytes=None), REFERENCE, {"peak_memory_bytes": 1e9}, True, "test")
+    assert (line.value, line.met) == (None, False)
+
+
+def test_the_fastest_that_meets_the_budget_is_deployed() -> None:
+    slow, wrong = replace(SMALL, name="slow", p50_ms=0.5), replace(SMALL, name="wrong", p50_ms=0.1, validation=0.8)
+    verdict = decide([REFERENCE, slow, SMALL, wrong], REFERENCE, {"accuracy_drop": 0.01}, True)
+    assert (verdict.deploy, verdict.met) == ("small", True)
+
+
+def test_validation_chooses_and_test_only_judges() -> None:
+    lucky = replace(SMALL, name="lucky", p50_ms=0.2, validation=0.90, test=0.99)
+    unlucky = replace(SMALL, name="unlucky", p50_ms=0.2, validation=0.979, test=0.90)
+    assert decide([REFERENCE, SMALL, lucky], REFERENCE, {"accuracy_drop": 0.01}, True).deploy == "small"
+    verdict = decide([REFERENCE, SMALL, unlucky], REFERENCE, {"accuracy_drop": 0.01}, True)
+    assert (verdict.deploy, verdict.judged, verdict.met) == (None, "unlucky", False)
+    assert "test data" in verdict.reason
+
+
+def test_a_budget_that_nothing_meets_deploys_nothing_and_shows_the_nearest() -> None:
+    verdict = decide([REFERENCE, SMALL], REFERENCE, {"speedup": 100, "size_ratio": 5}, True)
+    assert (verdict.deploy, verdict.judged) == (None, "small")
+    assert [line.met for line in verdict.lines] == [False, True]
+
+
+def test_without_a_budget_a_fast_but_broken_file_is_not_deployed() -> None:
+    broken = replace(SMALL, name="broken", p50_ms=0.01, validation=0.1, test=0.1)
+    assert decide([REFERENCE, SMALL, broken], REFERENCE, {}, True).deploy == "small"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.bundle import Kind
+from compress.config import read_pipeline
+from compress.plan import Plan, make_plan
+
+PIPELINE = """
+data: digits
+models:
+  teacher: {zoo: resnet14, width: 4}
+  student: {zoo: resnet8, width: 4}
+stages:
+  - train: {model: teacher, epochs: 2}
+  - distill: {model: student, teacher: teacher, epochs: 2}
+  - prune: {keep: {macs: 0.5}}
+    name: small
+  - quantize: {epochs: 1}
+  - export: {emit: [fp32, ort-x86, ort-arm]}
+targets: [local]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "digits.yaml"
+    path.write_text(PIPELINE)
+    return path
+
+
+def plan_of(file: Path, *overrides: str) -> Plan:
+    return make_plan(read_pipeline(file, overrides))
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    known = {step.key for step in before.steps}
+    return {step.name for step in after.steps if step.key not in known}
+
+
+def test_steps_stand_behind_what_they_read(file: Path) -> None:
+    seen: set[str] = set()
+    for step in plan_of(file).steps:
+        assert set(step.inputs.values()) <= seen, step.name
+        seen.add(step.name)
+
+
+def test_the_same_file_gives_the_same_keys(file: Path) -> None:
+    assert [s.key for s in plan_of(file).steps] == [s.key for s in plan_of(file).steps]
+
+
+def test_every_model_shows_the_way_with_a_file(file: Path) -> None:
+    plan = plan_of(file)
+    files = {row.origin: row.emission for row in reversed(plan.rows) if row.kind is Kind.ONNX}
+    assert set(files) == {"train", "distill", "small", "quantize"}
+    assert plan.reference == "teacher-fp32"
+    (profile,) = [step for step in plan.steps if step.stage.verb == "profile"]
+    assert set(profile.inputs) == {row.name for row in plan.rows if row.kind is Kind.ONNX}
+
+
+def test_changing_the_export_touches_only_files_and_their_measurements(file: Path) -> None:
+    names = changed(plan_of(file), plan_of(file, "export.emit=[ort-x86]", "export.opset=19"))
+    assert names == {"quantize.ort-x86-2", "student-quantize-ort-x86-2 on local", "profile on local"}
+
+
+def test_changing_the_target_only_measures_again(file: Path) -> None:
+    names = changed(plan_of(file), plan_of(file, "targets=[{name: local, rounds: 3}]"))
+    assert names and all(" on " in name for name in names)
+
+
+def test_changing_a_stage_runs_it_and_what_follows(file: Path) -> None:
+    names = changed(plan_of(file), plan_of(file, "small.keep.macs=0.4"))
+    assert {"small", "quantize", "small.fp32"} <= names
+    assert not {"train", "distill", "train.fp32", "models.student"} & names
+
+
+def test_budgets_and_names_of_models_in_stages_are_no_part_of_keys(file: Path) -> None:
+    assert changed(plan_of(file), plan_of(file, "budget.speedup=4", "quantize.model=small")) == set()
+
+
+def test_seed_and_threads_belong_to_training(file: Path) -> None:
+    names = changed(plan_of(file, "threads=1"), plan_of(file, "threads=2"))
+    assert "train" in names
+    assert "models.teacher" not in names
+    assert "models.teacher" in changed(plan_of(file), plan_of(file, "seed=1"))
+
+
+def test_the_content_of_weights_and_user_code_is_keyed_not_their_path(tmp_path: Path) -> None:
+    text = "data: digits\nmodels: {net: {python: 'net.py:make'}}\nstages: [{export: {}}]\n"
+    keys = []
+    for name, code in [("a", "x = 1"), ("b", "x = 1"), ("c", "x = 2")]:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "net.py").write_text(f"{code}\ndef make():\n    return None\n")
+        (folder / "p.yaml").write_text(text)
+        keys.append(make_plan(read_pipeline(folder / "p.yaml")).steps[0].key)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_reference_with_weights_gets_its_own_float_file(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    file.write_text(
+        "data: digits\nmodels: {net: {zoo: resnet8, weights: w.safetensors}}\n"
+        "stages:\n  - quantize: {epochs: 0}\n  - export: {emit: [ort-x86]}\n"
+    )
+    plan = make_plan(read_pipeline(file))
+    row = next(row for row in plan.rows if row.name == plan.reference)
+    assert (row.name, row.stage, row.step) == ("net-fp32", "export", "models.net.fp32")
