@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from compress.bundle import Bundle, Kind
@@ -52,7 +53,7 @@ def rehearse(plan: Plan, found: Sequence[Status], store: Store, progress: Progre
             out.mkdir()
             context = context_for(plan, step, Silent(), checkpoints=None, rehearsal=True)
             inputs = {role: bundles[name] for role, name in step.inputs.items()}
-            perform(step, inputs, out, context, processes=1)
+            perform(step, inputs, out, replace(context, world_size=1))
             bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, out)
             advance(1, note=step.name)
 

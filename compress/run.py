@@ -6,7 +6,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,19 @@ from compress.bundle import Bundle, Kind
 from compress.environment import environment
 from compress.errors import StageError
 from compress.plan import Plan, Step, thread_count
-from compress.report.summary import Done
+from compress.profiling.stage import Profile
+from compress.ranks import lead
 from compress.stage import Context, Progress
 from compress.store import Record, Store
+from compress.training.processes import launched_ranks
+
+
+@dataclass(frozen=True)
+class Done:
+    """One step of a run: its record, and whether it was there before."""
+
+    record: Record
+    reused: bool
 
 
 @dataclass(frozen=True)
@@ -94,20 +104,23 @@ def context_for(plan: Plan, step: Step, progress: Progress, *, checkpoints: Path
         checkpoints=checkpoints,
         rehearsal=rehearsal,
         progress=progress,
+        world_size=pipeline.processes,
     )
 
 
-def perform(step: Step, inputs: Mapping[str, Bundle], out: Path, context: Context, processes: int) -> dict[str, Any]:
-    """Run a step's stage, in worker processes if it trains and several were asked for."""
-    if step.stage.trains and processes > 1:
-        from compress.training.launch import run_in_processes
+def perform(step: Step, inputs: Mapping[str, Bundle], out: Path, context: Context) -> dict[str, Any]:
+    """Run a step's stage; if it trains and several processes were asked for, in all of them."""
+    if not step.stage.trains or context.world_size == 1:
+        if not isinstance(step.stage, Profile):
+            import torch
 
-        return dict(run_in_processes(step.stage, inputs, out, context, processes))
-    if not step.measures or context.rehearsal:
-        import torch
+            torch.set_num_threads(context.threads)
+        return step.stage.run(inputs, out, context)
+    if launched_ranks().world_size > 1:
+        return lead(step.stage, inputs, out, context)
+    from compress.training.launch import run_in_processes
 
-        torch.set_num_threads(context.threads)
-    return step.stage.run(inputs, out, context)
+    return dict(run_in_processes(step.stage, inputs, out, replace(context, world_size=1), context.world_size))
 
 
 def _execute(
@@ -118,7 +131,7 @@ def _execute(
     context = context_for(plan, step, progress, checkpoints=checkpoints, rehearsal=False)
     start = time.perf_counter()
     with _full_disk_is_said(store), store.scratch() as out:
-        metrics = perform(step, inputs, out, context, plan.pipeline.processes)
+        metrics = perform(step, inputs, out, context)
         digest = store.put(out)
         record = Record(
             name=step.name,

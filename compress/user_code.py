@@ -61,7 +61,7 @@ def source_digest(spec: str, base: Path | None = None) -> str:
     """
     file = source_file(spec, base)
     digest = hashlib.sha256()
-    for name, path in [] if file is None else sorted(_with_imports(file).items()):
+    for name, path in [] if file is None else sorted(with_imports(file).items()):
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()
 
@@ -124,10 +124,11 @@ def _guarded(spec: str, action: Callable[[], Any]) -> Any:
 def _is_users(filename: str) -> bool:
     path = Path(filename)
     ours = Path(__file__).resolve().parent
-    return path.exists() and ours not in path.resolve().parents and not _is_installed(path)
+    return path.exists() and ours not in path.resolve().parents and not is_installed(path)
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
+    """Whether a file belongs to an installed distribution or to Python itself."""
     return bool(_INSTALLED & set(path.parts)) or Path(ast.__file__).parent in path.resolve().parents
 
 
@@ -176,12 +177,12 @@ def _module_file(module: str, base: Path | None) -> Path | None:
     return Path(origin) if origin is not None and origin != "built-in" else Path(module)
 
 
-def _with_imports(file: Path) -> dict[str, Path]:
+def with_imports(file: Path) -> dict[str, Path]:
     """`file` and the files that it imports, directly or not, by their place relative to the top of its package."""
     package = file.parent
     while (package / "__init__.py").is_file():
         package = package.parent
-    installed = _is_installed(file)
+    installed = is_installed(file)
     own = file.relative_to(package).parts[0]
     found: dict[str, Path] = {}
     waiting = [file]

@@ -144,7 +144,7 @@ class _Reader:
             self.fault(node, place, f"the tag {node.tag} is not understood; write plain values")
             return None
         if isinstance(node, yaml.ScalarNode):
-            return node.value if node.style or node.tag == "!" else scalar(node.value)
+            return node.value if node.style else scalar(node.value)
         self.open.append(node)
         is_list = isinstance(node, yaml.SequenceNode)
         value = self.sequence(node, place) if is_list else self.mapping(node, place)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from compress.errors import UsageError
+from compress.suggest import did_you_mean
 
 
 def class_numbers(
@@ -28,10 +28,10 @@ def class_numbers(
     order = labels or tuple(sorted(found, key=lambda name: (int(name), name) if _numbers(found) else (0, name)))
     number = {name: position for position, name in enumerate(order)}
     if unknown := sorted(found - number.keys()):
-        near = difflib.get_close_matches(unknown[0], order, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(unknown[0], order)
         raise UsageError(f"data: {what} has the class {unknown[0]!r}, which `labels` does not name{hint}")
-    return {split: np.array([number[name] for name in values], dtype=np.int64) for split, values in names.items()}, order
+    numbers = {split: np.array([number[name] for name in values], dtype=np.int64) for split, values in names.items()}
+    return numbers, order
 
 
 def _numbers(names: set[str]) -> bool:

@@ -138,8 +138,14 @@ class Data:
         def first(split: Split) -> Split:
             return split if len(split) <= count else Subset(split, np.arange(count))
 
-        splits = {"train": first(self.train), "validation": first(self.validation), "test": first(self.test)}
-        return replace(self, **splits, fingerprint=f"{self.fingerprint}-head-{count}", _prepared={})
+        return replace(
+            self,
+            train=first(self.train),
+            validation=first(self.validation),
+            test=first(self.test),
+            fingerprint=f"{self.fingerprint}-head-{count}",
+            _prepared={},
+        )
 
     @cached_property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -52,7 +52,9 @@ def _open(settings_json: str, fingerprint: str) -> Data:
     if opened.images and not preprocessing:
         preprocessing = ({"image": {"layout": "hwc"}},)
     return Data(
-        **splits,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
         labels=opened.labels or settings.labels,
         preprocessing=preprocessing,
         augmentation=settings.plain_augmentation(),

@@ -38,8 +38,7 @@ class Preprocessing:
     def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
         self.steps = tuple(dict(step) for step in steps)
         self._functions = [_function(step) for step in self.steps]
-        layout = next((step["image"].get("layout", "hwc") for step in self.steps if "image" in step), "hwc")
-        self._channels_first = layout == "chw"
+        self._layout = next((step["image"].get("layout", "hwc") for step in self.steps if "image" in step), "hwc")
 
     def __call__(self, raw: Sequence[npt.NDArray[Any]]) -> Floats:
         """A float32 batch, channels first, of `raw` examples.
@@ -49,32 +48,30 @@ class Preprocessing:
         """
         if not self._functions:
             return _stack([np.asarray(example, dtype=np.float32) for example in raw])
-        examples = [self._with_channels(np.asarray(example)) for example in raw]
+        examples = [np.asarray(example) for example in raw]
         if len({example.shape for example in examples}) == 1:
-            batch = self._run(np.stack(examples))
-        else:
-            batch = _stack([self._run(example[None])[0] for example in examples])
-        return np.ascontiguousarray(np.moveaxis(batch, -1, 1))
+            return self._run(np.stack(examples))
+        return _stack([self._run(example[None])[0] for example in examples])
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape that an example of `shape` comes out with, without the batch axis."""
         return tuple(self([np.zeros(tuple(shape), dtype=np.uint8)]).shape[1:])
 
-    def _with_channels(self, example: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """An image as H x W x C; a vector of features as it is, its features standing where channels do."""
-        if example.ndim == 1:
-            return example
-        if example.ndim == 2:
-            return example[:, :, None]
-        if example.ndim != 3:
-            raise ValueError(f"steps of preprocessing take images and vectors, got an example of shape {example.shape}")
-        return np.moveaxis(example, 0, -1) if self._channels_first else example
-
     def _run(self, batch: npt.NDArray[Any]) -> Floats:
-        result = batch.astype(np.float32)
+        result = np.ascontiguousarray(self._channels_first(batch), dtype=np.float32)
         for function in self._functions:
             result = function(result)
-        return result
+        return np.ascontiguousarray(result)
+
+    def _channels_first(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Images as N x C x H x W; vectors of features as they are, N x F, features standing where channels do."""
+        if batch.ndim == 3:
+            return batch[:, None]
+        if batch.ndim == 4:
+            return batch if self._layout == "chw" else batch.transpose(0, 3, 1, 2)
+        if batch.ndim == 2:
+            return batch
+        raise ValueError(f"steps of preprocessing take images and vectors, got an example of shape {batch.shape[1:]}")
 
 
 def image(batch: Floats, layout: str = "hwc") -> Floats:
@@ -85,17 +82,17 @@ def image(batch: Floats, layout: str = "hwc") -> Floats:
 
 
 def color(batch: Floats, mode: str) -> Floats:
-    """N x H x W x {1, 2, 3, 4} -> one channel (`grey`) or three (`rgb`); alpha, the last of two or four, is dropped."""
-    channels = _images("color", batch).shape[3]
+    """N x {1, 2, 3, 4} x H x W -> one channel (`grey`) or three (`rgb`); alpha, the last of two or four, is dropped."""
+    channels = _images("color", batch).shape[1]
     if channels > 4:
         raise ValueError(f"color: images have 1 to 4 channels, got {channels}")
-    opaque = batch[..., :1] if channels <= 2 else batch[..., :3]
+    opaque = batch[:, :1] if channels <= 2 else batch[:, :3]
     if mode == "rgb":
-        return np.repeat(opaque, 3, axis=3) if channels <= 2 else opaque
+        return np.repeat(opaque, 3, axis=1) if channels <= 2 else opaque
     if mode == "grey":
         if channels <= 2:
             return opaque
-        red, green, blue = (np.float32(weight) * opaque[..., i : i + 1] for i, weight in enumerate(LUMA))
+        red, green, blue = (np.float32(weight) * opaque[:, i : i + 1] for i, weight in enumerate(LUMA))
         grey: Floats = red + green + blue
         return grey
     raise ValueError(f"color: mode must be grey or rgb, got {mode!r}")
@@ -103,7 +100,7 @@ def color(batch: Floats, mode: str) -> Floats:
 
 def resize(batch: Floats, size: int | Sequence[int], keep: str | None = None) -> Floats:
     """Bilinear resizing with antialiasing: the triangle filter, widened when shrinking (Pillow's BILINEAR)."""
-    old_height, old_width = _images("resize", batch).shape[1:3]
+    old_height, old_width = _images("resize", batch).shape[2:]
     if keep not in (None, "shortest"):
         raise ValueError(f"resize: keep must be shortest or absent, got {keep!r}")
     height, width = _two(size)
@@ -113,21 +110,21 @@ def resize(batch: Floats, size: int | Sequence[int], keep: str | None = None) ->
     if (height, width) == (old_height, old_width):
         return batch
     rows, columns = _triangle_weights(old_height, height), _triangle_weights(old_width, width)
-    # One example at a time: a batched product would give other bits for another batch size.
-    result: Floats = np.stack(
-        [np.stack([rows @ plane @ columns.T for plane in np.moveaxis(x, -1, 0)], axis=-1) for x in batch]
-    )
+    result = np.empty((*batch.shape[:2], height, width), dtype=np.float32)
+    # One plane at a time: a batched product would give other bits for another batch size.
+    for place in np.ndindex(batch.shape[:2]):
+        result[place] = rows @ batch[place] @ columns.T
     return result
 
 
 def center_crop(batch: Floats, size: int | Sequence[int]) -> Floats:
     """The middle of every image; with an odd margin the smaller half of it is cut at the top and left."""
     height, width = _two(size)
-    old_height, old_width = _images("center_crop", batch).shape[1:3]
+    old_height, old_width = _images("center_crop", batch).shape[2:]
     if old_height < height or old_width < width:
         raise ValueError(f"center_crop: cannot cut {height}x{width} out of {old_height}x{old_width}; resize first")
     top, left = (old_height - height) // 2, (old_width - width) // 2
-    return batch[:, top : top + height, left : left + width]
+    return batch[:, :, top : top + height, left : left + width]
 
 
 def scale(batch: Floats, factor: float) -> Floats:
@@ -137,11 +134,13 @@ def scale(batch: Floats, factor: float) -> Floats:
 
 def normalize(batch: Floats, mean: Sequence[float], std: Sequence[float]) -> Floats:
     """(x - mean) / std, with one mean and deviation a channel (a feature of a vector), or one for all of them."""
-    channels = batch.shape[-1]
+    channels = batch.shape[1]
     if not len(mean) == len(std) or len(mean) not in (1, channels):
         raise ValueError(f"normalize: {len(mean)} means and {len(std)} deviations for {channels} channels")
-    result: Floats = (batch - np.asarray(mean, dtype=np.float32)) / np.asarray(std, dtype=np.float32)
-    return result
+    along_channels = (-1, *(1,) * (batch.ndim - 2))
+    shift = np.asarray(mean, dtype=np.float32).reshape(along_channels)
+    spread = np.asarray(std, dtype=np.float32).reshape(along_channels)
+    return np.asarray((batch - shift) / spread, dtype=np.float32)
 
 
 STEPS: dict[str, Callable[..., Floats]] = {
@@ -171,7 +170,7 @@ def _stack(examples: Sequence[Floats]) -> Floats:
     shapes = sorted({example.shape for example in examples})
     if len(shapes) != 1:
         found = ", ".join(map(str, shapes[:5])) or "none"
-        raise ValueError(f"examples must come out in one shape, got {found}; resize, center_crop and color make them equal")
+        raise ValueError(f"examples must come out in one shape, got {found}; resize, center_crop and color see to it")
     return np.stack(examples)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -11,11 +10,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from compress.data.digests import text_digest
 from compress.data.locations import builtin_folder, find_path
-from compress.data.source_settings import Source
+from compress.data.source_settings import DataSource
 from compress.data.step_settings import AugmentationStep, PreprocessingStep
-from compress.data.yaml_file import faults_of, read_yaml
 from compress.errors import UsageError
 from compress.settings import Settings
+from compress.suggest import did_you_mean, listed
+from compress.validation import faults_of
+from compress.yaml_source import Source, read_yaml
 
 __all__ = ["DataSettings", "Limit", "SplitSettings", "builtin_folder", "read_data_settings"]
 
@@ -54,7 +55,7 @@ class Limit(Settings):
 class DataSettings(Settings):
     """One data set, ready to train, calibrate and evaluate with."""
 
-    source: Source
+    source: DataSource
     """Where examples come from."""
     split: SplitSettings = SplitSettings()
     """How a validation or test split is cut where the source has none."""
@@ -99,10 +100,9 @@ def read_data_settings(value: str | Path | Mapping[str, Any], base: Path | None 
         UsageError: every fault at once, each with its file, line and YAML path.
     """
     if isinstance(value, Mapping):
-        return _validated(dict(value), base, "", {})
+        return _validated(Source(dict(value)), base)
     file = _data_file(str(value), base)
-    content, lines = read_yaml(file)
-    return _validated(content, file.parent, str(value), lines)
+    return _validated(read_yaml(file), file.parent)
 
 
 def _data_file(name: str, base: Path | None) -> Path:
@@ -113,18 +113,18 @@ def _data_file(name: str, base: Path | None) -> Path:
         path = find_path(name, base)
     except ValueError as error:
         known = sorted(path.stem for path in builtin_folder("data").glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"{error} ({hint}built-in data sets: {', '.join(known)})") from error
+        raise UsageError(f"{error}; built-in data sets are {listed(known)}{did_you_mean(name, known)}") from error
     if path.is_dir():
-        raise UsageError(
-            f"{path} is a folder: name a data file, such as one with `source: {{images: {{path: {name}}}}}`"
-        )
+        raise UsageError(f"{path} is a folder: name a data file (`source: {{images: {{path: ...}}}}` reads a folder)")
     return path
 
 
-def _validated(content: Any, base: Path | None, file: str, lines: Mapping[tuple[str | int, ...], int]) -> DataSettings:
+def _validated(source: Source, base: Path | None) -> DataSettings:
     try:
-        return DataSettings.model_validate(content, context={"base": base})
+        settings = DataSettings.model_validate(source.data, context={"base": base})
     except ValidationError as error:
-        raise UsageError(faults_of(error, DataSettings, file, lines)) from error
+        faults = faults_of(error.errors(include_url=False), DataSettings, source.data, source, ())
+        raise UsageError([*source.faults, *faults]) from error
+    if source.faults:
+        raise UsageError(source.faults)
+    return settings

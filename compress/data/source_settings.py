@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from compress.data.digests import file_digest, folder_digest, path_digest
 from compress.data.locations import find_path, find_paths
-from compress.data.step_settings import exactly_one
+from compress.data.step_settings import exactly_one, or_name
 from compress.settings import Settings
 from compress.user_code import absolute_spec, source_digest
 
@@ -44,6 +46,11 @@ FoundPaths = Annotated[
 ]
 FoundFunction = Annotated[str, BeforeValidator(_found_function)]
 Columns = str | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def column_names(*parts: Columns) -> list[str]:
+    """Every column that `parts` name, once."""
+    return list(dict.fromkeys(name for part in parts for name in ([part] if isinstance(part, str) else part)))
 
 
 class Digits(Settings):
@@ -175,7 +182,7 @@ class Npz(_Files):
 class PythonFunction(Settings):
     """A function of your own that returns {"train": ..., "validation": ..., "test": ..., "labels": [...]}.
 
-    Each split is a pair of arrays (inputs, targets) or a sequence of such pairs; all but `train` may be left out.
+    Each split is a pair (inputs, targets) of arrays, or a sequence of (input, target); all but `train` may be left out.
     """
 
     function: FoundFunction
@@ -195,7 +202,7 @@ class PythonFunction(Settings):
         }
 
 
-class Source(Settings):
+class DataSource(Settings):
     """Exactly one kind of source."""
 
     digits: Digits | None = None
@@ -217,6 +224,10 @@ class Source(Settings):
         if isinstance(value, str):
             value = {value: {}}
         return exactly_one(cls, value, "give exactly one kind of source") if isinstance(value, dict) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return or_name(cls, handler(core))
 
     @property
     def kind(self) -> str:

@@ -128,6 +128,11 @@ def exactly_one(model: type[Settings], value: dict[str, Any], what: str) -> dict
     return {key: {} if item is None else item for key, item in given.items()}
 
 
+def or_name(model: type[Settings], schema: JsonSchemaValue) -> JsonSchemaValue:
+    """The schema of `exactly_one`: a field's bare name, or a mapping with one key."""
+    return {"anyOf": [{"enum": list(model.model_fields)}, {**schema, "minProperties": 1, "maxProperties": 1}]}
+
+
 class OneStep(Settings):
     """Exactly one of the fields, written `- flip`, `- scale: 0.5` or `- pad_crop: {padding: 4}`."""
 
@@ -137,6 +142,10 @@ class OneStep(Settings):
         if isinstance(value, str):
             value = {value: {}}
         return exactly_one(cls, value, "one step a line") if isinstance(value, dict) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return or_name(cls, handler(core))
 
     def plain(self) -> dict[str, Any]:
         """The step as plain data with every default written out: {"resize": {"size": 32, "keep": None}}."""

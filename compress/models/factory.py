@@ -172,8 +172,8 @@ def _vector(name: str, output_size: int | tuple[int, ...]) -> int:
         return output_size
     if len(output_size) != 1:
         raise UsageError(
-            f"{name} gives one vector for each example; the targets have shape {output_size}: use a network of your own "
-            "(`python: file.py:function`) or targets of shape (n,)"
+            f"{name} gives one vector for each example; the targets have shape {output_size}: use a network of your "
+            "own (`python: file.py:function`) or targets of shape (n,)"
         )
     return output_size[0]
 

@@ -100,6 +100,8 @@ def profile_file(
         UsageError: The file is missing or cannot be loaded, or an axis needs a size.
         StageError: The model fails when it is run.
     """
+    if wrong := [name for name, size in (shapes or {}).items() if size < 1]:
+        raise UsageError(f"the size of axis '{wrong[0]}' must be at least 1")
     target = target.model_copy(update={"shapes": {**target.shapes, **(shapes or {})}})
     return profile({path.name: path}, target, rehearsal=rehearsal, progress=progress)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float64]
 REPLICATES = 4000
+ROUNDING = 1e-9  # sums of weights fall short of what they should be by less
 T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -33,9 +34,16 @@ class Ratio:
 
 def percentile(rounds: Sequence[Samples], q: float) -> float:
     """The q-th percentile (0 to 100) of all samples, each round weighing the same: their distribution, inverted."""
+    values, origin = _pooled(rounds)
+    weight = np.array([1 / (len(samples) * len(rounds)) for samples in rounds])[origin].cumsum()
+    return float(values[np.searchsorted(weight, q / 100 - ROUNDING)])
+
+
+def _pooled(rounds: Sequence[Samples]) -> tuple[Samples, NDArray[np.int64]]:
+    """All samples, sorted, and the round that each came from."""
     values = np.concatenate(rounds)
-    weights = np.concatenate([np.full(len(samples), 1 / len(samples)) for samples in rounds])
-    return float(np.quantile(values, q / 100, weights=weights, method="inverted_cdf"))
+    order = np.argsort(values, kind="stable")
+    return values[order], np.repeat(np.arange(len(rounds)), [len(samples) for samples in rounds])[order]
 
 
 def thin(samples: Samples, count: int) -> Samples:
@@ -81,14 +89,12 @@ def _drawn_counts(rounds: int) -> NDArray[np.int64]:
 
 def _bootstrapped_p50(rounds: Sequence[Samples], counts: NDArray[np.int64]) -> Samples:
     """The p50 of each replicate: of the sorted samples, the first at which the drawn weight reaches one half."""
-    values = np.concatenate(rounds)
-    origin = np.concatenate([np.full(len(samples), index) for index, samples in enumerate(rounds)])
-    order = np.argsort(values, kind="stable")
+    values, origin = _pooled(rounds)
     share = np.array([1 / (len(samples) * len(rounds)) for samples in rounds])
     p50s = np.empty(len(counts))
     for start in range(0, len(counts), 500):  # in parts, so that memory stays small
-        weight = (counts[start : start + 500] * share)[:, origin[order]].cumsum(axis=1)
-        p50s[start : start + 500] = values[order][(weight < 0.5 - 1e-9).sum(axis=1)]
+        weight = (counts[start : start + 500] * share)[:, origin].cumsum(axis=1)
+        p50s[start : start + 500] = values[(weight < 0.5 - ROUNDING).sum(axis=1)]
     return p50s
 
 

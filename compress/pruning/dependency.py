@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compress.errors import UsageError
-from compress.pruning.groups import RawGroup
-from compress.pruning.groups import Member
+from compress.pruning.groups import Member, RawGroup
 from compress.pruning.layers import Axis, SelfPruning, is_depthwise, layout
 
 ROOTS = (nn.modules.conv._ConvNd, nn.Linear)

@@ -79,17 +79,16 @@ def form_groups(
                 if attention and attention.covers(member.path, member.axis):
                     head = (f"heads of {member.path}", member.axis, index // attention.size)
                     sets.join(spots.setdefault(head, (number, root)), (number, root))
-    found, fixed = [], {}
+    found: list[Group] = []
+    fixed: dict[str, str] = {}
     for numbers in _families(raw, sets):
         parts = [raw[number] for number in numbers]
         reason = next((part.fixed for part in parts if part.fixed), "")
-        group = _merge(parts, numbers, sets, heads)
-        if isinstance(group, str):
-            reason = reason or group
-        if reason or isinstance(group, str):
-            fixed.update({part.name: reason for part in parts})
+        merged = _merge(parts, numbers, sets, heads)
+        if reason or isinstance(merged, str):
+            fixed.update({part.name: reason or str(merged) for part in parts})
         else:
-            found.append(group)
+            found.append(merged)
     return found, fixed
 
 

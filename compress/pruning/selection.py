@@ -7,6 +7,7 @@ by one block that comes nearer.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def order_blocks(
         ranked = normalised(scores[group.name])
         order = torch.argsort(ranked, stable=True).tolist()
         steps = kept_steps(group.units, group.unit_size, 1 if group.heads else round_to, minimum_share)
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in itertools.pairwise(steps):
             units = order[group.units - before : group.units - after]
             rank = ranked[units].mean().item() if scope == "global" else 1 - after / group.units
             found.append(Block(group.name, tuple(units), rank))

@@ -35,13 +35,22 @@ class Prune(Pruning, Stage):
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""
-        if self.recover is None:
-            return []
-        found = self.recover.recipe_faults() + self.recover.loss_faults()
-        return [(f"recover.{key}", message) for key, message in found]
+        found = []
+        if self.importance != "magnitude" and "norm" in self.model_fields_set:
+            found.append(("norm", f"has no effect with `importance: {self.importance}`; set `importance: magnitude`"))
+        if self.recover is not None:
+            faults = self.recover.recipe_faults() + self.recover.loss_faults()
+            found += [(f"recover.{key}", message) for key, message in faults]
+        return found
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Prune the source, recover, write the result into `out`, measure it on validation."""
-        from compress.pruning.run import run_stage
+        from compress.pruning.recover import prune_and_recover
+        from compress.training.finish import measure_model, open_training, save_trained
 
-        return run_stage(self, inputs["source"], out, context)
+        work = open_training(inputs["source"], context)
+        log, training = prune_and_recover(work.module, work.data, work.task, self, self.recover, context)
+        save_trained(work.module, inputs["source"], out, context)
+        metrics = measure_model(work.module, work.data, work.task, context)
+        trained = {} if training is None else {"training": training.as_metrics()}
+        return {**metrics, "pruning": log.plain(), **trained}

@@ -10,6 +10,7 @@ from torch import nn
 from compress.pruning.groups import Chosen, Group, Member, Place, places
 from compress.pruning.heads import set_heads
 from compress.pruning.layers import SelfPruning, Slot, drop, layout, narrow
+from compress.pruning.ordering import Orders, channel_order, unit_orders
 
 
 def removed_channels(groups: Iterable[Group], removed: Chosen) -> dict[Place, set[int]]:
@@ -30,29 +31,37 @@ def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:
         ValueError: a layer cannot be cut so.
     """
     shared = _shared_parameters(module)
-    members = places(groups)
-    for place, gone in removed_channels(groups, removed).items():
-        _cut_layer(module, members[place][0][1], gone)
+    orders, shortcuts = unit_orders(module, groups, removed)
+    touched = {name for name, units in removed.items() if units} | set(orders)
+    for place, members in places(groups).items():
+        if touched.intersection(group.name for group, _ in members) and place[0] not in shortcuts:
+            _cut_layer(module, place, members, removed, orders)
+    for path, shortcut in shortcuts.items():
+        module.set_submodule(path, shortcut)
     for group in groups:
         if group.heads and removed.get(group.name):
             set_heads(module, group.heads, group.heads.count - len(set(removed[group.name])))
     _share_again(module, shared)
 
 
-def _cut_layer(module: nn.Module, member: Member, gone: set[int]) -> None:
-    if member.dim is not None:
-        owner, _, name = member.path.rpartition(".")
+def _cut_layer(
+    module: nn.Module, place: Place, members: Sequence[tuple[Group, Member]], removed: Chosen, orders: Orders
+) -> None:
+    (path, axis), dim = place, members[0][1].dim
+    if dim is not None:  # a parameter outside of any layer
+        owner, _, name = path.rpartition(".")
         holder = module.get_submodule(owner)
-        size = getattr(holder, name).shape[member.dim]
-        narrow(holder, Slot(name, member.dim), [channel for channel in range(size) if channel not in gone])
+        narrow(holder, Slot(name, dim), channel_order(getattr(holder, name).shape[dim], members, removed, orders))
         return
-    layer = module.get_submodule(member.path)
+    layer = module.get_submodule(path)
     if isinstance(layer, SelfPruning):
-        (layer.drop_outputs if member.axis == "out" else layer.drop_inputs)(sorted(gone))
+        channels = layer.out_channels if axis == "out" else layer.in_channels
+        kept = channel_order(channels, members, removed, {})
+        drop_own = layer.drop_outputs if axis == "out" else layer.drop_inputs
+        drop_own(sorted(set(range(channels)) - set(kept)))
         return
-    found = layout(layer, member.axis)
-    channels = found.channels if found else 0
-    drop(layer, member.axis, [channel for channel in range(channels) if channel not in gone])
+    found = layout(layer, axis)
+    drop(layer, axis, channel_order(found.channels if found else 0, members, removed, orders))
 
 
 def _shared_parameters(module: nn.Module) -> list[list[str]]:

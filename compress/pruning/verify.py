@@ -60,7 +60,7 @@ def untrustworthy(
 def difference(
     module: nn.Module, groups: Sequence[Group], removed: Chosen, example_inputs: Sequence[Tensor]
 ) -> str | None:
-    """What is wrong after taking `removed` out of a copy of `module`; None if it answers as its silenced double does."""
+    """What is wrong once `removed` is taken out of a copy of `module`; None if it answers as its silenced double."""
     if not groups:
         return None
     pruned = copy.deepcopy(module)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 QUANTIZED_MIN, QUANTIZED_MAX = -128, 127
 SMALLEST_SCALE = 2.0**-40
+MOMENTUM = 0.05
 
 
 class _RoundToGrid(torch.autograd.Function):
@@ -60,8 +61,8 @@ def fake_quantize_weight(weight: Tensor, bits: int = 8) -> Tensor:
 class FakeQuantize(nn.Module):
     """An activation on the int8 grid, with one scale and zero point for the tensor.
 
-    `low` and `high` follow the tensor's least and greatest value; `low_share` and `high_share` say how much of them
-    calibration chose to represent. `bounds` is what a folded relu or clip leaves. State is in buffers, so that it is
+    `low` and `high` are the mean least and greatest value of a batch; `low_share` and `high_share` say how much of them
+    (or beyond them) calibration chose to represent. `bounds` is what a folded relu or clip leaves. State is in buffers, so that it is
     saved, loaded and checkpointed with the weights.
     """
 
@@ -78,19 +79,19 @@ class FakeQuantize(nn.Module):
         self.symmetric = symmetric
         self.enabled = True
         self.observing = False
-        self.seen: tuple[Tensor, Tensor] | None = None
         self.values: Any = None
         for name, value in {"scale": 1.0, "low": 0.0, "high": 0.0, "low_share": 1.0, "high_share": 1.0}.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape; values on the grid. While observing it only notes the range, for `follow` to take up."""
+        """The same shape; values on the grid. While observing in training, `low` and `high` follow it."""
         if self.values is not None:
             self.values(x.detach())
         if self.observing and self.training:
             low, high = torch.aminmax(x.detach())
-            self.seen = (low, high) if self.seen is None else (self.seen[0].min(low), self.seen[1].max(high))
+            self.low.lerp_(low.float(), MOMENTUM)
+            self.high.lerp_(high.float(), MOMENTUM)
         if not self.enabled:
             return x
         rounded: Tensor = _RoundToGrid.apply(x, self.scale.item(), int(self.zero_point.item()))
@@ -104,15 +105,9 @@ class FakeQuantize(nn.Module):
         self.high_share.fill_(high_share)
         self.update_scale()
 
-    def follow(self, low: float, high: float, momentum: float) -> None:
-        """Move the range towards one step's least and greatest value."""
-        self.low.lerp_(torch.tensor(low, device=self.low.device), momentum)
-        self.high.lerp_(torch.tensor(high, device=self.high.device), momentum)
-        self.update_scale()
-
     def update_scale(self) -> None:
         """Scale and zero point from the range: see `grid`."""
-        low, high = float(self.low * self.low_share), float(self.high * self.high_share)
+        low, high = self.low.item() * self.low_share.item(), self.high.item() * self.high_share.item()
         scale, zero_point = grid(low, high, self.bounds, self.symmetric)
         self.scale.fill_(scale)
         self.zero_point.fill_(zero_point)

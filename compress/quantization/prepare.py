@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import operator
-import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from compress.errors import StageError, UsageError
+from compress.export.tracing import dynamic_shapes, quiet, reason
 from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.placement import WEIGHTED, ROLES, Placement, place
@@ -70,11 +69,12 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> GraphModule:
     dynamic = tuple({0: torch.export.Dim.AUTO} for _ in example_inputs)
     with quiet():
         try:
-            program = torch.export.export(copied, example_inputs, dynamic_shapes=_by_signature(copied, dynamic), strict=False)
+            shapes = dynamic_shapes(copied, dynamic)
+            program = torch.export.export(copied, example_inputs, dynamic_shapes=shapes, strict=False)
             if any(_writes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
         except Exception as error:
-            raise StageError(f"torch.export cannot trace the network: {_first_line(error)}") from error
+            raise StageError(f"torch.export cannot trace the network: {reason(error)}") from error
     graph_module = program.module(check_guards=False)
     assert isinstance(graph_module, GraphModule)
     graph = graph_module.graph
@@ -84,38 +84,6 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> GraphModule:
                 node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     return GraphModule(graph_module, graph)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without torch's and onnxscript's own warnings, which are about their insides."""
-    import logging
-
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "torch.fx")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _by_signature(module: nn.Module, dynamic: tuple[Any, ...]) -> Any:
-    """Dynamic shapes as `torch.export` wants them: one entry for `*inputs` if that is the signature."""
-    import inspect
-
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
-        return (dynamic,)
-    return dynamic
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _writes_in_place(node: Node) -> bool:

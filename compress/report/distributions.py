@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from compress.report.axes import numbered_ticks
+from compress.report.axes import linear_ticks
 from compress.report.rows import Latency, Model, Report
-from compress.report.svg import ACCENT, INK, LINE, MUTED, SOFT, WIDTH, drawing, inline_svg, new_figure
-from compress.report.words import milliseconds, percent, rounded, shortened
+from compress.report.svg import ACCENT, INK, LINE, MUTED, WIDTH, drawing, inline_svg, new_figure
+from compress.report.words import milliseconds, percent, rounded, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROW, TOP, BOTTOM, SIDE = 44.0, 6.0, 38.0, 6.0  # units
-BINS, FARTHEST = 90, 3.0  # calls slower than FARTHEST times the median are counted in the caption
+BINS, FARTHEST, MOST = 90, 3.0, 12  # calls slower than FARTHEST times the median are counted in the caption
 
 
 def latency_distributions(report: Report, target: str) -> tuple[str, str] | None:
@@ -24,6 +24,9 @@ def latency_distributions(report: Report, target: str) -> tuple[str, str] | None
     rows = [(model, latency) for model, latency in rows if latency.rounds_ms or latency.p99_ms is not None]
     if not rows:
         return None
+    many = len(rows)
+    rows = _chosen(report, rows)
+    short = told_apart([model.name for model, _ in rows], 32)
     low, high = _limits([latency for _, latency in rows])
     height = ROW * len(rows)
     total = TOP + height + BOTTOM
@@ -33,25 +36,37 @@ def latency_distributions(report: Report, target: str) -> tuple[str, str] | None
         axes.set_xlim(low, high)
         axes.set_ylim(height, 0)
         axes.set_yticks([])
-        numbered_ticks(axes.xaxis, 6)
+        linear_ticks(axes.xaxis, low, high, 6)
         axes.grid(axis="x")
         axes.set_xlabel("time of a call over the file's own median", labelpad=4, loc="right")
         for at, (model, latency) in enumerate(rows):
-            _draw_row(axes, model, latency, at * ROW, model is report.deployed)
-        caption = _caption([latency for _, latency in rows], high)
-        return inline_svg(figure, f"distributions-{report.targets.index(target)}", caption), caption
+            _draw_row(axes, short[model.name], latency, at * ROW, model is report.deployed)
+        caption = _caption([latency for _, latency in rows], high, many)
+        return inline_svg(figure, f"distributions-{report.targets.index(target)}", caption, haloed=True), caption
 
 
-def _caption(measured: Sequence[Latency], high: float) -> str:
+def _caption(measured: Sequence[Latency], high: float, of: int) -> str:
     parts = ["Every call over its file's own median, so that files of any speed can be compared."]
     parts.append("Dot: median; line: to the 90th and 99th percentile.")
+    if len(measured) < of:
+        parts.append(f"Shown are {len(measured)} of {of} files: the reference's, the one to deploy and the fastest.")
     if any(latency.rounds_ms for latency in measured):
         parts.append("Small dots below: the medians of single rounds.")
     beyond = [sum(call > high * latency.p50_ms for call in _calls(latency)) for latency in measured]
-    share = max((many / len(_calls(latency)) for many, latency in zip(beyond, measured, strict=True) if many), default=0)
+    share = max(
+        (many / len(_calls(latency)) for many, latency in zip(beyond, measured, strict=True) if many), default=0
+    )
     if share:
         parts.append(f"At most {percent(share)} of a file's calls lie beyond the right edge.")
     return " ".join(parts)
+
+
+def _chosen(report: Report, rows: list[tuple[Model, Latency]]) -> list[tuple[Model, Latency]]:
+    """At most MOST of them, in their order."""
+    always = [row for row in rows if row[0] in (report.deployed, report.reference_file)]
+    fastest = sorted((row for row in rows if row not in always), key=lambda row: row[1].p50_ms)
+    kept = always + fastest[: MOST - len(always)]
+    return [row for row in rows if row in kept]
 
 
 def _calls(latency: Latency) -> list[float]:
@@ -70,11 +85,11 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
-def _draw_row(axes: Axes, model: Model, latency: Latency, top: float, chosen: bool) -> None:
+def _draw_row(axes: Axes, name: str, latency: Latency, top: float, chosen: bool) -> None:
     place = axes.get_yaxis_transform()
     colour, line = (ACCENT if chosen else INK), top + 35
     weight = "bold" if chosen else "normal"
-    axes.text(0, top + 9, shortened(model.name, 32), transform=place, va="center", color=colour, weight=weight)
+    axes.text(0, top + 9, name, transform=place, va="center", color=colour, weight=weight)
     tail = f"p50 {rounded(latency.p50_ms)}" + (f" · p99 {rounded(latency.p99_ms)}" if latency.p99_ms else "")
     words = milliseconds(latency.p50_ms) if latency.p99_ms is None else f"{tail} ms"
     axes.text(1, top + 9, words, transform=place, va="center", ha="right", color=MUTED)
@@ -100,6 +115,8 @@ def _draw_shape(axes: Axes, latency: Latency, line: float, chosen: bool) -> None
     tallest = max(counts) or 1
     edges = [low + (high - low) * at / BINS for at in range(BINS + 1)]
     heights = [line - 17 * many / tallest for many in counts]
-    axes.fill_between(edges, line, [*heights, heights[-1]], step="post", color=SOFT if chosen else LINE, linewidth=0, zorder=2)
+    colour, alpha = (ACCENT, 0.4) if chosen else (LINE, 1.0)
+    heights.append(heights[-1])
+    axes.fill_between(edges, line, heights, step="post", color=colour, alpha=alpha, linewidth=0, zorder=2)
     medians = [_quantile(calls, 0.5) / latency.p50_ms for calls in latency.rounds_ms if calls]
     axes.plot(medians, [line + 5] * len(medians), "o", color=MUTED, markersize=2, markeredgewidth=0, zorder=2)

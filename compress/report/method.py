@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.report.rows import Latency, Report
-from compress.report.words import listed, metric_name, seconds
+from compress.report.words import is_share, listed, metric_name, seconds
 
 
 def method(report: Report) -> tuple[str, ...]:
@@ -14,11 +14,12 @@ def method(report: Report) -> tuple[str, ...]:
     sentences = []
     if any(report.metric in model.metrics for model in report.files):
         sentences.append(
-            f"Test {metric_name(report.metric)} is computed from the answers that each file itself gave, run by its runtime. "
+            f"Test {metric_name(report.metric)} is computed from the answers of each file itself, run by its runtime. "
             "Everything was chosen on validation data; the test data was looked at once, for this report."
         )
     if any("agreement" in model.metrics for model in report.files):
-        sentences.append("Agreement is the share of test examples on which a file answers as the reference's file does.")
+        within = "" if is_share(report.metric) else ", within the task's tolerance"
+        sentences.append(f"Agreement is the share of test answers that are those of the reference's file{within}.")
     sentences += [sentence for target in report.targets if (sentence := _target(report, target))]
     if any(latency.p50_ci95_ms for model in report.files for latency in model.latency):
         sentences.append(
@@ -36,7 +37,9 @@ def _target(report: Report, target: str) -> str:
         return ""
     first = min(measured, key=lambda latency: latency.batch)
     batches = listed([str(batch) for batch in sorted({latency.batch for latency in measured})])
-    threads = listed([str(number) for number in sorted({item.threads for item in measured if item.threads is not None})])
+    threads = listed(
+        [str(number) for number in sorted({item.threads for item in measured if item.threads is not None})]
+    )
     text = f"On {target}: {listed(list(dict.fromkeys(latency.runtime for latency in measured)))}, batch {batches}"
     text += f", {threads} thread{'' if threads == '1' else 's'}" if threads else ""
     text += f", an example being {shape_words(first.shape)}" if first.shape else ""

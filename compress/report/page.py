@@ -16,7 +16,9 @@ from compress.report.words import percent
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 NO_BREAK_SPACE = "\u00a0"
-UNITS = re.compile(r"(?<=\d) (?=(?:%|ms|s|B|kB|MB|GB|k|M|G|points|threads?|min|h)(?![a-z]))|(?<=\dx) (?=faster|smaller|slower|larger)")
+UNITS = re.compile(
+    r"(?<=\d) (?=(?:%|ms|s|B|kB|MB|GB|k|M|G|points|threads?|min|h)(?![a-z]))|(?<=\dx) (?=faster|smaller|slower|larger)"
+)
 
 
 def html_page(report: Mapping[str, Any]) -> str:
@@ -25,7 +27,11 @@ def html_page(report: Mapping[str, Any]) -> str:
 
     rows = read_rows(report)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["together"] = together
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -53,7 +59,7 @@ def together(text: str) -> str:
 
 
 def file_details(model: Model) -> list[tuple[str, str]]:
-    """What is told of a file beside the tables: where it lies, its digest, how near it is to the model it was made from."""
+    """What the tables do not tell of a file: where it lies, its digest, how near it is to the model it was made from."""
     lines = [("path", model.path or ""), ("sha256", model.sha256 or ""), ("made from", model.parent or "")]
     lines += [(f"parity, {name.replace('_', ' ')}", _plain(value)) for name, value in model.parity.items()]
     if model.int8_share is not None:
@@ -70,4 +76,5 @@ def _plain(value: Any) -> str:
 
 def _contents(report: Report) -> str:
     """What the page is, for the head of the document."""
-    return f"Compression report of {report.name}: what each file costs and is worth on {', '.join(report.targets) or 'no target'}"
+    where = ", ".join(report.targets) or "no target"
+    return f"Compression report of {report.name}: what each file costs and is worth on {where}"

@@ -23,7 +23,10 @@ class Picture:
 def stage_pictures(report: Report) -> tuple[Picture, ...]:
     """The waterfall of accuracy and that of latency, those of them that there are numbers for."""
     name = metric_name(report.metric)
-    drawn = [(f"{name[:1].upper()}{name[1:]} by stage", accuracy_by_stage(report)), ("Latency by stage", latency_by_stage(report))]
+    drawn = [
+        (f"{name[:1].upper()}{name[1:]} by stage", accuracy_by_stage(report)),
+        ("Latency by stage", latency_by_stage(report)),
+    ]
     return _pictures(drawn)
 
 

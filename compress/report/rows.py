@@ -132,7 +132,9 @@ class Report:
         if (exact := self._row(self.reference)) is not None and exact.is_file:
             return exact
         named = [row for row in self.files if self.reference in row.name and row.stage in ("train", "export")]
-        return min(named, key=lambda row: (row.precision != "fp32", not row.name.startswith(self.reference)), default=None)
+        return min(
+            named, key=lambda row: (row.precision != "fp32", not row.name.startswith(self.reference)), default=None
+        )
 
     @property
     def candidates(self) -> tuple[Model, ...]:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from compress.budget import Candidate, Verdict, decide
 from compress.bundle import Kind
 from compress.plan import Plan, Row
-from compress.store import Record
+from compress.run import Done
 
 LATENCY_KEYS_FOR_BUDGET = ("p50_ms", "p90_ms", "p99_ms")
-
-
-@dataclass(frozen=True)
-class Done:
-    """One step of a run: its record, and whether it was there before."""
-
-    record: Record
-    reused: bool
 
 
 def summarise(

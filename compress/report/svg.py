@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ COLOURS = {  # Matplotlib needs colours, the page knows them only by name: each 
     "#01020b": "var(--grid)",
 }
 INK, MUTED, LINE, ACCENT, GOOD, BAD, SURFACE, SOFT, GRID = COLOURS
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "compress",
     "font.family": ["DejaVu Sans"],
@@ -56,7 +56,7 @@ SETTINGS = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw inside it: our settings whatever the user's `matplotlibrc` says; a glyph missing here is the page's to draw."""
+    """Draw inside it: our settings whatever a `matplotlibrc` says; a glyph missing here is the page's to draw."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -73,15 +73,19 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor="none", edgecolor="none")
 
 
-def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as one `<svg>` element, whose ids begin with `name` and whose text for those who do not see is `label`."""
+def inline_svg(figure: Figure, name: str, label: str, haloed: bool = False) -> str:
+    """The figure as one `<svg>` element whose ids begin with `name`.
+
+    `label` is for those who do not see it; `haloed` keeps lines of the picture from crossing its words.
+    """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     height = figure.get_figheight() * 72
-    head = f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(label)}">'
+    kind = ' class="haloed"' if haloed else ""
+    head = f'<svg{kind} viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(label)}">'
     text = head + text[text.index(">") + 1 :]
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
     text = re.sub(r"<defs>\s*<style type=\"text/css\">.*?</style>\s*</defs>", "", text, flags=re.S)

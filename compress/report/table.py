@@ -114,7 +114,10 @@ def markdown(table: Table) -> str:
     widths = [max(3, *(len(line[at]) for line in lines)) for at in range(len(table.headings))]
     rule = ["-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, words, strict=True)]
     padded = [
-        [text.ljust(width) if left else text.rjust(width) for text, width, left in zip(line, widths, words, strict=True)]
+        [
+            text.ljust(width) if left else text.rjust(width)
+            for text, width, left in zip(line, widths, words, strict=True)
+        ]
         for line in lines
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]) + "\n"
@@ -223,6 +226,12 @@ def steps_table(report: Report) -> Table:
     rows = []
     for step in report.steps:
         took = ABSENT if step.seconds is None else seconds(step.seconds)
-        cells = (Cell(step.name), Cell(step.stage), Cell(took), Cell("reused" if step.reused else "ran"), Cell(step.key[:12]))
+        cells = (
+            Cell(step.name),
+            Cell(step.stage),
+            Cell(took),
+            Cell("reused" if step.reused else "ran"),
+            Cell(step.key[:12]),
+        )
         rows.append(Row(cells))
     return Table(("Step", "stage", "took", "this run", "key"), tuple(rows), frozenset({"stage", "this run", "key"}))

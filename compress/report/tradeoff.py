@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from compress.report.axes import log_ticks, numbered_ticks
+from compress.report.axes import linear_ticks, log_ticks
+from compress.report.labels import Label, place_labels
 from compress.report.rows import Latency, Model, Report, ends
 from compress.report.svg import ACCENT, INK, LINE, MUTED, SOFT, WIDTH, drawing, inline_svg, new_figure
-from compress.report.words import is_share, metric_name, shortened
+from compress.report.words import is_share, metric_name, shortened, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
 
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 310.0, 40.0, 10.0, 36.0, 40.0  # units
 MARKERS = {"fp32": "o", "int8": "s", "fp16": "^", "bf16": "v"}
 OTHER_MARKER = "D"
 Point = tuple[Model, Latency, float]
-PLACES = [  # (side, units above) in the order in which they are tried
-    *((side, 0.0) for side in (1, -1)),
-    *((0, rise) for rise in (15.0, -15.0)),
-    *((side, sign * rise) for rise in (13.0, 26.0, 39.0, 52.0) for sign in (1, -1) for side in (1, -1)),
-]
 
 
 def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | None:
@@ -47,17 +42,24 @@ def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | N
         _draw_legend(axes, points)
         axes.grid()
         unit = ", %" if scale == 100 else ""
-        axes.text(0, 1.03, f"test {metric_name(report.metric)}{unit}", transform=axes.transAxes, color=MUTED, va="bottom")
+        axes.text(
+            0, 1.03, f"test {metric_name(report.metric)}{unit}", transform=axes.transAxes, color=MUTED, va="bottom"
+        )
         axes.set_xlabel(f"p50 on {shortened(target, 30)}, ms", labelpad=4, loc="right")
         labelled = _labelled(report, points)
-        _draw_labels(axes, report, labelled, scale)
+        labelled.sort(key=lambda point: point[0] is not report.deployed)  # the most important name chooses first
+        place_labels(
+            axes, [_label(report, p, scale) for p in labelled], [_label(report, p, scale) for p in points], slowest
+        )
         caption = _caption(report, points, labelled, has_budget)
         return inline_svg(figure, f"tradeoff-{report.targets.index(target)}", caption), caption
 
 
 def _caption(report: Report, points: Sequence[Point], labelled: Sequence[Point], has_budget: bool) -> str:
     better = "up" if report.higher_is_better else "down"
-    parts = [f"Each file by its test {metric_name(report.metric)} and median latency; better is {better} and to the left."]
+    parts = [
+        f"Each file by its test {metric_name(report.metric)} and median latency; better is {better} and to the left."
+    ]
     if any(ends(model.metrics.get(f"{report.metric}_ci95")) or latency.p50_ci95_ms for model, latency, _ in points):
         parts.append("Whiskers are 95 % intervals; where none is seen it is smaller than the mark.")
     if has_budget:
@@ -104,7 +106,7 @@ def _set_limits(
     bottom, top = min(values) * scale, max(values) * scale
     pad = 0.1 * (top - bottom) or abs(top) * 0.02 or 1.0
     axes.set_ylim(bottom - pad, top + pad)
-    numbered_ticks(axes.yaxis)
+    linear_ticks(axes.yaxis, bottom - pad, top + pad)
 
 
 def _draw_budget(axes: Axes, report: Report, scale: float, slowest: float | None, worst: float | None) -> bool:
@@ -126,15 +128,18 @@ def _draw_budget(axes: Axes, report: Report, scale: float, slowest: float | None
 def _draw_point(axes: Axes, report: Report, model: Model, latency: Latency, value: float) -> None:
     chosen = model is report.deployed
     colour = ACCENT if chosen else INK if model is report.reference_file else MUTED
+    faint = ACCENT if chosen else LINE
     scale = 100 if is_share(report.metric) else 1
     if ci95 := ends(model.metrics.get(f"{report.metric}_ci95")):
-        axes.plot([latency.p50_ms] * 2, [end * scale for end in ci95], color=colour, linewidth=1, zorder=2)
+        axes.plot([latency.p50_ms] * 2, [end * scale for end in ci95], color=faint, linewidth=1.2, zorder=2)
     if latency.p50_ci95_ms:
-        axes.plot(latency.p50_ci95_ms, [value, value], color=colour, linewidth=1, zorder=2)
+        axes.plot(latency.p50_ci95_ms, [value, value], color=faint, linewidth=1.2, zorder=2)
     marker = MARKERS.get(model.precision or "fp32", OTHER_MARKER)
-    axes.plot([latency.p50_ms], [value], marker, color=colour, markersize=7 if chosen else 6, markeredgewidth=0, zorder=3)
+    axes.plot(
+        [latency.p50_ms], [value], marker, color=colour, markersize=7 if chosen else 6, markeredgewidth=0, zorder=3
+    )
     if chosen:
-        ring = {"markerfacecolor": "none", "markeredgecolor": ACCENT, "markeredgewidth": 1.4}
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": ACCENT, "markeredgewidth": 1.4}
         axes.plot([latency.p50_ms], [value], "o", markersize=15, zorder=3, **ring)
 
 
@@ -167,7 +172,9 @@ def _labelled(report: Report, points: Sequence[Point]) -> list[Point]:
     kept = []
     for model, latency, value in points:
         beaten = any(
-            other.p50_ms <= latency.p50_ms and sign * score >= sign * value and (other.p50_ms, score) != (latency.p50_ms, value)
+            other.p50_ms <= latency.p50_ms
+            and sign * score >= sign * value
+            and (other.p50_ms, score) != (latency.p50_ms, value)
             for _, other, score in points
         )
         if not beaten or model in (report.deployed, report.reference_file):
@@ -175,43 +182,11 @@ def _labelled(report: Report, points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def _draw_labels(axes: Axes, report: Report, points: Sequence[Point], scale: float) -> None:
-    """Each name at the first of several places around its point where it covers nothing; far ones get a leader."""
-    to_units = axes.transData.transform
-    taken = [box for point in points for box in _obstacles(axes, report, point, scale)]
-    for model, latency, value in sorted(points, key=lambda point: point[0] is not report.deployed):
-        x, y = to_units((latency.p50_ms, value * scale))
-        chosen = model is report.deployed
-        colour, weight = (ACCENT, "bold") if chosen else (INK, "normal")
-        drawn = axes.annotate(
-            shortened(model.name, 26), (x, y), xycoords="figure pixels", color=colour, weight=weight, fontsize=9.5, va="center"
-        )
-        gap = 11.0 if chosen else 7.0
-        for dx, dy in PLACES:
-            drawn.set_position((x + dx * gap, y + dy))
-            drawn.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
-            box = drawn.get_window_extent()
-            inside = box.x0 >= 1 and box.x1 <= WIDTH - 1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
-            if inside and not any(box.overlaps(other) for other in taken):
-                break
-        else:
-            drawn.remove()
-            continue
-        taken.append(box)
-        if abs(dy) > 16:
-            leader = axes.transData.inverted().transform([(x, y), (x + dx * gap * 0.8, y + dy)])
-            axes.plot(leader[:, 0], leader[:, 1], color=LINE, linewidth=0.8, zorder=1.5)
-
-
-def _obstacles(axes: Axes, report: Report, point: Point, scale: float) -> list[Bbox]:
-    """What a name must not cover: the point's mark and its whisker."""
-    from matplotlib.transforms import Bbox
-
+def _label(report: Report, point: Point, scale: float) -> Label:
     model, latency, value = point
-    x, y = axes.transData.transform((latency.p50_ms, value * scale))
-    half = 9.0 if model is report.deployed else 4.5
-    boxes = [Bbox([[x - half, y - half], [x + half, y + half]])]
-    if ci95 := ends(model.metrics.get(f"{report.metric}_ci95")):
-        (_, low), (_, high) = (axes.transData.transform((latency.p50_ms, end * scale)) for end in ci95)
-        boxes.append(Bbox([[x - 1, low], [x + 1, high]]))
-    return boxes
+    names = told_apart([row.name for row in report.files], 28)
+    chosen = model is report.deployed
+    ci95 = ends(model.metrics.get(f"{report.metric}_ci95"))
+    whisker = None if ci95 is None else (ci95[0] * scale, ci95[1] * scale)
+    text, reach, colour = names[model.name], 8.0 if chosen else 4.0, ACCENT if chosen else INK
+    return Label(text, latency.p50_ms, value * scale, reach, colour, chosen, whisker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def verdict(report: Report) -> Verdict:
         headline = "No file meets the budget" if report.budget else "Nothing to deploy"
         sentences = [f"The fastest file is {told.name}. {_comparison_sentence(report, told)}"] if told else []
     if missed := [row for row in report.budget if not row.met]:
-        sentences.append(f"Missed: {listed([requirement_words(row) for row in missed])}.")
+        sentences.append(f"Missed: {'; '.join(requirement_words(row) for row in missed)}.")
     if report.deploy_reason:
         sentences.append(_sentence(report.deploy_reason))
     if not report.budget:
@@ -105,9 +106,11 @@ def _loss_words(report: Report, compared: Comparison) -> str:
     if compared.loss_ci95 is None:
         return words
     ends = interval(compared.loss_ci95, lambda end: _signed_loss(report, end))
-    inside = " which includes none" if compared.loss_ci95[0] <= 0 <= compared.loss_ci95[1] and loss != 0 else ""
-    what = "loss" if report.higher_is_better else "rise"
-    return f"{words} (95 % interval of the {what}: {ends}{',' + inside if inside else ''})"
+    if loss == 0:
+        return f"{words} (95 % interval of the difference: {ends})"
+    what = ("loss" if report.higher_is_better else "rise") + (": " if loss > 0 else ", negative being better: ")
+    unsure = "; it may be chance" if compared.loss_ci95[0] <= 0 <= compared.loss_ci95[1] else ""
+    return f"{words} (95 % interval of the {what}{ends}{unsure})"
 
 
 def _signed_loss(report: Report, value: float) -> str:
@@ -163,10 +166,10 @@ REQUIREMENTS = {
 
 
 def requirement_words(row: Requirement) -> str:
-    """`accuracy lost 1.40 points, allowed at most 1.00 points`."""
+    """`accuracy lost 1.40 points (at most 1.00 points)`."""
     limit, value = _requirement_numbers(row)
     what = REQUIREMENTS.get(row.name, metric_name(row.name)) + (f" on {row.target}" if row.target else "")
-    return f"{what} {value}, required {limit}" if row.value is not None else f"{what} not measured, required {limit}"
+    return f"{what} {value if row.value is not None else 'not measured'} ({limit})"
 
 
 def budget_table(report: Report) -> Table:
@@ -187,7 +190,7 @@ def _requirement_numbers(row: Requirement) -> tuple[str, str]:
         limit, value = write(row.limit), ABSENT if row.value is None else write(row.value)
         if row.met or limit != value:
             break
-    return f"{bound} {limit}", value
+    return f"{bound} {re.sub(r'[.]0+x$', 'x', limit)}", value
 
 
 def _writer(name: str, more: int) -> Callable[[float], str]:

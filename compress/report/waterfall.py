@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compress.report.axes import log_ticks, numbered_ticks
+from compress.report.axes import linear_ticks, log_ticks
 from compress.report.rows import Interval, Model, Report, ends
 from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, WIDTH, drawing, inline_svg, new_figure
-from compress.report.words import is_share, metric_change, metric_name, metric_value, milliseconds, ratio, shortened
+from compress.report.words import is_share, metric_change, metric_name, metric_value, milliseconds, ratio, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROW, TOP, BOTTOM, SIDE = 40.0, 6.0, 38.0, 6.0  # units
+LONGEST = 33  # letters of a label that leave room for the numbers beside it
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,30 @@ def accuracy_by_stage(report: Report) -> tuple[str, str] | None:
     axis = f"{split} {metric_name(report.metric)}" + (", %" if scale == 100 else "")
     caption = (
         f"{_sentence(metric_name(report.metric))} on {split} data after each stage."
-        f"{' Whiskers are 95 % intervals.' if any(stop.ci95 for stop in stops) else ''} The axis does not begin at zero."
+        f"{' Whiskers are 95 % intervals.' if any(stop.ci95 for stop in stops) else ''}"
+        " The axis does not begin at zero."
     )
     with drawing():
-        return inline_svg(_draw(stops, axis, scale, log=False), "accuracy-by-stage", caption), caption
+        return inline_svg(_draw(stops, axis, scale, log=False), "accuracy-by-stage", caption, haloed=True), caption
 
 
 def latency_by_stage(report: Report) -> tuple[str, str] | None:
     """The picture and its caption, or None if fewer than two models on the way were measured."""
     chain = report.lineage()
-    measured = [(latency.p50_ms, latency.p50_ci95_ms) if (latency := m.on(report.target)) else (None, None) for m in chain]
+    measured = [
+        (latency.p50_ms, latency.p50_ci95_ms) if (latency := m.on(report.target)) else (None, None) for m in chain
+    ]
     if sum(value is not None for value, _ in measured) < 2:
         return None
     stops = _stops(chain, measured, milliseconds, _latency_change)
     on_the_way = any(not model.is_file and model.on(report.target) for model in chain)
     caption = (
-        f"Median latency (p50) on {report.target} after each stage. The axis is logarithmic: equal lengths are equal factors."
+        f"Median latency (p50) on {report.target} after each stage. The axis is logarithmic: "
+        "equal lengths are equal factors."
         f"{' Models on the way are measured as float ONNX files.' if on_the_way else ''}"
     )
     with drawing():
-        return inline_svg(_draw(stops, "p50, ms", 1, log=True), "latency-by-stage", caption), caption
+        return inline_svg(_draw(stops, "p50, ms", 1, log=True), "latency-by-stage", caption, haloed=True), caption
 
 
 def _judged(report: Report, model: Model, split: str) -> tuple[float | None, Interval | None]:
@@ -77,9 +82,11 @@ def _stops(
     changed: Callable[[float, float], tuple[str, bool | None]],
 ) -> list[Stop]:
     stops: list[Stop] = []
+    short = told_apart([model.name for model in chain], LONGEST)
     before: float | None = None
     for model, (value, ci95) in zip(chain, values, strict=True):
-        label = model.name if model.stage in model.name else f"{model.name} · {model.stage}"
+        staged = f"{model.name} · {model.stage}"
+        label = staged if model.stage not in model.name and len(staged) <= LONGEST else short[model.name]
         if value is None:
             stops.append(Stop(label, None))
             continue
@@ -126,7 +133,7 @@ def _draw(stops: Sequence[Stop], axis_label: str, scale: float, log: bool) -> Fi
     else:
         margin = 0.06 * (high - low) or abs(high) * 0.01 or 1.0
         axes.set_xlim(low - margin, high + margin)
-        numbered_ticks(axes.xaxis)
+        linear_ticks(axes.xaxis, low - margin, high + margin)
     axes.grid(axis="x")
     axes.set_xlabel(axis_label, labelpad=4, loc="right")
     before: tuple[float, float] | None = None
@@ -140,7 +147,7 @@ def _draw_stop(
 ) -> tuple[float, float] | None:
     place = axes.get_yaxis_transform()
     colour = MUTED if stop.better is None else GOOD if stop.better else BAD
-    axes.text(0, top + 10, shortened(stop.label, 34), transform=place, va="center", color=INK)
+    axes.text(0, top + 10, stop.label, transform=place, va="center", color=INK)
     axes.text(1, top + 10, stop.change, transform=place, va="center", ha="right", color=colour)
     at = 1 if not stop.change else 1 - 74 / (WIDTH - 2 * SIDE)
     weight = "normal" if stop.value is None else "bold"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from os.path import commonprefix
 
 ABSENT = "–"
 MINUS = "−"
+ACRONYMS = frozenset({"mse", "rmse", "mae", "psnr", "ssim", "f1", "auc", "iou", "wer"})
 Interval = tuple[float, float]
 
 
@@ -94,9 +96,23 @@ def shortened(name: str, length: int) -> str:
     return f"{name[: length - 1 - tail]}…{name[-tail:]}"
 
 
+def told_apart(names: Sequence[str], length: int) -> dict[str, str]:
+    """Short forms of names for a picture: what all of the long ones begin or end with is left out, then the middle."""
+    long = [name for name in names if len(name) > length]
+    head = len(commonprefix(long)) if len(long) > 1 else 0
+    tail = len(commonprefix([name[head:][::-1] for name in long])) if len(long) > 1 else 0
+    short: dict[str, str] = {}
+    for name in names:
+        middle = name[head : len(name) - tail] if name in long else name
+        if name in long and middle:
+            middle = ("…" if head else "") + middle + ("…" if tail else "")
+        short[name] = shortened(middle or name, length)
+    return short
+
+
 def metric_name(name: str) -> str:
-    """A metric's name as a word: `top5_accuracy` is top5 accuracy."""
-    return name.replace("_", " ")
+    """A metric's name as a word: `top5_accuracy` is top5 accuracy, `mse` is MSE."""
+    return name.upper() if name in ACRONYMS else name.replace("_", " ")
 
 
 def is_share(metric: str) -> bool:

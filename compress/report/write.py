@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,9 @@ def read_report(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{folder}: no {JSON_FILE} here; name the folder of a finished run, such as runs/digits") from error
+        raise UsageError(
+            f"{folder}: no {JSON_FILE} here; name the folder of a finished run, such as runs/digits"
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); run the pipeline again") from error
     if not isinstance(report, dict):
@@ -57,7 +60,15 @@ def replacing(path: Path) -> Iterator[Path]:
         yield scratch
         scratch.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        remove(scratch)
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def json_text(value: Any, indent: str = "") -> str:

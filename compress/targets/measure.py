@@ -6,6 +6,9 @@ The same file runs here in a fresh process and is copied to devices, so it needs
 and nothing else, and imports those only when it runs. The request is `{"threads", "cores", "provider",
 "stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}]}`; the result `{"machine", "conditions",
 "versions", "jobs": [...]}` holds for each job what was measured, or `{"error": {"kind", "message"}}`.
+
+ONNX Runtime 1.29 and later report to Microsoft unless ORT_DISABLE_TELEMETRY is set before the import: an uploading
+thread, a data base in the home folder, a file in the temporary one. Here it is set, unless the user has set it.
 """
 
 from __future__ import annotations
@@ -170,10 +173,14 @@ def axis_name(name: str, position: int, size: Any) -> str:
 
 
 def batch_names(inputs: dict[str, list[Any]], axes: dict[str, int]) -> set[str]:
-    """Which dynamic axes are the batch: those called so, else those that stand first; never one that `axes` sets."""
+    """Which dynamic axes are the batch, but for those that `axes` sets: those called so, else those that stand first.
+
+    A nameless first axis is the batch as well.
+    """
     dynamic = dynamic_axes(inputs)
+    first = {name for name, position in dynamic.items() if position == 0}
     called = {name for name in dynamic if name.lower() in BATCH_NAMES}
-    return (called or {name for name, position in dynamic.items() if position == 0}) - set(axes)
+    return (called | {name for name in first if ":" in name} if called else first) - set(axes)
 
 
 def fixed_batch(inputs: dict[str, list[Any]], axes: dict[str, int]) -> int | None:
@@ -191,13 +198,11 @@ def concrete_shapes(inputs: dict[str, list[Any]], batch: int, axes: dict[str, in
     dynamic = sorted(dynamic_axes(inputs))
     missing = [name for name in dynamic if name not in known]
     if missing:
-        what = "axes" if len(missing) > 1 else "axis"
+        what, need = ("axes", "need sizes") if len(missing) > 1 else ("axis", "needs a size")
         flags = " ".join(f"--shape {name}=SIZE" for name in missing)
         settings = ", ".join(f"{name}: SIZE" for name in missing)
         named = ", ".join(f"'{name}'" for name in missing)
-        raise RequestError(
-            "axes", f"its dynamic {what} {named} needs a size: {flags} (in a target: shapes: {{{settings}}})"
-        )
+        raise RequestError("axes", f"its dynamic {what} {named} {need}: {flags} (in a target: shapes: {{{settings}}})")
     unused = [name for name in axes if name not in dynamic]
     if unused:
         there = f"its dynamic axes are {', '.join(dynamic)}" if dynamic else "it has no dynamic axes"
@@ -223,6 +228,7 @@ def made_up(shape: list[int], dtype: str) -> Any:
 
 def open_session(model: str, provider: str, threads: int) -> Any:
     """An InferenceSession with explicit threads that sleep when idle (spinning harms everybody on a shared machine)."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     if provider not in onnxruntime.get_available_providers():
@@ -401,6 +407,7 @@ def main(request_path: str, result_path: str) -> int:
         stop_with_stdin()
     if request.get("cores") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])  # before NumPy and ONNX Runtime count cores
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import numpy
     import onnxruntime
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationError, ValidationInfo, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from compress.data.digests import text_digest
-from compress.errors import Fault, UsageError
+from compress.errors import UsageError
 from compress.settings import Settings
+from compress.suggest import unknown
 from compress.user_code import absolute_spec, source_digest
+from compress.validation import faults_of
+from compress.yaml_source import Source
 
 IMAGE_CLASSIFICATION = "image-classification"
 REGRESSION = "regression"
@@ -30,6 +34,14 @@ class Regression(Settings):
 
 
 BUILTIN: dict[str, type[Settings]] = {IMAGE_CLASSIFICATION: ImageClassification, REGRESSION: Regression}
+
+
+def _arguments(task: str, given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return BUILTIN[task].model_validate(given).model_dump(mode="json")
+    except ValidationError as error:
+        faults = faults_of(error.errors(include_url=False), BUILTIN[task], given, Source(given), (task,))
+        raise ValueError("; ".join(map(str, faults))) from error
 
 
 class TaskSettings(Settings):
@@ -53,16 +65,19 @@ class TaskSettings(Settings):
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> Self:
         if self.name in BUILTIN:
-            known = BUILTIN[self.name].model_validate(self.arguments)
-            object.__setattr__(self, "arguments", known.model_dump(mode="json"))
+            object.__setattr__(self, "arguments", _arguments(self.name, self.arguments))
         elif ":" in self.name:
             spec = absolute_spec(self.name, (info.context or {}).get("base"))
             object.__setattr__(self, "name", spec)
         else:
-            near = difflib.get_close_matches(self.name, BUILTIN, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BUILTIN)}, or module:function"
-            raise ValueError(f"unknown task {self.name!r} ({hint})")
+            raise ValueError(f"{unknown('task', self.name, BUILTIN)}; or name your own as module:function")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        short = {name: handler(model.__pydantic_core_schema__) for name, model in BUILTIN.items()}
+        keyed = {"type": "object", "properties": short, "additionalProperties": {"type": "object"}, "maxProperties": 1}
+        return {"anyOf": [{"type": "string"}, keyed, handler(core)], "description": cls.__doc__ or ""}
 
     @property
     def is_builtin(self) -> bool:
@@ -94,9 +109,5 @@ def read_task_settings(value: str | Mapping[str, Any], base: Path | None = None)
     try:
         return TaskSettings.model_validate(value, context={"base": base})
     except ValidationError as error:
-        raise UsageError(
-            [
-                Fault(item["msg"].removeprefix("Value error, "), where=".".join(map(str, item["loc"])))
-                for item in error.errors()
-            ]
-        ) from error
+        faults = faults_of(error.errors(include_url=False), TaskSettings, value, Source(value), ())
+        raise UsageError(faults) from error

@@ -24,7 +24,7 @@ def step_count(examples: int, batch_size: int) -> int:
 
 
 def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
-    """The examples of each step of an epoch, over all processes: a permutation from (seed, epoch), cut into equal parts.
+    """The examples of each step of an epoch over all processes: a permutation from (seed, epoch), in equal parts.
 
     Sizes differ by at most one and none is over `batch_size`, so that no epoch ends in a step of a few stray examples,
     whose noisy gradient and batch statistics would count as much as any other's.

@@ -53,7 +53,7 @@ def predict(
         context = Context(device=str(device), threads=torch.get_num_threads())
     device = training_device(context)
     module.to(device)
-    # Shares are whole evaluation batches, so that an example meets the same neighbours whatever the number of processes.
+    # Shares are whole batches, so that an example meets the same neighbours whatever the number of processes.
     starts = range(0, len(split), batch_size)
     own = np.array_split(np.array(starts), context.world_size)[context.rank]
     outputs = []
@@ -77,7 +77,8 @@ def evaluate(
 ) -> dict[str, float]:
     """The task's metrics over a split, the primary one first; arguments as for `predict`."""
     outputs = predict(module, data, split, context=context, keep_mode=keep_mode)
-    return task.metrics(outputs, targets_of(split))
+    metrics: dict[str, float] = task.metrics(outputs, targets_of(split))
+    return metrics
 
 
 def targets_of(split: Split) -> Array:

@@ -22,7 +22,7 @@ from compress.training.log import EpochLog, FitLog
 from compress.training.method import Method
 from compress.training.randomness import preserved_randomness
 from compress.training.schedule import learning_rate
-from compress.training.selection import Score, is_better
+from compress.training.selection import epochs_without_progress, is_best
 from compress.training.session import Session
 from compress.training.settings import Recipe
 from compress.training.state import restore
@@ -57,7 +57,7 @@ def fit(
     _check(student, data)
     started = time.monotonic()
     with preserved_randomness(), limited_threads(context.threads), deferred_interrupt() as interrupted:
-        session = Session(student, data, task, method, recipe, context)
+        session = Session(student, method, recipe, data=data, task=task, context=context)
         session.resume()
         with context.progress.task("training", session.steps) as advance:
             advance(session.reached.step)
@@ -94,11 +94,10 @@ def _train_epoch(session: Session, interrupted: Callable[[], bool], advance: Cal
     for whole, batch in zip(batches, load_batches(data, data.train, parts, (seed, epoch), readers), strict=True):
         training_step(session, batch, len(whole))
         advance(1)
-        if session.reached.step % session.steps_per_epoch == 0:
-            break
         if session.reached.step % _STEPS_BETWEEN_CHECKS == 0:
             session.check_finite()
-        if session.clock.is_due() or interrupted():
+        is_last = session.reached.step % session.steps_per_epoch == 0
+        if not is_last and (session.clock.is_due() or interrupted()):
             session.save()
             _stop_if(interrupted)
     _end_epoch(session, epoch)
@@ -137,16 +136,17 @@ def _end_epoch(session: Session, epoch: int) -> None:
         validation_loss=float(loss),
         validation=dict(task.metrics(outputs, session.validation_targets)),
     )
-    best = reached.best_score(task.metric)
+    best = reached.best_metric(task.metric)
     reached.epochs.append(log)
     reached.loss_sum.zero_()
     place = replace(session.progress(), epoch=epoch)
-    if recipe.keep == "best" and session.method.may_keep(place):
-        score = Score(log.validation[task.metric], log.validation_loss)
-        if is_better(score, best, higher_is_better=task.higher_is_better):
-            session.keep_best()
-    if recipe.early_stopping is not None and reached.best_epoch is not None:
-        reached.stopped_early = epoch - reached.best_epoch >= recipe.early_stopping
+    if session.method.may_keep(place):
+        if is_best(log.validation[task.metric], best, higher_is_better=task.higher_is_better):
+            session.note_best()
+        reached.keepable.append(log.validation[task.metric])
+    if recipe.early_stopping is not None:
+        waited = epochs_without_progress(reached.keepable, higher_is_better=task.higher_is_better)
+        reached.stopped_early = waited >= recipe.early_stopping
 
 
 def _finish(session: Session) -> None:
@@ -158,6 +158,7 @@ def _finish(session: Session) -> None:
     if reached.best_tensors:
         restore(session.student, reached.best_tensors)
     session.optimizer.zero_grad(set_to_none=True)
+    session.student.to(session.home)
 
 
 def _summary(log: EpochLog) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,28 +47,28 @@ class TaskLoss(Protocol):
         """Mean loss over a batch."""
 
 
-class Method(Protocol):
+class Method(ABC):
     """A way to train. Classes that inherit from it override what they need; only `loss` has no default.
 
     Everything that a method keeps between steps must be in `modules()` or `state_dict()`, or follow from `progress`:
     training goes on from a checkpoint as if nothing had happened. With several processes every rank calls everything.
     """
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
         """Mean loss over the batch's examples, a scalar with gradients."""
-        ...
 
     def modules(self) -> nn.Module | None:
         """Modules trained together with the student (projectors), checkpointed, and never part of the artifact."""
         return None
 
-    def before_step(self, model: nn.Module, progress: TrainingProgress) -> None:
+    def before_step(self, model: nn.Module, progress: TrainingProgress) -> None:  # noqa: B027 - a default
         """Called before each step's forward pass, in training mode (schedules: freezing, observers, masks)."""
 
-    def after_backward(self, progress: TrainingProgress) -> None:
+    def after_backward(self, progress: TrainingProgress) -> None:  # noqa: B027 - a default
         """Called with gradients summed over all processes, before they are clipped."""
 
-    def after_step(self, progress: TrainingProgress) -> None:
+    def after_step(self, progress: TrainingProgress) -> None:  # noqa: B027 - a default
         """Called after the optimizer's step; `progress` is still that of the step just made."""
 
     def train_mode(self, model: nn.Module) -> None:
@@ -86,7 +87,7 @@ class Method(Protocol):
         """Tensors and JSON values by name, for checkpoints, beside the state of `modules()`."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - a default
         """The inverse of `state_dict`."""
 
 

@@ -21,9 +21,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.
     flat = [] if recipe.decay_norm_and_bias else [p for p in wanted if p.ndim < 2]
     matrices = [p for p in wanted if recipe.decay_norm_and_bias or p.ndim >= 2]
     groups = [
-        {"params": group, "weight_decay": decay}
-        for group, decay in ((matrices, recipe.decay), (flat, 0.0))
-        if group
+        {"params": group, "weight_decay": decay} for group, decay in ((matrices, recipe.decay), (flat, 0.0)) if group
     ]
     rate = recipe.peak_learning_rate
     if recipe.optimizer == "sgd":

@@ -30,40 +30,42 @@ from compress.training.evaluate import Array, targets_of
 from compress.training.log import RECORDED_LOSSES, EpochLog, FitLog
 from compress.training.method import Method, TrainingProgress
 from compress.training.optimizer import make_optimizer
-from compress.training.selection import Score
 from compress.training.settings import Recipe
 from compress.training.state import copy_of, restore, tensors_of
 
 
 @dataclass
 class Reached:
-    """What training has reached after `step` steps. `loss_sum` is over the steps of the epoch in progress."""
+    """What training has reached after `step` steps.
+
+    `loss_sum` is over the steps of the epoch in progress; `keepable` are the validation metrics of the epochs whose
+    weights the method lets be kept.
+    """
 
     loss_sum: Tensor
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)
     epochs: list[EpochLog] = field(default_factory=list)
+    keepable: list[float] = field(default_factory=list)
     best_epoch: int | None = None
     best_tensors: dict[str, Tensor] = field(default_factory=dict)
     stopped_early: bool = False
 
-    def best_score(self, metric: str) -> Score | None:
-        """The validation result of the best epoch so far."""
-        if self.best_epoch is None:
-            return None
-        log = self.epochs[self.best_epoch]
-        return Score(log.validation[metric], log.validation_loss)
+    def best_metric(self, metric: str) -> float | None:
+        """The validation metric of the best epoch so far."""
+        return None if self.best_epoch is None else self.epochs[self.best_epoch].validation[metric]
 
 
 class Session:
     """The student, its data and everything that moves its weights, on the training device."""
 
     def __init__(
-        self, student: nn.Module, data: Data, task: Task, method: Method, recipe: Recipe, context: Context
+        self, student: nn.Module, method: Method, recipe: Recipe, *, data: Data, task: Task, context: Context
     ) -> None:
         self.data, self.task, self.method, self.recipe, self.context = data, task, method, recipe, context
         self.device = training_device(context)
         self.precision = Precision(recipe.precision, self.device)
+        self.home = next(student.parameters()).device
         self.student = student.to(self.device)
         extra = method.modules()
         self.extra = nn.Module() if extra is None else extra.to(self.device)
@@ -82,20 +84,18 @@ class Session:
     def progress(self) -> TrainingProgress:
         """The place of the next step."""
         step = self.reached.step
-        return TrainingProgress(
-            step // self.steps_per_epoch, step, self.steps, self.recipe.epochs, self.context.seed
-        )
+        return TrainingProgress(step // self.steps_per_epoch, step, self.steps, self.recipe.epochs, self.context.seed)
 
     def check_finite(self) -> None:
         """StageError if the loss of this epoch has left the finite numbers."""
         if math.isfinite(self.reached.loss_sum.item()):
             return
-        place = self.progress()
+        epoch = (self.reached.step - 1) // self.steps_per_epoch
         rate = self.recipe.peak_learning_rate
         advice = [f"a lower learning rate (`learning_rate: {rate / 10:g}`; now {rate:g})", "`gradient_clip: 1`"]
         if self.precision.name != "fp32":
             advice.append("`precision: fp32`")
-        where = f"in epoch {place.epoch + 1} of {place.epochs}, at step {place.step} of {place.steps}"
+        where = f"in epoch {epoch + 1} of {self.recipe.epochs}, by step {self.reached.step} of {self.steps}"
         raise StageError(f"training diverged: the loss is not finite {where}. Try {' or '.join(advice)}")
 
     def resume(self) -> None:
@@ -116,6 +116,7 @@ class Session:
             step=checkpoint.step,
             losses=[torch.tensor(loss, dtype=torch.float64) for loss in values["losses"]],
             epochs=[EpochLog(**epoch) for epoch in values["epochs"]],
+            keepable=values["keepable"],
             best_epoch=values["best_epoch"],
             best_tensors={n: t.to(self.device) for n, t in with_prefix("best.", tensors).items()},
             stopped_early=values["stopped_early"],
@@ -141,6 +142,7 @@ class Session:
         values = {
             "losses": [float(loss) for loss in reached.losses],
             "epochs": [asdict(epoch) for epoch in reached.epochs],
+            "keepable": reached.keepable,
             "best_epoch": reached.best_epoch,
             "stopped_early": reached.stopped_early,
             "scaler": self.precision.scaler.state_dict(),
@@ -155,15 +157,16 @@ class Session:
         self.reached.loss_sum += loss
         self.reached.step += 1
 
-    def keep_best(self) -> None:
+    def note_best(self) -> None:
         """The last logged epoch is the best so far."""
         self.reached.best_epoch = len(self.reached.epochs) - 1
-        self.reached.best_tensors = copy_of(self.student)
+        if self.recipe.keep == "best":
+            self.reached.best_tensors = copy_of(self.student)
 
     def log(self, seconds: float) -> FitLog:
         """What was done."""
-        reached, best = self.reached, self.reached.best_epoch
-        last = len(reached.epochs) - 1
+        reached, last = self.reached, len(self.reached.epochs) - 1
+        best = reached.best_epoch if self.recipe.keep == "best" else None
         return FitLog(
             losses=tuple(float(loss) for loss in reached.losses),
             epochs=tuple(reached.epochs),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from compress.settings import Settings
 
-LEARNING_RATES = {"sgd": 0.05, "adamw": 0.002}
+LEARNING_RATES = {"sgd": 0.05, "adamw": 0.003}
 WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.01}
 
 
@@ -22,7 +22,7 @@ class Recipe(Settings):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """`sgd` (with Nesterov momentum) or `adamw`."""
     learning_rate: float | None = Field(None, gt=0)
-    """Its peak, after the warm-up. Unset: 0.002 for adamw, 0.05 for sgd."""
+    """Its peak, after the warm-up. Unset: 0.003 for adamw, 0.05 for sgd."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Of sgd; adamw takes it as its first beta."""
     weight_decay: float | None = Field(None, ge=0)

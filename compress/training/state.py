@@ -1,7 +1,7 @@
 """A module's tensors by name, and back, exactly.
 
-`nn.Module.load_state_dict` is not used: it leaves out non-persistent buffers, and custom loading hooks of observers reset
-them where safetensors has dropped `_metadata`, or refuse another shape.
+`nn.Module.load_state_dict` is not used: it leaves out non-persistent buffers, and observers' loading hooks reset them
+where safetensors has dropped `_metadata`, or refuse another shape.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One step by several processes: the same gradients, buffers and loss in each as one process would have.
 
-Gradients travel as one flat sum per step: in one order whatever came before, so that a resumed run adds the same numbers
-in the same order (DistributedDataParallel regroups its buckets after the first step).
+Gradients travel as one flat sum per step, in one order whatever came before, so that a resumed run adds the same
+numbers in the same order (DistributedDataParallel regroups its buckets after the first step).
 """
 
 from __future__ import annotations
@@ -46,6 +46,6 @@ def average_buffers(buffers: Sequence[Tensor], loss: Tensor, examples: int) -> T
 
 
 def _copy_back(flat: Tensor, tensors: Sequence[Tensor]) -> None:
-    for piece, tensor in zip(flat.split([t.numel() for t in tensors]), tensors, strict=True):
+    for piece, tensor in zip(torch.split(flat, [t.numel() for t in tensors]), tensors, strict=True):
         rounded = piece if tensor.dtype.is_floating_point else piece.round()
         tensor.copy_(rounded.view_as(tensor))

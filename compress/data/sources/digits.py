@@ -1,4 +1,4 @@
-"""scikit-learn's digits (Alpaydin and Kaynak 1998, the test part of UCI's optdigits): real scans, 8x8, values 0 to 16."""
+"""scikit-learn's digits (Alpaydin and Kaynak 1998, the test part of UCI's optdigits): scans of 8x8, values 0 to 16."""
 
 from __future__ import annotations
 

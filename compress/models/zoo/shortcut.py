@@ -68,6 +68,7 @@ class PadShortcut(nn.Module):
             if count < self.in_channels:
                 x = x[:, first : first + count]
             return functional.pad(x, (0, 0, 0, 0, before, after)) if before or after else x
+        assert self.index is not None
         return functional.pad(x, (0, 0, 0, 0, 0, 1)).index_select(1, self.index)
 
     def extra_repr(self) -> str:

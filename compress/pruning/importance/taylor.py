@@ -1,8 +1,8 @@
 """What a unit is worth by the first-order change of the loss when it goes.
 
 Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance Estimation for Neural Network Pruning", CVPR 2019
-(arXiv:1906.10771), equation 8 summed over a unit before taking its size: |sum over s of g_s w_s|. Zeroing the weights w
-of a unit changes the loss by -sum(g w) to first order.
+(arXiv:1906.10771), equation 8, whose terms are summed over the unit before the size is taken: |sum over s of g_s w_s|.
+Zeroing the weights w of a unit changes the loss by -sum(g w) to first order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def taylor(weights: Sequence[Tensor], gradients: Sequence[Tensor], units: Sequen
         count: Units in all.
 
     Returns:
-        (count,), in units of the loss.
+        (count,), float64, in the unit of the loss.
     """
     change = torch.zeros(count, dtype=torch.float64)
     for weight, gradient, unit in zip(weights, gradients, units, strict=True):

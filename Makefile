@@ -1,0 +1,58 @@
+# `make demo` and `make test` each do everything on a machine that has only Python 3.11 or later: they make .venv,
+# install what is missing, and run. Another Python: `make demo PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Without an NVIDIA GPU the small CPU build of PyTorch is enough: 0.2 GB in place of 3 GB. `TORCH_INDEX=` turns it off.
+TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || test "`uname -s`" != Linux || echo https://download.pytorch.org/whl/cpu)
+TORCH_FLAGS := $(if $(TORCH_INDEX),--retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX))
+
+# Two processes, each with one thread of its own: tests of one file stay together and share what they trained.
+TEST_FLAGS ?= -n 2 --dist loadfile
+
+.PHONY: help demo test check format clean
+
+help:
+	@echo "make demo    compress a network that reads digits, and show what came of it (about five minutes)"
+	@echo "make test    run every test"
+	@echo "make check   style, formatting and types, as CI checks them"
+	@echo "make format  put the formatting right"
+	@echo "make clean   remove .venv and all caches (not the results in runs/ and .compress/)"
+
+demo: $(VENV)/installed
+	$(BIN)/compress run pipelines/digits.yaml
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(TEST_FLAGS)
+
+check: $(VENV)/installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "No Python found as '$(PYTHON)': install Python 3.11 or later, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "compress needs Python 3.11 or later, but '$(PYTHON)' is `$(PYTHON) --version 2>&1`; name another: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second call quick; a change of the dependencies in pyproject.toml installs again.
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) (a minute or two, once)"
+	$(PIP_INSTALL) $(TORCH_FLAGS) "`$(BIN)/python -c 'import tomllib; print(next(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch>")))'`"
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing what the tests need"
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,91 @@
+"""Examples from a function of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compress.data.dataset import ArraySplit, Indices, Opened, Split, target_array
+from compress.data.source_settings import SPLITS, PythonFunction
+from compress.errors import UsageError
+from compress.user_code import call, load_function
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ItemSplit:
+    """A sequence whose items are (input, target). Its attribute `targets`, if it has one, saves reading every item."""
+
+    items: Any
+    function: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def raw(self, indices: Indices) -> list[Array]:
+        """The inputs, as arrays."""
+        return [np.asarray(self._item(int(index))[0]) for index in indices]
+
+    def targets(self, indices: Indices) -> Array:
+        """The targets, as an array."""
+        return target_array(self._targets[np.asarray(indices, dtype=np.int64)])
+
+    @cached_property
+    def _targets(self) -> Array:
+        known = getattr(self.items, "targets", None)
+        if known is not None and not callable(known):
+            targets = np.asarray(known)
+        else:
+            targets = np.stack([np.asarray(self._item(index)[1]) for index in range(len(self))])
+        if len(targets) != len(self):
+            raise UsageError(f"data: {self.function}: {len(self)} examples, but {len(targets)} in `targets`")
+        return targets
+
+    def _item(self, index: int) -> tuple[Any, Any]:
+        item = call(self.function, self.items.__getitem__, index)
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise UsageError(f"data: {self.function}: item {index} must be (input, target), got {_brief(item)}")
+        return item[0], item[1]
+
+
+def open_python(settings: PythonFunction, labels: tuple[str, ...] | None) -> Opened:
+    """What the function returns, as splits.
+
+    Raises:
+        UsageError: the function fails, or returns something else than its contract says.
+    """
+    spec = settings.function
+    returned = call(spec, load_function(spec), **settings.arguments)
+    if not isinstance(returned, Mapping) or "train" not in returned:
+        raise UsageError(f"data: {spec} must return a mapping with the key 'train', got {_brief(returned)}")
+    if unknown := set(returned) - {*SPLITS, "labels"}:
+        raise UsageError(f"data: {spec} returned the key {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}, labels")
+    splits = {name: _split(returned[name], f"{spec}, {name!r}") for name in SPLITS if returned.get(name) is not None}
+    names = returned.get("labels")
+    first = splits["train"].items[0][0] if isinstance(splits["train"], ItemSplit) and len(splits["train"]) else None
+    image = type(first).__module__.startswith("PIL.")
+    return Opened(splits, labels or (None if names is None else tuple(map(str, names))), images=image)
+
+
+def _split(value: Any, what: str) -> Split:
+    if isinstance(value, tuple) and len(value) == 2:
+        inputs, targets = value
+        inputs = inputs if isinstance(inputs, Sequence) else np.asanyarray(inputs)
+        targets = np.asanyarray(targets)
+        if len(inputs) != len(targets):
+            raise UsageError(f"data: {what}: {len(inputs)} inputs, but {len(targets)} targets")
+        return ArraySplit(inputs, targets)
+    if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str):
+        return ItemSplit(value, what)
+    raise UsageError(f"data: {what} must be (inputs, targets) or a sequence of (input, target), got {_brief(value)}")
+
+
+def _brief(value: Any) -> str:
+    text = f"{type(value).__name__} {value!r}"
+    return text if len(text) < 100 else f"{text[:97]}..."

@@ -1,0 +1,134 @@
+"""Parquet, CSV, TSV and Arrow files. Large ones are converted once to an Arrow file that is memory-mapped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from compress.data.columns import Wanted, open_columns
+from compress.data.dataset import Opened
+from compress.data.digests import file_digest
+from compress.data.locations import cache_folder
+from compress.data.source_settings import Table, column_names
+from compress.errors import StageError, UsageError
+
+IN_MEMORY_BYTES = 256 * 1024**2
+"""Files whose needed columns take less when unpacked are read into memory; CSV is judged by the file's size."""
+
+
+def open_table(settings: Table, labels: tuple[str, ...] | None) -> Opened:
+    """The splits that the files hold.
+
+    Raises:
+        UsageError: a file that is no table, or lacks a column; the message lists what it has.
+    """
+    names = column_names(settings.input, settings.target)
+    tables, content = {}, {}
+    for split, files in settings.files().items():
+        tables[split] = _joined([_read(file, names) for file in files], files)
+        content[split] = " ".join([*map(file_digest, files), str(settings.input)])
+    return open_columns(tables, Wanted(settings.input, settings.target, labels, settings.folder), content)
+
+
+def _joined(tables: list[pa.Table], files: tuple[Path, ...]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UsageError(f"data: {', '.join(file.name for file in files)} do not make one table: {error}") from error
+
+
+def _read(file: Path, wanted: list[str]) -> pa.Table:
+    reader = READERS.get(file.suffix.lower())
+    if reader is None:
+        raise UsageError(f"data: {file} is no table that can be read ({', '.join(READERS)})")
+    try:
+        return reader(file, wanted)
+    except pa.ArrowException as error:
+        raise UsageError(f"data: cannot read {file}: {error}") from error
+
+
+def _read_parquet(file: Path, wanted: list[str]) -> pa.Table:
+    with pa.parquet.ParquetFile(file) as stored:
+        schema = stored.schema_arrow
+        _require(file, wanted, schema)
+        leaves = [stored.metadata.schema.column(i).path.split(".")[0] for i in range(stored.metadata.num_columns)]
+        groups = [stored.metadata.row_group(i) for i in range(stored.metadata.num_row_groups)]
+        needed = [i for i, name in enumerate(leaves) if name in wanted]
+        size = sum(group.column(i).total_uncompressed_size for group in groups for i in needed)
+        if size <= IN_MEMORY_BYTES:
+            return stored.read(columns=wanted)
+        # `iter_batches` yields the wanted columns in the file's own order.
+        kept = pa.schema([field for field in schema if field.name in wanted], metadata=schema.metadata)
+        return _mapped(file, wanted, kept, lambda: stored.iter_batches(batch_size=1024, columns=wanted))
+
+
+def _read_csv(file: Path, wanted: list[str]) -> pa.Table:
+    parse = pa.csv.ParseOptions(delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    if file.stat().st_size <= IN_MEMORY_BYTES:
+        table = pa.csv.read_csv(file, parse_options=parse)
+        _require(file, wanted, table.schema)
+        return table.select(wanted)
+    with pa.csv.open_csv(file, parse_options=parse) as rows:
+        _require(file, wanted, rows.schema)
+        convert = pa.csv.ConvertOptions(include_columns=wanted)
+    with pa.csv.open_csv(file, parse_options=parse, convert_options=convert) as rows:
+        return _mapped(file, wanted, rows.schema, lambda: rows)
+
+
+def _read_arrow(file: Path, wanted: list[str]) -> pa.Table:
+    source = pa.memory_map(str(file))
+    try:
+        table = pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid:  # written as a stream, as Hugging Face's cache files are
+        table = pa.ipc.open_stream(source).read_all()
+    _require(file, wanted, table.schema)
+    return table.select(wanted)
+
+
+READERS: dict[str, Callable[[Path, list[str]], pa.Table]] = {
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
+}
+
+
+def _require(file: Path, wanted: list[str], schema: pa.Schema) -> None:
+    missing = [name for name in wanted if name not in schema.names]
+    if missing:
+        found = ", ".join(f"{field.name} ({str(field.type)[:60]})" for field in schema)
+        raise UsageError(f"data: {file} has no column {missing[0]!r}; it has {found}")
+
+
+def _mapped(file: Path, wanted: list[str], schema: pa.Schema, batches: Callable[[], Iterator[Any]]) -> pa.Table:
+    """A memory map of an Arrow file with the wanted columns, made once by way of a draft and a rename."""
+    key = hashlib.sha256(f"{file_digest(file)} {sorted(wanted)}".encode()).hexdigest()
+    target = cache_folder() / "tables" / f"{key}.arrow"
+    if not target.is_file():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".draft", delete=False) as draft:
+                try:
+                    with pa.ipc.new_file(draft, schema) as writer:
+                        for batch in batches():
+                            writer.write_batch(batch)
+                    draft.flush()
+                    Path(draft.name).replace(target)
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        Path(draft.name).unlink()
+        except OSError as error:
+            raise StageError(
+                f"data: {file.name} is too large for memory and cannot be unpacked into {target.parent} ({error}); "
+                "name a folder with room as the environment variable COMPRESS_CACHE"
+            ) from error
+    return pa.ipc.open_file(pa.memory_map(str(target))).read_all()

@@ -1,0 +1,18 @@
+"""Distillation of values."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def mse(student_outputs: Tensor, teacher_outputs: Tensor) -> Tensor:
+    """Mean squared difference over all elements, a scalar.
+
+    On logits this is the limit of distillation at high temperature (Ba and Caruana 2014; Hinton et al. 2015, eq. 4).
+
+    Args:
+        student_outputs: (examples, ...).
+        teacher_outputs: of the same shape.
+    """
+    return functional.mse_loss(student_outputs, teacher_outputs)

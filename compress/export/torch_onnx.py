@@ -1,0 +1,152 @@
+"""From a torch network to an ONNX graph that holds the network and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from compress.bundle import Deployment, TensorSpec
+from compress.errors import StageError
+from compress.export.tracing import dynamic_shapes, quiet, reason
+
+DEFAULT_OPSET = 18
+PRODUCER = "compress"
+
+
+def to_onnx(
+    module: nn.Module,
+    deployment: Deployment,
+    example_inputs: tuple[Tensor, ...],
+    path: Path,
+    opset: int = DEFAULT_OPSET,
+) -> None:
+    """Write the network in evaluation mode. Axes that the deployment names are dynamic, the others fixed."""
+    save(to_proto(module, deployment, example_inputs, opset), path)
+
+
+def to_proto(
+    module: nn.Module, deployment: Deployment, example_inputs: tuple[Tensor, ...], opset: int = DEFAULT_OPSET
+) -> ModelProto:
+    """The network as an ONNX graph: names from the deployment, no documentation, traces, paths or tool's name in it.
+
+    Raises:
+        StageError: torch cannot export the network.
+    """
+    axes = tuple(
+        {i: torch.export.Dim.DYNAMIC for i, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in deployment.inputs
+    )
+    was_training = module.training
+    if was_training:
+        module.eval()
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                example_inputs,
+                dynamo=True,
+                dynamic_shapes=dynamic_shapes(module, axes),
+                input_names=[spec.name for spec in deployment.inputs],
+                output_names=[spec.name for spec in deployment.outputs],
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        raise StageError(f"the network cannot be exported to ONNX: {reason(error)}") from error
+    finally:
+        if was_training:
+            module.train()
+    assert program is not None
+    proto: ModelProto = program.model_proto
+    _tidy(proto, deployment)
+    return proto
+
+
+def example_inputs(deployment: Deployment, batch: int = 2, size: int = 8) -> tuple[Tensor, ...]:
+    """Zeros of the deployment's shapes: `batch` on the axis of that name, `size` on other dynamic ones."""
+    return tuple(
+        torch.zeros(
+            [(batch if axis == "batch" else size) if isinstance(axis, str) else axis for axis in spec.shape],
+            dtype=getattr(torch, spec.dtype),
+        )
+        for spec in deployment.inputs
+    )
+
+
+def fixed(proto: ModelProto, batch: int) -> None:
+    """Set the axis `batch` of the graph's inputs and outputs."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param == "batch":
+                axis.dim_value = batch
+
+
+def save(proto: ModelProto, path: Path) -> None:
+    """Write a graph; the same graph gives the same bytes."""
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _tidy(proto: ModelProto, deployment: Deployment) -> None:
+    graph = proto.graph
+    proto.producer_name, proto.producer_version, proto.doc_string, proto.domain = PRODUCER, "", "", ""
+    del proto.metadata_props[:]
+    del proto.functions[:]
+    graph.name, graph.doc_string = "model", ""
+    pool_globally(graph)
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    for item in _everything(graph):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    for specs, values in ((deployment.inputs, graph.input), (deployment.outputs, graph.output)):
+        if len(specs) != len(values):
+            raise StageError(f"the network has {len(values)} inputs or outputs where {len(specs)} are declared")
+        for spec, value in zip(specs, values, strict=True):
+            _declare(spec, value)
+
+
+def _everything(graph: GraphProto) -> Iterable[Any]:
+    yield from graph.input
+    yield from graph.output
+    yield from graph.initializer
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _everything(attribute.g)
+
+
+def _declare(spec: TensorSpec, value: Any) -> None:
+    """Give a graph input or output the axes that the deployment names."""
+    shape = value.type.tensor_type.shape
+    for i, axis in enumerate(shape.dim):
+        named = spec.shape[i] if i < len(spec.shape) else None
+        if isinstance(named, str):
+            axis.dim_param = named
+        elif named is not None:
+            axis.dim_value = named
+
+
+def pool_globally(graph: GraphProto) -> None:
+    """Write a mean over height and width as GlobalAveragePool, which has an int8 kernel and is faster."""
+    constants = {item.name: item for item in graph.initializer}
+    known = (*graph.input, *graph.value_info)
+    rank = {v.name: len(v.type.tensor_type.shape.dim) for v in known if v.type.tensor_type.HasField("shape")}
+    for node in graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        if keep and rank.get(node.input[0]) == 4 and sorted(axis % 4 for axis in axes) == [2, 3]:
+            pooled = helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name)
+            node.CopyFrom(pooled)
+    used = {name for node in graph.node for name in node.input} | {item.name for item in graph.output}
+    kept: list[TensorProto] = [item for item in graph.initializer if item.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

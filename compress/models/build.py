@@ -1,0 +1,100 @@
+"""What the `build` step does: make a network, fill it, try it on two examples, write it down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.bundle import Deployment, Kind, TensorSpec, write_bundle
+from compress.data.dataset import Batch, Data
+from compress.data.open import open_data
+from compress.errors import UsageError
+from compress.models import rest
+from compress.models.count import count_macs, count_parameters
+from compress.models.factory import build, factory_for, load_initial_weights
+from compress.models.stage import Build, seed_for
+from compress.stage import Context, Metrics
+from compress.tasks.open import open_task
+from compress.tasks.task import Task
+from compress.user_code import call
+
+
+def build_bundle(stage: Build, out: Path, context: Context) -> Metrics:
+    """Write the bundle of the network that `stage` names into `out`.
+
+    Raises:
+        UsageError: the network cannot be made or filled, or does not fit the data or the task.
+    """
+    if context.data is None:
+        raise UsageError(f"models.{stage.name}: needs data, whose shapes the network must fit")
+    data, task = open_data(context.data), open_task(context.task)
+    try:
+        return _build_bundle(stage, data, task, out, context)
+    except UsageError as error:
+        place = f"models.{stage.name}"
+        raise UsageError([replace(fault, where=fault.where or place) for fault in error.faults]) from error
+
+
+def _build_bundle(stage: Build, data: Data, task: Task, out: Path, context: Context) -> Metrics:
+    factory = factory_for(stage.model, data.input_shapes, task.output_size(data))
+    module = build(factory, seed_for(context.seed, stage.name))
+    load_initial_weights(module, stage.model)
+    batch = data.batch(data.train, np.arange(min(2, len(data.train))))
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.inputs)
+    output = try_once(module, batch, data, task)
+    rest.save(module, factory, out)
+    write_bundle(out, Kind.TORCH, deployment_of(data, context.task.plain(), tuple(output.shape[1:])))
+    return {
+        "parameters": count_parameters(module),
+        "macs": count_macs(module, inputs),
+        "size_bytes": (out / rest.WEIGHTS_FILE).stat().st_size,
+    }
+
+
+def deployment_of(data: Data, task: dict[str, Any], output_shape: tuple[int, ...]) -> Deployment:
+    """The deployer's half of a network that takes `data` and gives values of `output_shape` for each example."""
+    named = zip(data.input_names, data.input_shapes, strict=True)
+    return Deployment(
+        task=task,
+        inputs=tuple(TensorSpec(name, "float32", ("batch", *shape)) for name, shape in named),
+        outputs=(TensorSpec("output", "float32", ("batch", *output_shape)),),
+        preprocessing=tuple(data.preprocessing),
+        labels=data.labels,
+    )
+
+
+def try_once(module: nn.Module, batch: Batch, data: Data, task: Task) -> Tensor:
+    """The network's output for a batch, in evaluation mode, if it fits the data and the task.
+
+    Raises:
+        UsageError: the network fails on the inputs, or its output has another type or shape than the task needs.
+    """
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.inputs)
+    given = ", ".join(str(tuple(x.shape)) for x in inputs)
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    with torch.no_grad():
+        output = call(f"the network does not take inputs of shape {given}", module, *inputs)
+    for part, mode in training.items():
+        part.training = mode
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        kind = f"a tensor of {output.dtype}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise UsageError(f"the network must give one tensor of floating-point numbers; it gives {kind}")
+    size = task.output_size(data)
+    expected = (len(batch.indices), *((size,) if isinstance(size, int) else size))
+    if tuple(output.shape) != expected:
+        raise UsageError(
+            f"the network gives {tuple(output.shape)} for inputs of shape {given}; the task {task.name} on these data "
+            f"needs {expected}"
+        )
+    if not torch.isfinite(output).all():
+        raise UsageError("the network gives nan or infinite numbers for the first examples: its weights may be broken")
+    loss = call(f"the loss of the task {task.name}", task.loss, output, torch.from_numpy(np.asarray(batch.targets)))
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise UsageError(f"the loss of the task {task.name} must be a tensor with one number")
+    return output

@@ -1,0 +1,113 @@
+"""Activation ranges from examples: what the float network's tensors hold, and how much of it to represent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.errors import StageError
+from compress.quantization.fake_quantize import FakeQuantize
+from compress.quantization.ranges import CHOICES, Floats
+from compress.quantization.weighted import Weighted
+
+BINS = 2048
+VALUES_PER_BATCH = 2**17
+"""Values of a tensor that one batch adds to its histogram, evenly spaced; extremes are taken over all."""
+
+
+class _Extremes:
+    """Least and greatest value of each batch."""
+
+    def __init__(self) -> None:
+        self.lows: list[float] = []
+        self.highs: list[float] = []
+
+    def __call__(self, values: Tensor) -> None:
+        low, high = torch.aminmax(values)
+        self.lows.append(low.item())
+        self.highs.append(high.item())
+
+
+class _Histogram:
+    """Counts of a tensor's values in equal bins from `low` to `high`, between which all of them lie."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.counts: Floats = np.zeros(BINS)
+
+    def __call__(self, values: Tensor) -> None:
+        flat = values.reshape(-1)
+        flat = flat[:: math.ceil(flat.numel() / VALUES_PER_BATCH)].double()
+        bins = ((flat - self.low) * (BINS / (self.high - self.low))).long().clamp_(0, BINS - 1)
+        self.counts += torch.bincount(bins, minlength=BINS).cpu().numpy()
+
+
+def calibrate(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, ...]]], method: str = "mse") -> None:
+    """Set every range of a prepared model from the float answers to `batches()`, which is called twice.
+
+    `method` is `mse`, `percentile` or `minmax`. Leaves the model in evaluation mode, quantizing.
+
+    Raises:
+        StageError: A tensor holds values that are not finite, or there was no batch.
+    """
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, FakeQuantize)]
+    quantizers = [module for _, module in named]
+    set_quantizing(model, False)
+    model.eval()
+    try:
+        extremes = [_Extremes() for _ in quantizers]
+        _watch(model, quantizers, extremes, batches())
+        for (name, _), found in zip(named, extremes, strict=True):
+            if not found.lows or not np.isfinite([*found.lows, *found.highs]).all():
+                raise StageError(f"calibration: {name.rpartition('.')[2]} is not finite on the training examples")
+        histograms = [_Histogram(*_edges(found)) for found in extremes]
+        _watch(model, quantizers, histograms, batches())
+        for quantizer, found, seen in zip(quantizers, extremes, histograms, strict=True):
+            _choose(quantizer, found, seen, method)
+    finally:
+        for quantizer in quantizers:
+            quantizer.values = None
+        set_quantizing(model, True)
+
+
+def set_quantizing(model: nn.Module, enabled: bool) -> None:
+    """Round activations and weights, or pass them through as floats."""
+    for module in model.modules():
+        if isinstance(module, FakeQuantize | Weighted):
+            module.enabled = enabled
+
+
+def _edges(found: _Extremes) -> tuple[float, float]:
+    """A range that holds all values and 0, never empty."""
+    low, high = min(*found.lows, 0.0), max(*found.highs, 0.0)
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _choose(quantizer: FakeQuantize, found: _Extremes, seen: _Histogram, method: str) -> None:
+    """Set a quantizer's range: the mean extremes of a batch, and the share of them that stands for the choice."""
+    low, high = min(*found.lows, 0.0), max(*found.highs, 0.0)
+    shares = CHOICES[method](seen.counts, seen.low, seen.high, quantizer.bounds, quantizer.symmetric)
+    mean_low, mean_high = min(float(np.mean(found.lows)), 0.0), max(float(np.mean(found.highs)), 0.0)
+    quantizer.set_range(
+        mean_low,
+        mean_high,
+        low * shares[0] / mean_low if mean_low else 1.0,
+        high * shares[1] / mean_high if mean_high else 1.0,
+    )
+
+
+def _watch(
+    model: nn.Module,
+    quantizers: Sequence[FakeQuantize],
+    watchers: Sequence[_Extremes] | Sequence[_Histogram],
+    batches: Iterable[tuple[Tensor, ...]],
+) -> None:
+    for quantizer, watcher in zip(quantizers, watchers, strict=True):
+        quantizer.values = watcher
+    with torch.no_grad():
+        for inputs in batches:
+            model(*inputs)

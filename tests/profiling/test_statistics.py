@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from compress.profiling.statistics import T_975, Samples, p50_interval, percentile, ratio_interval, thin
+
+BETWEEN, DRIFT, CALLS = 0.03, 0.1, 60
+
+
+def process(generator: np.random.Generator, level: float) -> Samples:
+    """The calls of one process: autocorrelated (0.9 from call to call), skewed, with 3 % of spikes."""
+    noise = generator.standard_normal(CALLS)
+    correlated = np.empty(CALLS)
+    correlated[0] = noise[0]
+    for index in range(1, CALLS):
+        correlated[index] = 0.9 * correlated[index - 1] + (1 - 0.9**2) ** 0.5 * noise[index]
+    spikes = (generator.random(CALLS) < 0.03) * generator.exponential(1.0, CALLS)
+    return np.asarray(level * np.exp(0.05 * correlated) * (1 + spikes))
+
+
+def session(generator: np.random.Generator, rounds: int, ratio: float) -> tuple[list[Samples], list[Samples], Samples]:
+    """Interleaved rounds of two files on a machine that drifts as a random walk; each process has its own level."""
+    walk = np.cumsum(generator.standard_normal(2 * rounds)) * DRIFT / np.sqrt(2 * rounds)
+    levels = np.exp(walk + BETWEEN * generator.standard_normal(2 * rounds)) * np.tile([1.0, ratio], rounds)
+    calls = [process(generator, level) for level in levels]
+    return calls[0::2], calls[1::2], walk
+
+
+def share_of_hits(hits: list[bool]) -> float:
+    return sum(hits) / len(hits)
+
+
+@pytest.mark.parametrize("rounds", [5, 8, 12])
+def test_intervals_of_ratios_cover_though_calls_are_correlated_and_the_machine_drifts(rounds: int) -> None:
+    generator = np.random.default_rng(rounds)
+    hits = []
+    for _ in range(200):
+        first, second, _walk = session(generator, rounds, ratio=1.3)
+        low, high = ratio_interval(second, first)
+        hits.append(low <= 1.3 <= high)
+    assert share_of_hits(hits) >= 0.93
+
+
+def test_intervals_of_p50_cover_where_an_interval_from_single_calls_does_not() -> None:
+    generator = np.random.default_rng(1)
+    usual = float(np.median([process(generator, np.exp(BETWEEN * generator.standard_normal())) for _ in range(3000)]))
+    hits, naive = [], []
+    for _ in range(200):
+        rounds, _second, walk = session(generator, 8, ratio=1.0)
+        truth = usual * float(np.exp(np.median(walk)))
+        low, high = p50_interval(rounds)
+        hits.append(low <= truth <= high)
+        ordered = np.sort(np.concatenate(rounds))
+        half = 0.98 * len(ordered) ** 0.5  # 1.96 standard deviations of a binomial count
+        naive.append(bool(ordered[int(len(ordered) / 2 - half)] <= truth <= ordered[int(len(ordered) / 2 + half)]))
+    assert share_of_hits(hits) >= 0.93
+    assert share_of_hits(naive) < 0.6
+
+
+def test_intervals_narrow_with_more_rounds_and_hold_the_p50() -> None:
+    widths = []
+    for rounds in (4, 32):
+        first, _second, _walk = session(np.random.default_rng(0), rounds, ratio=1.0)
+        flat = [samples / np.median(samples) * np.exp(BETWEEN * np.sin(i * 2.4)) for i, samples in enumerate(first)]
+        low, high = p50_interval(flat)
+        assert low <= percentile(flat, 50) <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 1.5
+
+
+@pytest.mark.parametrize("q", [50.0, 90.0, 99.0])
+def test_percentiles_of_equal_rounds_are_numpys(q: float) -> None:
+    generator = np.random.default_rng(0)
+    rounds = [generator.gamma(3.0, size=400) for _ in range(5)]
+    expected = np.percentile(np.concatenate(rounds), q, method="inverted_cdf")
+    assert percentile(rounds, q) == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_round_weighs_the_same_however_many_calls_it_had() -> None:
+    few, many = np.full(10, 1.0), np.full(1000, 2.0)
+    assert percentile([few, few, many], 50) == 1.0
+    assert percentile([few, many, many], 50) == 2.0
+
+
+def test_thinning_keeps_the_distribution() -> None:
+    samples = np.random.default_rng(0).gamma(3.0, size=20_000)
+    kept = thin(samples, 200)
+    assert len(kept) == 200
+    assert np.isin(kept, samples).all()
+    for q in (5, 25, 50, 75, 95):
+        assert np.percentile(kept, q) == pytest.approx(np.percentile(samples, q), rel=0.02)
+    np.testing.assert_array_equal(thin(np.array([3.0, 1.0, 2.0]), 200), [1.0, 2.0, 3.0])
+
+
+def test_p50_of_a_bootstrap_replicate_is_the_percentile_of_the_drawn_rounds() -> None:
+    from compress.profiling.statistics import _bootstrapped_p50
+
+    generator = np.random.default_rng(3)
+    rounds = [generator.gamma(3.0, size=size) for size in (5, 17, 9)]
+    counts: NDArray[np.int64] = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1], [1, 0, 2]])
+    drawn = [[samples for samples, times in zip(rounds, row, strict=True) for _ in range(times)] for row in counts]
+    np.testing.assert_array_equal(_bootstrapped_p50(rounds, counts), [percentile(some, 50) for some in drawn])
+
+
+def test_one_round_gives_the_spread_of_its_own_samples() -> None:
+    low, high = p50_interval([np.linspace(1.0, 2.0, 101)])
+    assert (low, high) == pytest.approx((1.025, 1.975))
+
+
+def test_ratios_need_paired_rounds() -> None:
+    samples = np.ones(3)
+    with pytest.raises(ValueError, match="as many rounds of both"):
+        ratio_interval([samples, samples], [samples])
+    with pytest.raises(ValueError, match="at least 2"):
+        ratio_interval([samples], [samples])
+
+
+def test_the_table_of_students_t_is_right() -> None:
+    from scipy.stats import t
+
+    np.testing.assert_allclose(T_975, t.ppf(0.975, np.arange(1, len(T_975) + 1)), atol=6e-4)
+
+
+def test_intervals_are_the_same_each_time() -> None:
+    first, second, _walk = session(np.random.default_rng(0), 6, ratio=1.1)
+    assert p50_interval(first) == p50_interval(first)
+    assert ratio_interval(first, second) == ratio_interval(first, second)

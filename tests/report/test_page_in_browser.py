@@ -1,0 +1,198 @@
+"""The page in a real browser: headless Chromium, spoken to over its debugging pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.report.write import write_report
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
+
+OVERLAPS = """
+(() => {
+  const faults = [];
+  document.querySelectorAll('figure svg').forEach((svg, at) => {
+    const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+    const outer = svg.getBoundingClientRect();
+    texts.forEach(([a, p], i) => {
+      if (p.left < outer.left - 1 || p.right > outer.right + 1) faults.push(`${at}: "${a}" sticks out`);
+      texts.slice(i + 1).forEach(([b, q]) => {
+        const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+        const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+        if (across > 1 && down > 3) faults.push(`${at}: "${a}" on "${b}"`);
+      });
+    });
+  });
+  return faults;
+})()
+"""
+CONTRAST = """
+(() => {
+  const light = rgb => {
+    const [r, g, b] = rgb.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = light(getComputedStyle(document.body).backgroundColor);
+  const ratio = ink => { const [a, b] = [light(ink), ground].sort((p, q) => q - p); return (a + 0.05) / (b + 0.05); };
+  const html = [...document.querySelectorAll('p, th, td, dd, dt, figcaption, h1, h2, small')].map(e => getComputedStyle(e).color);
+  const drawn = [...document.querySelectorAll('svg text')].map(e => getComputedStyle(e).fill);
+  return Math.min(...html.map(ratio), ...drawn.map(ratio));
+})()
+"""
+
+
+class Browser:
+    """One headless browser with one page; `events` holds all that it reported."""
+
+    def __init__(self, profile: Path) -> None:
+        assert CHROMIUM is not None
+        to_browser, self._write = os.pipe()
+        self._read, from_browser = os.pipe()
+        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+        arguments += ["--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}"]
+        descriptors = (to_browser, from_browser)
+        self._process = subprocess.Popen(
+            ["/bin/bash", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', CHROMIUM]
+            + ["--remote-debugging-pipe", *arguments],
+            pass_fds=descriptors,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._buffer, self._last, self._session = b"", 0, ""
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._last += 1
+        message: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while (answer := self._next()).get("id") != self._last:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._read, 1 << 20)
+            assert part, "the browser ended"
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+    def open(self, page: Path, width: int, scheme: str) -> None:
+        self.events.clear()
+        phone = width < 600
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Page.navigate", url=page.as_uri())
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+        self.evaluate("document.fonts.ready.then(() => new Promise(requestAnimationFrame)).then(() => 1)")
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"]["value"]
+
+    def screenshot(self, path: Path) -> None:
+        import base64
+
+        content = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(content))
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+        os.close(self._write)
+        os.close(self._read)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        opened = Browser(Path(profile))
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_pictures_are_there_and_the_console_is_silent(
+    browser: Browser, digits: dict[str, Any], tmp_path: Path, width: int, scheme: str
+) -> None:
+    write_report(digits, tmp_path)
+    browser.open(tmp_path / "report.html", width, scheme)
+
+    sizes = browser.evaluate(
+        "[...document.querySelectorAll('figure svg')].map(s => { const r = s.getBoundingClientRect(); return [r.width, r.height] })"
+    )
+    assert len(sizes) == 4
+    assert all(shown >= 300 and high >= 100 for shown, high in sizes)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.evaluate(OVERLAPS) == []
+    assert browser.evaluate(CONTRAST) >= 4.5
+
+    background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    _nothing_went_wrong(browser, tmp_path)
+
+
+def test_every_awkward_report_fits(browser: Browser, variants: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    for at, (name, report) in enumerate(variants.items()):
+        folder = tmp_path / str(at)
+        write_report(report, folder)
+        for width in (390, 820, 1400):
+            browser.open(folder / "report.html", width, "light")
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+            assert browser.evaluate(OVERLAPS) == [], (name, width)
+            _nothing_went_wrong(browser, folder)
+
+
+def test_prints_on_paper(browser: Browser, digits: dict[str, Any], tmp_path: Path) -> None:
+    import base64
+
+    write_report(digits, tmp_path)
+    browser.open(tmp_path / "report.html", 1400, "dark")
+    printed = base64.b64decode(browser.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
+    (tmp_path / "report.pdf").write_bytes(printed)
+    assert printed.startswith(b"%PDF") and len(printed) > 20_000
+    browser.call(
+        "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
+    )
+    assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def _nothing_went_wrong(browser: Browser, folder: Path) -> None:
+    said = [
+        event
+        for event in browser.events
+        if event["method"] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+    ]
+    assert said == []
+    asked = {
+        event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"
+    }
+    assert {url for url in asked if not url.startswith("data:")} == {(folder / "report.html").as_uri()}

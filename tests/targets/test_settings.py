@@ -1,0 +1,115 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compress.errors import UsageError
+from compress.targets import settings as module
+from compress.targets import target as table
+from compress.targets.settings import TargetSettings, emissions, read_target
+
+
+def test_built_in_target_is_this_machine_on_one_thread() -> None:
+    target = read_target("local")
+    assert (target.name, target.runtime, target.provider, target.threads) == ("local", "onnxruntime", "cpu", 1)
+    assert target.batches == (1,)
+
+
+def test_every_kind_that_is_read_can_be_run() -> None:
+    assert set(module.KINDS) == set(table.KINDS)
+
+
+def test_a_file_is_sought_beside_the_base_and_named_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "server.yaml").write_text("threads: 1\nbatches: [1, 8]\n")
+    target = read_target("server.yaml", tmp_path)
+    assert target.name == "server"
+    assert target.batches == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("locall", "unknown target 'locall' (did you mean 'local'?)"),
+        ("nowhere/t.yaml", "no such file"),
+        ({"threads": 4096}, "threads: 4096 threads asked for, but only"),
+        ({"threads": 0}, "threads: "),
+        ({"thread": 1}, "did you mean 'threads'?"),
+        ({"runtime": "onxruntime"}, "unknown runtime 'onxruntime' (did you mean 'onnxruntime'?)"),
+        ({"kind": "locl"}, "unknown kind of target 'locl' (did you mean 'local'?)"),
+        ({"provider": "gpu"}, "unknown provider 'gpu'"),
+        ({"provider": "cuda"}, "provider 'cuda' needs"),
+        ({"cores": [100000]}, "no core [100000]"),
+        ({"emit": ["ort-x68"]}, "unknown emission 'ort-x68' (did you mean 'ort-x86'?)"),
+        ({"emit": "fp32"}, "give `auto` or a list"),
+        ({"batches": []}, "batches: "),
+        ({"shapes": {"sequence": 0}}, "shapes.sequence: "),
+        ({"seconds": "long"}, "seconds: "),
+    ],
+)
+def test_impossible_targets_are_refused(settings: object, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_target(settings)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_all_faults_of_a_file_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("threads: 1\nrounds: 1\nbatchs: [1]\nprovider: cpuu\n")
+    with pytest.raises(UsageError) as caught:
+        read_target(str(path))
+    assert {(fault.where, fault.line) for fault in caught.value.faults} == {
+        ("rounds", 2), ("batchs", 3), ("provider", 4),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "threads: [1\n", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UsageError):
+        read_target(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("x86_64", ["fp32", "ort-x86"]),
+        ("AMD64", ["fp32", "ort-x86"]),
+        ("aarch64", ["fp32", "ort-arm"]),
+        ("riscv64", ["fp32"]),
+    ],
+)
+def test_emissions_follow_the_processor(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(module, "machine", lambda: {"architecture": architecture})
+    assert emissions(TargetSettings()) == expected
+    assert emissions(TargetSettings(emit=("ort-arm",))) == ["ort-arm"]
+    assert emissions(TargetSettings(provider="cuda")) == ["fp32"]
+
+
+def test_fingerprint_changes_with_the_processor_and_the_runtime_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = TargetSettings().fingerprint()
+    assert here == TargetSettings(name="other", rounds=3).fingerprint()
+    monkeypatch.setattr(module, "runtime_version", lambda: "onnxruntime 0.0.1")
+    other_runtime = TargetSettings().fingerprint()
+    monkeypatch.setattr(module, "machine", lambda: {"cpu": "another"})
+    assert len({here, other_runtime, TargetSettings().fingerprint()}) == 3
+
+
+def test_a_missing_runtime_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "runtime_version", lambda: None)
+    assert TargetSettings().faults() == [("provider", "ONNX Runtime is not installed: pip install onnxruntime")]
+
+
+def test_reading_a_target_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from compress.targets.settings import read_target; t = read_target('local'); t.fingerprint();"
+        "heavy = {'numpy', 'onnxruntime', 'torch', 'onnx', 'sklearn', 'matplotlib', 'psutil'};"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert said.stdout.strip() == ""

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from compress.errors import UsageError
+from compress.stage import Context
+from compress.training.device import Precision, limited_threads, training_device
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_a_gpu_or_the_cpu() -> None:
+    assert training_device(Context()).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert training_device(Context(device="cpu")) == CPU
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("gpu", "none that PyTorch knows"), ("cuda:99", "does not exist"), ("tpu0", "none that")]
+)
+def test_missing_devices_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        training_device(Context(device=name))
+
+
+def test_threads_are_limited_inside_only() -> None:
+    before = torch.get_num_threads()
+    with limited_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_precision_on_the_cpu() -> None:
+    assert Precision("auto", CPU).name == "fp32"
+    with Precision("bf16", CPU).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with Precision("fp32", CPU).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    with pytest.raises(UsageError, match="precision: auto"):
+        Precision("fp16", CPU)
