@@ -1,7 +1,8 @@
 """Who reads what: the stages of a pipeline, linked to the models and stages whose output each goes on from.
 
-A model's name means its latest state above the line, a stage's name its output; without a name, a stage goes on from
-the stage above it (over those that only measure), the first one from the only model.
+A model's name means its latest state above the line that the stage can read (quantizing a network does not hide the
+float one from a teacher's name), a stage's name its output; without a name, a stage goes on from the stage above it
+(over those that only measure), the first one from the only model.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class _State:
     """What exists above a line. A None for an origin or a kind: a stage above is wrong, so nothing is known."""
 
     outputs: dict[str, tuple[Origin | None, Kind | None]] = field(default_factory=dict)
-    latest: dict[str, tuple[Origin | None, Kind | None]] = field(default_factory=dict)
+    history: dict[str, list[tuple[Origin | None, Kind | None]]] = field(default_factory=dict)
     before: str | None = None
 
 
@@ -73,7 +74,7 @@ def linked(links: Sequence[Link], models: Mapping[str, bool]) -> tuple[list[Inpu
 
     `models` says of each model whether it is of use untrained (it has weights, or nobody can tell).
     """
-    state = _State(latest={model: (Origin(model), Kind.TORCH) for model in models})
+    state = _State(history={model: [(Origin(model), Kind.TORCH)] for model in models})
     inputs: list[Inputs] = []
     faults: list[ChainFault] = []
     for position, link in enumerate(links):
@@ -111,18 +112,25 @@ def _references(link: Link) -> Iterator[_Reference]:
 def _resolved(reference: _Reference, state: _State) -> tuple[Origin | None, str | None]:
     """The origin that a name means, and what is wrong with it; neither if a wrong stage above hides it."""
     if reference.name is None and state.before is None:
-        if len(state.latest) == 1:
-            return Origin(next(iter(state.latest))), None
-        return None, f"no stage stands above; say which model: one of {', '.join(state.latest)}"
+        if len(state.history) == 1:
+            return Origin(next(iter(state.history))), None
+        return None, f"no stage stands above; say which model: one of {', '.join(state.history)}"
     name = reference.name or str(state.before)
-    if name not in state.outputs and name not in state.latest:
-        return None, unknown("model or stage", name, [*state.latest, *state.outputs])
-    origin, kind = state.outputs.get(name) or state.latest[name]
+    if name not in state.outputs and name not in state.history:
+        return None, unknown("model or stage", name, [*state.history, *state.outputs])
+    origin, kind = state.outputs.get(name) or _latest(state.history[name], reference.kinds)
     if origin is not None and kind is None:
         return None, f"stage '{name}' gives no model"
     if origin is None or kind in reference.kinds:
         return origin, None
     return origin, _wrong_kind(reference, name, state)
+
+
+def _latest(
+    states: Sequence[tuple[Origin | None, Kind | None]], kinds: Sequence[Kind]
+) -> tuple[Origin | None, Kind | None]:
+    """The last state that is of one of `kinds`, or unknown; the last of all if none is."""
+    return next((state for state in reversed(states) if state[1] is None or state[1] in kinds), states[-1])
 
 
 def _not_above(name: str, own: str, below: Sequence[str]) -> str | None:
@@ -134,7 +142,7 @@ def _not_above(name: str, own: str, below: Sequence[str]) -> str | None:
 
 def _wrong_kind(reference: _Reference, name: str, state: _State) -> str:
     """Why two stages cannot follow each other, and what could be read in place of the first."""
-    origin, kind = state.outputs.get(name) or state.latest[name]
+    origin, kind = state.outputs.get(name) or state.history[name][-1]
     needs = " or ".join(WORDS[accepted] for accepted in reference.kinds)
     gives = WORDS[kind] if kind else "nothing"
     text = f"{reference.verb} needs {needs}, but '{name}' gives {gives}: put {reference.verb} above it"
@@ -155,5 +163,5 @@ def _advance(state: _State, link: Link, lineage: Origin | None) -> None:
     state.before = link.name
     state.outputs[link.name] = (output, gives)
     if gives in (None, Kind.TORCH, Kind.QUANTIZED):
-        for model in [output.model] if output else list(state.latest):
-            state.latest[model] = (output, gives)
+        for model in [output.model] if output else state.history:
+            state.history[model].append((output, gives if output else None))

@@ -16,7 +16,7 @@ from compress.pipeline import KEYS, Budget, Header, Pipeline, Placed
 from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
 from compress.suggest import did_you_mean, listed
 from compress.targets.settings import TargetSettings, read_target
-from compress.tasks.settings import TaskSettings, read_task_settings
+from compress.tasks.settings import REGRESSION, TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
 from compress.yaml_source import Place, Source, as_mapping, read_yaml
 
@@ -63,6 +63,13 @@ class _Reading:
         models = self.models()
         targets = self.targets()
         stages = self.stages(models)
+        if (
+            header is not None
+            and header.budget.accuracy_drop is not None
+            and task is not None
+            and task.name == REGRESSION
+        ):
+            self.add(("budget", "accuracy_drop"), "a regression has no accuracy; use metric_drop, in the metric's unit")
         if self.faults or header is None or data is None or task is None:
             raise UsageError(sorted(dict.fromkeys(self.faults), key=lambda fault: fault.line or 0))
         return Pipeline(

@@ -137,8 +137,9 @@ def _settings(source: Source, place: Place, item: Mapping[str, Any], verb: str) 
         return None, faults
     for where, message in stage.faults():
         faults += relocated(UsageError(Fault(message, where)), source, (*place, verb))
-    if item.get("from") is not None and getattr(stage, "model", None) is not None:
-        faults.append(source.fault((*place, "from"), f"says the same as `model:` of {verb}; leave one of them out"))
+    model, origin = getattr(stage, "model", None), item.get("from")
+    if model is not None and origin is not None and model != origin:
+        faults.append(source.fault((*place, "from"), f"contradicts `model: {model}`; leave one of them out"))
     return stage, faults
 
 

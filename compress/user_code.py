@@ -1,7 +1,7 @@
 """Functions of the user's own, named `module:function` or `path/file.py:function`: found, digested, loaded. Light.
 
-Digesting imports nothing: the source is read, its import statements are followed through the user's own files, and
-what lies in an installed distribution counts only within the named package.
+Digesting imports nothing: the source is read, and its import statements are followed through the user's own files. Of
+an installed distribution only the named module counts: distributions change by version, not by hand.
 """
 
 from __future__ import annotations
@@ -60,8 +60,14 @@ def source_digest(spec: str, base: Path | None = None) -> str:
         UsageError: as `source_file`.
     """
     file = source_file(spec, base)
+    if file is None:
+        files = {}
+    elif is_installed(file) and not spec.rpartition(":")[0].endswith(".py"):
+        files = {file.name: file}
+    else:
+        files = with_imports(file)
     digest = hashlib.sha256()
-    for name, path in [] if file is None else sorted(with_imports(file).items()):
+    for name, path in sorted(files.items()):
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()
 

@@ -96,6 +96,21 @@ def test_an_export_is_not_a_state_of_its_model() -> None:
     assert inputs[2] == {"source": Origin("net", "a")}
 
 
+def test_quantizing_does_not_hide_the_float_network_from_a_models_name() -> None:
+    links = [
+        Link("q", _Quantize()),
+        Link("x", _Export()),
+        Link("again", _Quantize(), source="net"),
+        Link("y", _Export(model="net")),
+        Link("d", _Distill(model="net", teacher="net")),
+    ]
+    inputs, faults = linked(links, {"net": True})
+    assert not faults
+    assert inputs[2] == {"source": Origin("net")}
+    assert inputs[3] == {"source": Origin("net", "again")}
+    assert inputs[4] == {"source": Origin("net"), "teacher": Origin("net")}
+
+
 def test_stages_that_cannot_follow_each_other_say_what_could_be_read() -> None:
     links = [
         Link("a", _Named()),

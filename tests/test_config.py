@@ -158,7 +158,7 @@ ONE_FAULT = {
     "unknown from": (staged("{export: , from: ned}"), "stages[0].from", 3, "(did you mean 'net'?)"),
     "from a number": (staged("{export: , from: 1}"), "stages[0].from", 3, "must be the name of a model"),
     "from and model": (
-        staged("{train: {model: net}, from: net}"), "stages[0].from", 3, "says the same as `model:`",
+        staged("train, {train: {model: net}, from: train}"), "stages[1].from", 3, "contradicts `model: net`",
     ),
     "later stage": (
         staged("{train: {model: small}}, {prune: {keep: {macs: 0.5}}, name: small}"),
@@ -375,7 +375,8 @@ def test_faults_of_overrides_say_so(tmp_path: Path) -> None:
 
 def test_reading_takes_a_fraction_of_a_second(tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text(DESIGN)
-    code = "import time\nfrom pathlib import Path\nstart = time.perf_counter()\nfrom compress.config import read_pipeline\n"
+    code = "import time\nfrom pathlib import Path\nstart = time.perf_counter()\n"
+    code += "from compress.config import read_pipeline\n"
     code += "read_pipeline(Path('digits.yaml'))\nprint(time.perf_counter() - start)\n"
     times = []
     for _ in range(3):

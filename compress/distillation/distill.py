@@ -31,7 +31,7 @@ def default_losses(task: Task) -> tuple[LossTerm, ...]:
     return tuple(LossTerm.model_validate(term) for term in terms)
 
 
-def chosen_losses(losses: Iterable[LossTerm | Mapping[str, Any]] | None, task: Task) -> tuple[LossTerm, ...]:
+def chosen_losses(losses: Iterable[LossTerm | Mapping[str, Any] | str] | None, task: Task) -> tuple[LossTerm, ...]:
     """The terms to use: those given (as settings or as YAML has them) or the task's default.
 
     Raises:
@@ -71,7 +71,7 @@ def distill(  # noqa: PLR0917 - in the order in which one says it
     data: Data,
     task: Task,
     recipe: Recipe,
-    losses: Iterable[LossTerm | Mapping[str, Any]] | None = None,
+    losses: Iterable[LossTerm | Mapping[str, Any] | str] | None = None,
     context: Context | None = None,
     *,
     cache_teacher: bool = True,

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 
 
 class Graph:
     """An ONNX graph with its initializers as arrays, who writes each tensor and who reads it. Changes are made here,
-    then written back."""
+    then written back.
+    """
 
     def __init__(self, proto: GraphProto) -> None:
         self.proto = proto

@@ -43,7 +43,7 @@ def build_bundle(stage: Build, out: Path, context: Context) -> Metrics:
 def _build_bundle(stage: Build, data: Data, task: Task, out: Path, context: Context) -> Metrics:
     factory = factory_for(stage.model, data.input_shapes, task.output_size(data))
     module = build(factory, seed_for(context.seed, stage.name))
-    load_initial_weights(module, stage.model)
+    load_initial_weights(module, stage.model, factory)
     batch = data.batch(data.train, np.arange(min(2, len(data.train))))
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.inputs)
     output = try_once(module, batch, data, task)

@@ -7,7 +7,7 @@ without that library.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,15 +39,17 @@ class Edit:
     children: tuple[tuple[str, bool], ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, without what does not differ."""
-        return {key: value for key, value in vars(self).items() if key == "path" or value not in (None, {}, ())}
+        """Plain data, without what does not differ; tensors as pairs, because their order is the network's."""
+        written = {**vars(self), "tensors": tuple(self.tensors.items())}
+        return {key: value for key, value in written.items() if key == "path" or value not in (None, {}, ())}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Edit:
         """The inverse of `as_json`, after a trip through JSON (which turns tuples into lists)."""
         children = data.get("children")
         pairs = None if children is None else tuple((name, there) for name, there in children)
-        return cls(**{**data, "gone": tuple(data.get("gone", ())), "children": pairs})
+        tensors = dict(data.get("tensors", ()))
+        return cls(**{**data, "tensors": tensors, "gone": tuple(data.get("gone", ())), "children": pairs})
 
 
 def describe_edits(module: nn.Module, fresh: nn.Module) -> list[Edit]:
@@ -56,7 +58,8 @@ def describe_edits(module: nn.Module, fresh: nn.Module) -> list[Edit]:
     Raises:
         UsageError: something differs that cannot be written as plain data; lists all of it and says what to do.
     """
-    description = _Description()
+    networks = (module, fresh)
+    description = _Description({id(t) for network in networks for t in (*network.parameters(), *network.buffers())})
     description.visit(module, fresh, "")
     if description.faults:
         raise UsageError(
@@ -94,9 +97,10 @@ def _apply(edit: Edit, module: nn.Module) -> None:
 
 
 class _Description:
-    """Edits and faults found while two networks are walked side by side."""
+    """Edits and faults found while two networks are walked side by side; `state` are their tensors' ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Collection[int]) -> None:
+        self.state = state
         self.edits: list[Edit] = []
         self.faults: list[str] = []
         self.seen: dict[int, nn.Module | None] = {}
@@ -155,7 +159,7 @@ class _Description:
             try:
                 written = to_json(value)
             except NotPlainError:
-                if name not in before or not alike(value, before[name]):
+                if name not in before or not alike(value, before[name], self.state):
                     hint = ": register it as a buffer" if isinstance(value, Tensor) else ""
                     self.fault(path, f"has an attribute {name!r} ({type(value).__name__}) of another value{hint}")
                 continue
@@ -209,7 +213,10 @@ def _set_tensor(module: nn.Module, name: str, description: Mapping[str, Any]) ->
         new = None if tensor is None else nn.Parameter(tensor, requires_grad=old is None or old.requires_grad)
         setattr(module, name, new)  # not into the dictionary: recurrent layers keep a list of their own
         return
-    if hasattr(module, name):
+    if not is_parameter and name in module._buffers:
+        module.register_buffer(name, tensor, persistent=description["kind"] == "buffer")
+        return
+    if hasattr(module, name):  # as something else
         delattr(module, name)
     if is_parameter:
         module.register_parameter(name, None if tensor is None else nn.Parameter(tensor))

@@ -64,8 +64,8 @@ def build(factory: Factory, seed: int | None = None) -> nn.Module:
     return module
 
 
-def load_initial_weights(module: nn.Module, settings: ModelSettings) -> None:
-    """Fill a network just built with its published weights or its file of weights, if the settings name any.
+def load_initial_weights(module: nn.Module, settings: ModelSettings, factory: Factory) -> None:
+    """Fill what `build(factory)` gave with its published weights or its file of weights, if the settings name any.
 
     Raises:
         UsageError: weights cannot be read or do not fit; lists every difference.
@@ -74,7 +74,7 @@ def load_initial_weights(module: nn.Module, settings: ModelSettings) -> None:
     if isinstance(settings.transformers, str):
         transformers_vision.load_published(module, settings.transformers, settings.arguments, new_head)
     elif settings.timm is not None and settings.arguments.get("pretrained"):
-        timm_models.load_published(module, settings.timm, settings.arguments, new_head)
+        timm_models.load_published(module, settings.timm, factory.arguments, new_head)
     elif settings.torchvision is not None and settings.arguments.get("weights") is not None:
         torchvision_models.load_published(module, settings.torchvision, settings.arguments["weights"], new_head)
     if settings.weights is not None:

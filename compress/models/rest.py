@@ -19,6 +19,7 @@ from compress.errors import UsageError
 from compress.models.code import write_code
 from compress.models.edits import Edit, apply_edits, describe_edits
 from compress.models.factory import Factory, build
+from compress.models.weights import read_weights
 
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -62,11 +63,9 @@ def load(folder: Path) -> nn.Module:
     Raises:
         UsageError: its files are absent, changed, or its code or library is not what it was.
     """
-    from safetensors.torch import load_file
-
     content = _read(folder)
     module = apply_edits(build(_factory_from_json(content["factory"], folder)), map(Edit.from_json, content["edits"]))
-    _fill(module, load_file(folder / WEIGHTS_FILE), content["ties"])
+    _fill(module, read_weights(folder / WEIGHTS_FILE), content["ties"])
     if state_digest(module) != content["state_sha256"]:
         raise UsageError(f"{folder / WEIGHTS_FILE}: the weights are not those that were written")
     return module.eval()

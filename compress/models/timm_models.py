@@ -26,13 +26,15 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def load_published(module: nn.Module, name: str, arguments: Mapping[str, Any], new_head: bool) -> None:
-    """Fill a network with timm's published weights, but for the classifier where `new_head` asks for that.
+    """Fill what `build` made with timm's published weights, but for the classifier where `new_head` asks for that.
+
+    timm itself adapts the first layer's weights to another number of input channels.
 
     Raises:
         UsageError: the weights cannot be had, or do not fit; lists every difference.
     """
     timm = import_or_explain("timm", "vision")
-    theirs = {key: value for key, value in arguments.items() if key not in ("pretrained", "num_classes")}
+    theirs = {key: value for key, value in arguments.items() if key != "num_classes"}
     try:
         source = timm.create_model(name, **theirs, pretrained=True)
     except Exception as error:  # hub, network and weight errors of many kinds

@@ -5,7 +5,8 @@ At rest such a network is its complete configuration as plain data, so that read
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -87,19 +88,21 @@ def load_published(module: nn.Module, given: str, arguments: Mapping[str, Any], 
     library = import_or_explain("transformers", "text")
     network = module.network
     assert isinstance(network, nn.Module)
+    hub = {key: value for key, value in arguments.items() if key in ("revision", "subfolder", "variant")}
     try:
-        source, info = library.AutoModelForImageClassification.from_pretrained(
-            given,
-            config=network.config,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,
-            **{key: value for key, value in arguments.items() if key in ("revision", "subfolder", "variant")},
-        )
+        with _quiet(library):  # what does not fit is listed below
+            source, info = library.AutoModelForImageClassification.from_pretrained(
+                given,
+                config=network.config,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                **hub,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"transformers: {given}: the weights cannot be read: {_first_line(error)}") from error
     body = f"{source.base_model_prefix}."
-    mismatched = [key for key, *_ in info["mismatched_keys"]]
+    mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     new = {key for key in [*info["missing_keys"], *mismatched] if new_head and not key.startswith(body)}
     unused = [k for k in info["unexpected_keys"] if not (new_head and (not k.startswith(body) or ".pooler." in k))]
     faults = [f"missing: {key}" for key in sorted(set(info["missing_keys"]) - new)]
@@ -155,3 +158,17 @@ def _fit_images(config: Any, given_keys: set[str], input_shape: tuple[int, ...])
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Without the library's own warnings and bars."""
+    verbosity, had_bars = library.logging.get_verbosity(), library.logging.is_progress_bar_enabled()
+    library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.logging.set_verbosity(verbosity)
+        if had_bars:
+            library.logging.enable_progress_bar()

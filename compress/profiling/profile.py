@@ -171,7 +171,7 @@ def _request(target: TargetSettings, *, throughput: bool, rehearsal: bool = Fals
         "axes": target.shapes,
         "warmup_seconds": 0.0 if rehearsal else target.warmup_seconds,
         "seconds": 0.0 if rehearsal else target.seconds,
-        "minimum_calls": 5,
+        "minimum_calls": 2 if rehearsal else 5,
         "throughput_batch": target.throughput_batch if throughput else None,
         "throughput_seconds": 0.0 if rehearsal else target.throughput_seconds,
     }

@@ -119,9 +119,7 @@ def _resolve(proto: ModelProto, marks: Marks) -> None:
 def _activation(graph: Any, label: str, mark: Any, node: NodeProto) -> list[NodeProto]:
     _, scale, zero_point = mark
     names = [f"{label}_scale", f"{label}_zero_point"]
-    graph.initializer.extend(
-        [numpy_helper.from_array(scale, names[0]), numpy_helper.from_array(zero_point, names[1])]
-    )
+    graph.initializer.extend([numpy_helper.from_array(scale, names[0]), numpy_helper.from_array(zero_point, names[1])])
     quantized = f"{label}_quantized"
     return [
         helper.make_node("QuantizeLinear", [node.input[0], *names], [quantized], f"{label}_quantize"),

@@ -16,7 +16,7 @@ from compress.errors import StageError, UsageError
 from compress.export.tracing import dynamic_shapes, quiet, reason
 from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
 from compress.quantization.fake_quantize import FakeQuantize
-from compress.quantization.placement import WEIGHTED, ROLES, Placement, place
+from compress.quantization.placement import ROLES, WEIGHTED, Placement, place
 from compress.quantization.weighted import Norm, Weighted
 
 aten = torch.ops.aten

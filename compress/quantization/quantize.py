@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,39 +20,99 @@ from compress.quantization.train import QuantizationAware
 from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.batches import to_torch
-from compress.training.device import limited_threads, training_device
+from compress.training.device import limited_threads
 from compress.training.evaluate import evaluate
 from compress.training.fit import fit
 from compress.training.log import FitLog
-from compress.training.processes import broadcast_module
+from compress.training.state import copy_of, restore
+
+REHEARSAL_EXAMPLES = 8
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized network in evaluation mode, and how it came about.
+    """A quantized network in evaluation mode on the CPU, and how it came about.
 
-    `post_training` and `trained` are validation metrics before and after training (None without training); `kept`
-    says which of the two the network is.
+    `post_training` and `trained` are validation metrics before and after training (`trained` and `log` are None
+    without training); `kept` names the one that the network is.
     """
 
     module: GraphModule
+    kept: str
     post_training: dict[str, float]
-    trained: dict[str, float] | None
-    log: FitLog | None
-
-    @property
-    def kept(self) -> str:
-        """Which weights these are."""
-        return "post_training" if self.trained is None else "trained"
+    trained: dict[str, float] | None = None
+    log: FitLog | None = None
 
 
 def quantize(
     module: nn.Module, data: Data, task: Task, settings: Quantize | None = None, context: Context | None = None
 ) -> Quantized:
-    """Quantize a float network, which is left as it is.
+    """Quantize a float network, which is put into evaluation mode and otherwise left as it is.
+
+    Activation ranges come from training examples. Training distils from the float network; its result is kept unless
+    the merely calibrated network is better on validation data.
 
     Raises:
         UsageError: the settings do not fit the network or the task; and as `fit` does.
         StageError: the network cannot be traced, or training diverged.
     """
-    raise NotImplementedError
+    settings, context = settings or Quantize(), context or Context()
+    examples = tuple(torch.zeros(2, *shape) for shape in data.input_shapes)
+    module.to("cpu").eval()
+    model = prepare(
+        module,
+        examples,
+        symmetric=settings.grid == "symmetric",
+        weight_bits=settings.weight_bits,
+        ignore=settings.ignore,
+    )
+    with limited_threads(context.threads):
+        calibrate(model, calibration_batches(data, settings, context), settings.calibration)
+    if context.rehearsal:
+        data = data.head(REHEARSAL_EXAMPLES)
+    before = evaluate(model, data, task, data.validation, context=context)
+    if not settings.epochs:
+        return Quantized(model.to("cpu"), "post_training", before)
+    calibrated = copy_of(model)
+    log = _train(model, module, data, task, settings, context)
+    after = evaluate(model, data, task, data.validation, context=context)
+    model.to("cpu")
+    kept = "trained" if _as_good(after, before, task) else "post_training"
+    if kept == "post_training":
+        restore(model, {name: tensor.cpu() for name, tensor in calibrated.items()})
+    return Quantized(model, kept, before, after, log)
+
+
+def calibration_batches(data: Data, settings: Quantize, context: Context) -> Callable[[], Iterator[tuple[Tensor, ...]]]:
+    """A seeded choice of training examples, un-augmented, in batches of the training's size."""
+    count = min(len(data.train), settings.calibration_examples)
+    chosen = np.sort(np.random.default_rng(context.seed).permutation(len(data.train))[:count])
+    if context.rehearsal:
+        chosen = chosen[:REHEARSAL_EXAMPLES]
+
+    def batches() -> Iterator[tuple[Tensor, ...]]:
+        for start in range(0, len(chosen), settings.batch_size):
+            yield to_torch(data.batch(data.train, chosen[start : start + settings.batch_size]), CPU).inputs
+
+    return batches
+
+
+CPU = torch.device("cpu")
+
+
+def _train(
+    model: GraphModule, teacher: nn.Module, data: Data, task: Task, settings: Quantize, context: Context
+) -> FitLog:
+    """Train in place, with the float network as the teacher."""
+    opened = open_teacher(teacher, data, context)
+    inner = Distillation(opened, chosen_losses(settings.losses, task), task)
+    try:
+        method = QuantizationAware(inner, freeze_norms=settings.freeze_batch_norm)
+        return fit(model, data, task, method, settings, context=context)
+    finally:
+        teacher.to("cpu")
+
+
+def _as_good(after: dict[str, float], before: dict[str, float], task: Task) -> bool:
+    better = after[task.metric] >= before[task.metric]
+    return better if task.higher_is_better else after[task.metric] <= before[task.metric]

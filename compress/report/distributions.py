@@ -46,7 +46,7 @@ def latency_distributions(report: Report, target: str) -> tuple[str, str] | None
 
 
 def _caption(measured: Sequence[Latency], high: float, of: int) -> str:
-    parts = ["Every call over its file's own median, so that files of any speed can be compared."]
+    parts = ["Calls over their file's own median, so that files of any speed can be compared."]
     parts.append("Dot: median; line: to the 90th and 99th percentile.")
     if len(measured) < of:
         parts.append(f"Shown are {len(measured)} of {of} files: the reference's, the one to deploy and the fastest.")
@@ -57,7 +57,7 @@ def _caption(measured: Sequence[Latency], high: float, of: int) -> str:
         (many / len(_calls(latency)) for many, latency in zip(beyond, measured, strict=True) if many), default=0
     )
     if share:
-        parts.append(f"At most {percent(share)} of a file's calls lie beyond the right edge.")
+        parts.append(f"About {percent(share)} or less of a file's calls lie beyond the right edge.")
     return " ".join(parts)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.report.rows import Latency, Report
-from compress.report.words import is_share, listed, metric_name, seconds
+from compress.report.words import is_share, listed, metric_name, seconds, size
 
 
 def method(report: Report) -> tuple[str, ...]:
@@ -26,6 +26,8 @@ def method(report: Report) -> tuple[str, ...]:
             "Intervals are 95 % intervals. That of a speedup or of a loss is made from those of its two files "
             "unless they were compared directly; as both saw the same data, it is rather too wide than too narrow."
         )
+    if any(latency.throughput_per_s for model in report.files for latency in model.latency):
+        sentences.append("Examples a second (examples/s) are measured at a larger batch than latency.")
     if any(latency.peak_memory_bytes is not None for model in report.files for latency in model.latency):
         sentences.append("Memory is the peak of a fresh process over what the process took before it loaded the file.")
     return tuple(sentences)
@@ -76,10 +78,19 @@ def environment_lines(environment: Mapping[str, Any], prefix: str = "") -> list[
         if isinstance(value, Mapping):
             lines += environment_lines(value, name)
         elif isinstance(value, list | tuple):
-            lines.append((name, ", ".join(str(item) for item in value) or "none"))
+            joint = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+            lines.append((name, joint.join(_item(item) for item in value) or "none"))
         elif value is not None and value != "":
-            lines.append((name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)))
+            lines.append((name, _item(value)) if not key.endswith("_bytes") else (name[: -len(" bytes")], size(value)))
     return lines
+
+
+def _item(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_item(item)}" for key, item in value.items() if item is not None)
+    return ", ".join(_item(item) for item in value) if isinstance(value, list | tuple) else str(value)
 
 
 def total_seconds(report: Report) -> str:

@@ -59,7 +59,7 @@ def together(text: str) -> str:
 
 
 def file_details(model: Model) -> list[tuple[str, str]]:
-    """What the tables do not tell of a file: where it lies, its digest, how near it is to the model it was made from."""
+    """What the tables do not tell of a file: where it lies, its digest, how near it is to the model before it."""
     lines = [("path", model.path or ""), ("sha256", model.sha256 or ""), ("made from", model.parent or "")]
     lines += [(f"parity, {name.replace('_', ' ')}", _plain(value)) for name, value in model.parity.items()]
     if model.int8_share is not None:

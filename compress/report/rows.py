@@ -94,7 +94,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows. `metric` is the primary one; `target` the one that comparisons are made on."""
+    """All that a report shows. `metric` is the primary one; `target` the one that comparisons are made on.
+
+    `reference_row` names the reference's own float file, `judged` the file that the budget's lines are about.
+    """
 
     name: str
     met: bool
@@ -108,6 +111,8 @@ class Report:
     higher_is_better: bool
     target: str | None
     deploy_reason: str
+    reference_row: str | None
+    judged: str | None
     notes: tuple[str, ...]
 
     @property
@@ -129,7 +134,8 @@ class Report:
     @property
     def reference_file(self) -> Model | None:
         """The reference's own float file: its name holds the reference's, its stage is `train` or `export`."""
-        if (exact := self._row(self.reference)) is not None and exact.is_file:
+        exact = self._row(self.reference_row) or self._row(self.reference)
+        if exact is not None and exact.is_file:
             return exact
         named = [row for row in self.files if self.reference in row.name and row.stage in ("train", "export")]
         return min(
@@ -143,9 +149,14 @@ class Report:
         fastest_first = [row for _, row in sorted(timed, key=lambda pair: pair[0])]
         return tuple(row for row in fastest_first if row is not self.reference_file)
 
+    @property
+    def told(self) -> Model | None:
+        """The file that a report tells of: the deployed one, else that which came nearest, else the fastest."""
+        return self.deployed or self._row(self.judged) or next(iter(self.candidates), None)
+
     def lineage(self) -> tuple[Model, ...]:
-        """The way from the reference to the deployed file (or to the fastest candidate if none is deployed)."""
-        end = self.deployed or next(iter(self.candidates), None) or next(iter(self.models[::-1]), None)
+        """The way from the reference to the file that the report tells of."""
+        end = self.told or next(iter(self.models[::-1]), None)
         chain: list[Model] = []
         while end is not None and end not in chain:
             chain.insert(0, end)
@@ -188,6 +199,8 @@ def read_rows(report: Mapping[str, Any]) -> Report:
             higher_is_better=bool(primary.get("higher_is_better", True)),
             target=report.get("target") or next(iter(measured), None),
             deploy_reason=report.get("deploy_reason") or "",
+            reference_row=report.get("reference_row"),
+            judged=report.get("judged"),
             notes=tuple(report.get("notes") or ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -229,7 +242,7 @@ def _latency(entry: Mapping[str, Any]) -> Latency:
         p99_ms=entry.get("p99_ms"),
         p50_ci95_ms=ends(entry.get("p50_ci95_ms")),
         samples=entry.get("samples"),
-        throughput_per_s=entry.get("throughput_per_s"),
+        throughput_per_s=entry.get("throughput_per_s") or None,
         peak_memory_bytes=entry.get("peak_memory_bytes"),
         load_ms=entry.get("load_ms"),
         speedup_ci95=ends(entry.get("speedup_ci95")),

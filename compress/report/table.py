@@ -67,7 +67,7 @@ def files_table(report: Report, target: str | None = None) -> Table:
         ("p99 ms", lambda model: _time(model.on(on), "p99_ms")),
         ("speedup", lambda model: _speedup(report, model, on)),
         ("size", lambda model: _size(report, model)),
-        (_throughput_heading(report, on), lambda model: _throughput(model.in_bulk_on(on))),
+        ("examples/s", lambda model: _throughput(model.in_bulk_on(on))),
         ("memory", lambda model: _cell(getattr(model.on(on), "peak_memory_bytes", None), size)),
         ("load ms", lambda model: _time(model.on(on), "load_ms")),
         ("in int8", lambda model: _cell(model.int8_share, lambda share: percent(share, 0))),
@@ -123,7 +123,7 @@ def markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]) + "\n"
 
 
-def rich_table(report: Mapping[str, Any]) -> RichTable:
+def terminal_table(report: Mapping[str, Any]) -> RichTable:
     """The files for the terminal, from `report.json`'s dictionary: few columns, so that 80 characters hold them."""
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -143,8 +143,7 @@ def rich_table(report: Mapping[str, Any]) -> RichTable:
 
 
 def _caption(report: Report) -> str:
-    where = f"p50 on {report.target}. " if report.target else ""
-    return where + (f"Deploy {report.deploy}." if report.deploy else "No file meets the budget.")
+    return f"p50 and speedup on {report.target}, against the reference" if report.target else ""
 
 
 def _table(
@@ -210,11 +209,6 @@ def _size(report: Report, model: Model) -> Cell | None:
     compared = compare(report, model)
     smaller = compared.size_ratio if compared is not None else None
     return Cell(size(model.size_bytes), f"{ratio(smaller)} smaller" if smaller and smaller > 1 else "")
-
-
-def _throughput_heading(report: Report, target: str | None) -> str:
-    batches = {latency.batch for model in report.files if (latency := model.in_bulk_on(target)) is not None}
-    return f"per s, batch {batches.pop()}" if len(batches) == 1 else "per s"
 
 
 def _throughput(latency: Latency | None) -> Cell | None:

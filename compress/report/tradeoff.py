@@ -35,7 +35,7 @@ def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | N
         rect = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT)
         axes = figure.add_axes(rect)
         slowest, worst = _budget(report, target)
-        _set_limits(axes, points, report.metric, scale, slowest, worst)
+        _set_limits(axes, points, report.metric, scale, (slowest, worst))
         has_budget = _draw_budget(axes, report, scale, slowest, worst)
         for model, latency, value in points:
             _draw_point(axes, report, model, latency, value * scale)
@@ -86,14 +86,15 @@ def _budget(report: Report, target: str) -> tuple[float | None, float | None]:
         if row.name == "speedup" and latency is not None:
             slowest.append(latency.p50_ms / row.limit)
         if row.name in ("accuracy_drop", "metric_drop") and value is not None:
-            lost = row.limit if is_share(report.metric) else row.limit * abs(value)
+            lost = row.limit * (abs(value) if row.name == "metric_drop" else 1)
             worst = value - lost if report.higher_is_better else value + lost
     return min(slowest, default=None), worst
 
 
 def _set_limits(
-    axes: Axes, points: Sequence[Point], metric: str, scale: float, slowest: float | None, worst: float | None
+    axes: Axes, points: Sequence[Point], metric: str, scale: float, budget: tuple[float | None, float | None]
 ) -> None:
+    slowest, worst = budget
     times = [t for _, latency, _ in points for t in (latency.p50_ms, *(latency.p50_ci95_ms or ()))]
     times += [slowest] if slowest else []
     values = [v for model, _, value in points for v in (value, *(ends(model.metrics.get(f"{metric}_ci95")) or ()))]

@@ -49,17 +49,16 @@ class Verdict:
 def verdict(report: Report) -> Verdict:
     """What to do, from the rows alone."""
     chosen = report.deployed
-    told = chosen or next(iter(report.candidates), None)
+    told = report.told
+    reason = _sentence(report.deploy_reason) if report.deploy_reason else ""
     if chosen is not None:
         headline = f"Deploy {chosen.name}"
-        sentences = [_comparison_sentence(report, chosen)]
+        sentences = [_comparison_sentence(report, chosen, "it"), reason]
     else:
         headline = "No file meets the budget" if report.budget else "Nothing to deploy"
-        sentences = [f"The fastest file is {told.name}. {_comparison_sentence(report, told)}"] if told else []
+        sentences = [reason, _comparison_sentence(report, told, told.name) if told else ""]
     if missed := [row for row in report.budget if not row.met]:
-        sentences.append(f"Missed: {'; '.join(requirement_words(row) for row in missed)}.")
-    if report.deploy_reason:
-        sentences.append(_sentence(report.deploy_reason))
+        sentences.append(f"Missed: {'; '.join(requirement_words(row, is_share(report.metric)) for row in missed)}.")
     if not report.budget:
         status, badge = "open", "No budget was set"
     else:
@@ -69,14 +68,17 @@ def verdict(report: Report) -> Verdict:
 
 
 def _sentence(text: str) -> str:
-    text = text.strip()
+    text = f"It is {text}" if text.startswith("the ") else text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _comparison_sentence(report: Report, model: Model) -> str:
+def _comparison_sentence(report: Report, model: Model, subject: str) -> str:
     compared, reference = compare(report, model), report.reference_file
     if compared is None or reference is None:
-        return "It is the reference itself." if model is reference else "There is no reference file to compare it with."
+        itself = model is reference
+        return (
+            f"{subject[:1].upper()}{subject[1:]} is the reference itself." if itself else "No reference was measured."
+        )
     parts = []
     if compared.speedup is not None:
         word = "faster" if compared.speedup >= 1 else "slower"
@@ -86,9 +88,11 @@ def _comparison_sentence(report: Report, model: Model) -> str:
         word = "smaller" if compared.size_ratio >= 1 else "larger"
         times = compared.size_ratio if compared.size_ratio >= 1 else 1 / compared.size_ratio
         parts.append(f"{ratio(times)} {word}")
-    against = f"Against {reference.name} it is {listed(parts)}" if parts else f"Against {reference.name}"
     loss = _loss_words(report, compared)
-    return f"{against}{', and ' if parts and loss else ' it ' if loss else ''}{loss}."
+    if not parts and not loss:
+        return ""
+    be = f" is {listed(parts)}" + (", and" if loss else "") if parts else ""
+    return f"Against {reference.name}, {subject}{be}{' ' if loss else ''}{loss}."
 
 
 def _loss_words(report: Report, compared: Comparison) -> str:
@@ -154,7 +158,7 @@ def _size_number(model: Model, reference: Model | None, compared: Comparison | N
 AT_LEAST = frozenset({"speedup", "size_ratio"})
 REQUIREMENTS = {
     "accuracy_drop": "accuracy lost",
-    "metric_drop": "metric lost",
+    "metric_drop": "metric lost, relative",
     "latency_p50_ms": "latency, p50",
     "latency_p90_ms": "latency, p90",
     "latency_p99_ms": "latency, p99",
@@ -165,9 +169,9 @@ REQUIREMENTS = {
 }
 
 
-def requirement_words(row: Requirement) -> str:
+def requirement_words(row: Requirement, share: bool = True) -> str:
     """`accuracy lost 1.40 points (at most 1.00 points)`."""
-    limit, value = _requirement_numbers(row)
+    limit, value = _requirement_numbers(row, share)
     what = REQUIREMENTS.get(row.name, metric_name(row.name)) + (f" on {row.target}" if row.target else "")
     return f"{what} {value if row.value is not None else 'not measured'} ({limit})"
 
@@ -176,26 +180,30 @@ def budget_table(report: Report) -> Table:
     """The budget, one line a requirement, in words."""
     rows = []
     for row in report.budget:
-        limit, value = _requirement_numbers(row)
+        limit, value = _requirement_numbers(row, is_share(report.metric))
         what = Cell(REQUIREMENTS.get(row.name, metric_name(row.name)), row.target or "")
         rows.append(Row((what, Cell(limit), Cell(value), Cell("met" if row.met else "missed"))))
     return Table(("Requirement", "limit", "measured", "verdict"), tuple(rows), frozenset({"verdict"}))
 
 
-def _requirement_numbers(row: Requirement) -> tuple[str, str]:
+def _requirement_numbers(row: Requirement, share: bool) -> tuple[str, str]:
     """Limit and value; a missed limit is written with as many digits as it takes to see that it was missed."""
     bound = "at least" if row.name in AT_LEAST else "at most"
     for more in range(6):
-        write = _writer(row.name, more)
+        write = _writer(row.name, more, points if share else _plain)
         limit, value = write(row.limit), ABSENT if row.value is None else write(row.value)
         if row.met or limit != value:
             break
     return f"{bound} {re.sub(r'[.]0+x$', 'x', limit)}", value
 
 
-def _writer(name: str, more: int) -> Callable[[float], str]:
+def _plain(value: float, decimals: int) -> str:
+    return rounded(value, decimals + 1)
+
+
+def _writer(name: str, more: int, drop: Callable[[float, int], str]) -> Callable[[float], str]:
     if name == "accuracy_drop":
-        return lambda value: points(value, 2 + more)
+        return lambda value: drop(value, 2 + more)
     if name.endswith("_drop"):
         return lambda value: percent(value, 2 + more)
     if name.endswith("_ms"):

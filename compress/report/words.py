@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
 
 ABSENT = "–"
 MINUS = "−"
-ACRONYMS = frozenset({"mse", "rmse", "mae", "psnr", "ssim", "f1", "auc", "iou", "wer"})
+ACRONYMS = frozenset({"mse", "rmse", "mae", "psnr", "ssim", "f1", "auc", "iou", "wer", "l1", "l2"})
 Interval = tuple[float, float]
 
 
@@ -99,8 +98,8 @@ def shortened(name: str, length: int) -> str:
 def told_apart(names: Sequence[str], length: int) -> dict[str, str]:
     """Short forms of names for a picture: what all of the long ones begin or end with is left out, then the middle."""
     long = [name for name in names if len(name) > length]
-    head = len(commonprefix(long)) if len(long) > 1 else 0
-    tail = len(commonprefix([name[head:][::-1] for name in long])) if len(long) > 1 else 0
+    head = _shared(long)
+    tail = _shared([name[head:][::-1] for name in long])
     short: dict[str, str] = {}
     for name in names:
         middle = name[head : len(name) - tail] if name in long else name
@@ -108,6 +107,14 @@ def told_apart(names: Sequence[str], length: int) -> dict[str, str]:
             middle = ("…" if head else "") + middle + ("…" if tail else "")
         short[name] = shortened(middle or name, length)
     return short
+
+
+def _shared(names: Sequence[str]) -> int:
+    """How many letters several names begin with in common."""
+    if len(names) < 2:
+        return 0
+    columns = zip(*names, strict=False)
+    return next((at for at, letters in enumerate(columns) if len(set(letters)) > 1), min(map(len, names)))
 
 
 def metric_name(name: str) -> str:

@@ -63,7 +63,6 @@ def measure_model(module: nn.Module, data: Data, task: Task, context: Context, *
     examples = tuple(torch.zeros(1, *shape) for shape in data.input_shapes)
     home = next((p.device for p in module.parameters()), torch.device("cpu"))
     validation = evaluate(module, data, task, data.validation, context=context, keep_mode=keep_mode)
-    module.to("cpu")
     metrics = {
         "validation": validation,
         "parameters": count_parameters(module),

@@ -61,8 +61,13 @@ def fit(
         session.resume()
         with context.progress.task("training", session.steps) as advance:
             advance(session.reached.step)
-            while session.reached.step < session.steps and not session.reached.stopped_early:
-                _train_epoch(session, interrupted, advance)
+            try:
+                while session.reached.step < session.steps and not session.reached.stopped_early:
+                    _train_epoch(session, interrupted, advance)
+            except RuntimeError as error:
+                if context.world_size > 1 and interrupted():  # rank 0 has left after its checkpoint
+                    raise KeyboardInterrupt from error
+                raise
         _finish(session)
     return session.log(time.monotonic() - started)
 
@@ -98,18 +103,18 @@ def _train_epoch(session: Session, interrupted: Callable[[], bool], advance: Cal
             session.check_finite()
         is_last = session.reached.step % session.steps_per_epoch == 0
         if not is_last and (session.clock.is_due() or interrupted()):
-            session.save()
-            _stop_if(interrupted)
+            _save(session, interrupted)
     _end_epoch(session, epoch)
     log = session.reached.epochs[-1]
     advance(0, note=f"epoch {epoch + 1}/{session.recipe.epochs}, {_summary(log)}")
     if session.clock.is_due(epoch_end=True) or interrupted():
-        session.save()
-        _stop_if(interrupted)
+        _save(session, interrupted)
 
 
-def _stop_if(interrupted: Callable[[], bool]) -> None:
-    if interrupted():
+def _save(session: Session, interrupted: Callable[[], bool]) -> None:
+    """Write a checkpoint, and stop if Ctrl-C was pressed. Other ranks go on until rank 0 has written and left them."""
+    session.save()
+    if interrupted() and session.context.is_main:
         raise KeyboardInterrupt
 
 

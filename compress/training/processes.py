@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from compress.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -44,8 +46,13 @@ def launched_ranks() -> Ranks:
 def join(device: str) -> Ranks:
     """Meet the other processes of the launch: gloo for the CPU, NCCL besides for CUDA. Does nothing for one process.
 
+    Call it once per process, before any training.
+
     Args:
-        device: as in `Context.device`. Call it once per process, before any training.
+        device: as in `Context.device`.
+
+    Raises:
+        UsageError: the device is a GPU, and PyTorch sees none.
     """
     ranks = launched_ranks()
     if ranks.world_size == 1:
@@ -53,7 +60,10 @@ def join(device: str) -> Ranks:
     import torch
     from accelerate import PartialState
 
-    cpu = not torch.cuda.is_available() if device == "auto" else device == "cpu"
+    has_gpu = torch.cuda.is_available()
+    if device.startswith("cuda") and not has_gpu:
+        raise UsageError(f"device {device} does not exist: PyTorch sees no CUDA GPU; use `device: auto`")
+    cpu = device == "cpu" or not has_gpu
     if cpu:
         PartialState(cpu=True, timeout=_PATIENCE)
     else:
@@ -72,11 +82,16 @@ def leave() -> None:
 
 
 def broadcast_object(value: Any) -> Any:
-    """Rank 0's `value`, in every process (a picklable object; the processes of one launch trust each other)."""
+    """Rank 0's `value`, in every process that has joined; `value` itself where none has.
+
+    It must be picklable: the processes of one launch trust each other.
+    """
     if launched_ranks().world_size == 1:
         return value
     import torch
 
+    if not torch.distributed.is_initialized():  # a rehearsal, which rank 0 holds before the others are met
+        return value
     box = [value]
     torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]

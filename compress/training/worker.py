@@ -12,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import torch
 
 from compress.errors import BUG, DONE, INTERRUPTED, CompressError
 from compress.training.failures import write_failure
 from compress.training.job import Job
 from compress.training.launch import PROGRESS_FILE, RESULT_FILE, STOP_FILE
-from compress.training.processes import Ranks, join, leave
+from compress.training.processes import Ranks, join, launched_ranks, leave
 from compress.training.relay import FileProgress
 
 _WATCH_SECONDS = 0.5
@@ -27,8 +28,9 @@ def main(job_file: Path) -> int:
     """Run the job as this process's rank; gives the exit status."""
     folder, plain = job_file.parent, json.loads(job_file.read_text())
     _watch(folder, plain["parent"], plain["parent_born"])
-    ranks = join(plain["context"]["device"])
+    ranks = launched_ranks()
     try:
+        join(plain["context"]["device"])
         _run(plain, folder, ranks)
     except CompressError as error:
         write_failure(folder, ranks.rank, error)
@@ -45,6 +47,7 @@ def main(job_file: Path) -> int:
 def _run(plain: dict[str, object], folder: Path, ranks: Ranks) -> None:
     progress = FileProgress(folder / PROGRESS_FILE) if ranks.is_main else None
     job = Job.from_json(plain, rank=ranks.rank, world_size=ranks.world_size, progress=progress)
+    torch.set_num_threads(job.context.threads)
     if ranks.is_main:
         metrics = job.stage.run(job.inputs, job.out, job.context)
         draft = folder / f"{RESULT_FILE}.draft"

@@ -97,17 +97,6 @@ def test_networks_with_weights_are_known(given: dict[str, Any], expected: bool) 
 
 def test_settings_and_stage_import_nothing_heavy() -> None:
     heavy = ["torch", "onnx", "onnxruntime", "sklearn", "datasets", "transformers", "pyarrow", "PIL", "numpy"]
-        "torch",
-        "onnx",
-        "onnxruntime",
-        "sklearn",
-        "datasets",
-        "transformers",
-        "matplotlib",
-        "pyarrow",
-        "PIL",
-        "numpy",
-    ]
     code = (
         "import sys, compress.models.stage, compress.models.settings as s;"
         "s.ModelSettings(zoo='resnet8').fingerprint();"

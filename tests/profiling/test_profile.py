@@ -110,6 +110,8 @@ def test_the_first_file_is_measured_against_itself(two: Profile) -> None:
 
 
 def test_an_unsteady_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
     def answer(target: TargetSettings, jobs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         nonlocal calls
         calls += 1
@@ -118,7 +120,6 @@ def test_an_unsteady_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         run = {"batch": 1, "shapes": {}, "samples_ns": [1_000_000 * slow] * 9, "peak_bytes": 9}
         return {name: {"runs": [run], "load_ms": 1.0, "base_bytes": 4} for name in jobs}, {}
 
-    calls = 0
     monkeypatch.setattr(module, "run_jobs", answer)
     measured = profile({"a": Path(__file__)}, TargetSettings(rounds=2))
     assert measured.repeat is not None
@@ -155,7 +156,7 @@ def test_a_rehearsal_runs_each_file_and_is_quick(tmp_path: Path) -> None:
 
 def test_any_file_is_profiled_with_sizes_for_its_axes(tmp_path: Path) -> None:
     path = network(tmp_path / "any.onnx", size="pixels")
-    with pytest.raises(UsageError, match="any.onnx: its dynamic axis 'pixels' needs a size: --shape pixels=SIZE"):
+    with pytest.raises(UsageError, match=r"any\.onnx: its dynamic axis 'pixels' needs a size: --shape pixels=SIZE"):
         profile_file(path, QUICK)
     (latency,) = profile_file(path, QUICK, shapes={"pixels": 12})["any.onnx"]
     assert latency.shape == {"input": [1, 1, 12, 12]}

@@ -29,22 +29,22 @@ def latency(p50_ms: float, *, target: str = "local", batch: int = 1, seed: int =
         drift = p50_ms * (1 + chance.gauss(0, 0.01))
         calls = [drift * math.exp(abs(chance.gauss(0, 0.03)) - 0.02) for _ in range(100)]
         calls = [call * (1 + chance.expovariate(4)) if chance.random() < 0.03 else call for call in calls]
-        rounds.append([round(call, 6) for call in calls])
+        rounds.append(sorted(round(call, 6) for call in calls))
     calls = sorted(call for one_round in rounds for call in one_round)
-    medians = sorted(sorted(one_round)[50] for one_round in rounds)
+    medians = sorted(one_round[50] for one_round in rounds)
     p50, p90, p99 = (calls[int(share * len(calls))] for share in (0.5, 0.9, 0.99))
     return {
         "target": target,
-        "runtime": "onnxruntime 1.23.0, CPUExecutionProvider",
+        "runtime": "onnxruntime",
         "threads": 1,
         "batch": batch,
-        "shape": [batch, 1, 8, 8],
+        "shape": {"input": [batch, 1, 8, 8]},
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,
         "p50_ci95_ms": [medians[2], medians[-3]],
         "samples": len(calls),
-        "throughput_per_s": 1000 * batch / p50,
+        "throughput_per_s": (1600 if batch == 1 else 32_000) / p50,
         "peak_memory_bytes": memory or None,
         "load_ms": 12.0 + p50_ms,
         "rounds_ms": rounds,
@@ -66,7 +66,7 @@ def file_row(name: str, right: int, p50_ms: float, size_bytes: int, seed: int, *
         "macs": 2_300_000,
         "int8_share": None,
         "metrics": {"accuracy": share, "accuracy_ci95": wilson(share, TEST_EXAMPLES), "agreement": 0.9917},
-        "validation": {"accuracy": share - 0.002},
+        "validation": {"accuracy": share - 0.002, "accuracy_ci95": wilson(share - 0.002, 200)},
         "latency": [
             latency(p50_ms, seed=seed, memory=6_000_000 + 4 * size_bytes),
             latency(p50_ms * 20, seed=seed, batch=32, memory=9_000_000 + 5 * size_bytes),
@@ -82,12 +82,10 @@ def hash_of(name: str) -> int:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16)
 
 
-def torch_row(
-    name: str, stage: str, parameters: int, macs: int, accuracy: float, p50_ms: float | None, **more: Any
-) -> Json:
+def torch_row(name: str, sizes: tuple[int, int], accuracy: float, p50_ms: float | None, **more: Any) -> Json:
+    parameters, macs = sizes
     return {
         "name": name,
-        "stage": stage,
         "kind": "torch",
         "precision": "fp32",
         "profile": None,
@@ -97,8 +95,8 @@ def torch_row(
         "parameters": parameters,
         "macs": macs,
         "int8_share": None,
-        "metrics": {},
-        "validation": {"accuracy": accuracy},
+        "metrics": {"accuracy": accuracy + 0.001, "accuracy_ci95": wilson(accuracy + 0.001, TEST_EXAMPLES)},
+        "validation": {"accuracy": accuracy, "accuracy_ci95": wilson(accuracy, 200)},
         "latency": [] if p50_ms is None else [{**latency(p50_ms), "rounds_ms": []}],
         **more,
     }
@@ -107,10 +105,10 @@ def torch_row(
 def make_digits_report() -> Json:
     int8 = {"precision": "int8", "int8_share": 0.958, "not_int8": ["Flatten", "Softmax"], "parent": "student-int8"}
     rows = [
-        torch_row("teacher", "train", 2_742_858, 20_310_000, 0.9889, 1.52),
-        torch_row("student", "distill", 1_228_810, 9_210_000, 0.9852, 0.731),
-        torch_row("student-small", "prune", 301_482, 4_590_000, 0.9833, 0.262, parent="student"),
-        torch_row("student-int8", "quantize", 301_482, 4_590_000, 0.9833, None, parent="student-small"),
+        torch_row("teacher", (2_742_858, 20_310_000), 0.9889, 1.52, stage="train"),
+        torch_row("student", (1_228_810, 9_210_000), 0.9852, 0.731, stage="distill"),
+        torch_row("student-small", (301_482, 4_590_000), 0.9833, 0.262, stage="prune", parent="student"),
+        torch_row("student-int8", (301_482, 4_590_000), 0.9833, None, stage="quantize", parent="student-small"),
         file_row("teacher-fp32", 357, 1.52, 10_984_211, 1, parameters=2_742_858, parent="teacher"),
         file_row("student-small-fp32", 355, 0.262, 1_215_020, 2, parent="student-small"),
         file_row("student-small-int8-ort-x86", 355, 0.118, 318_400, 3, profile="ort-x86", **int8),
@@ -141,7 +139,9 @@ def make_digits_report() -> Json:
         "name": "digits",
         "met": True,
         "reference": "teacher",
+        "reference_row": "teacher-fp32",
         "deploy": "student-small-int8-ort-x86",
+        "judged": "student-small-int8-ort-x86",
         "deploy_reason": "the fastest file that meets the budget",
         "target": "local",
         "primary_metric": {"name": "accuracy", "higher_is_better": True},
@@ -152,9 +152,12 @@ def make_digits_report() -> Json:
             for name, stage, took, reused in steps
         ],
         "environment": {
-            "cpu": {"model": "AMD EPYC 9B14", "cores": 2, "int8": ["avx2", "avx512_vnni"]},
+            "processor": {"model": "AMD EPYC 9B14", "usable_cores": 2, "int8": ["avx2", "avx512_vnni"]},
+            "memory_bytes": 8_332_890_112,
+            "gpus": [{"name": "NVIDIA L4", "memory_mib": 23034}],
+            "conditions": {"load": None},
             "python": "3.11.9",
-            "packages": {"torch": "2.13.0", "onnxruntime": "1.23.0", "numpy": "2.1.0"},
+            "libraries": {"torch": "2.13.0", "onnxruntime": "1.23.0", "numpy": "2.1.0"},
         },
         "notes": [],
     }
@@ -171,9 +174,9 @@ def digits(_digits_once: Json) -> Json:
     return copy.deepcopy(_digits_once)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def variants(_digits_once: Json) -> dict[str, Json]:
-    """Reports of every awkward kind, by name."""
+    """Reports of every awkward kind, by name. Not to be changed."""
     made: dict[str, Callable[[Json], None]] = {
         "nothing meets the budget": _nothing_meets,
         "no budget": _no_budget,
@@ -193,8 +196,17 @@ def variants(_digits_once: Json) -> dict[str, Json]:
     return reports
 
 
+@pytest.fixture(scope="session")
+def pages(variants: dict[str, Json]) -> dict[str, str]:
+    """The page of each variant."""
+    from compress.report.page import html_page
+
+    return {name: html_page(report) for name, report in variants.items()}
+
+
 def _nothing_meets(report: Json) -> None:
     report.update(met=False, deploy=None, deploy_reason="no file is both fast and accurate enough")
+    report["judged"] = "student-small-int8-ort-x86"
     report["budget"][0].update(limit=0.005, value=0.0050012, met=False)
     report["budget"][1].update(limit=30, value=12.9, met=False)
     report["budget"].append({"name": "peak_memory_bytes", "limit": 8_000_000, "value": None, "met": False})
@@ -211,18 +223,20 @@ def _regression(report: Json) -> None:
         row["validation"] = {"mse": value * 0.97}
         if row["kind"] == "onnx":
             row["metrics"] = {"mse": value, "mse_ci95": [value * 0.94, value * 1.06], "agreement": 0.97}
+        else:
+            row["metrics"] = {}
     report["budget"][0] = {"name": "metric_drop", "limit": 0.05, "value": 0.019, "met": True}
 
 
 def _no_latency_on_the_way(report: Json) -> None:
     for row in report["models"]:
         if row["kind"] == "torch":
-            row["latency"] = []
+            row.update(latency=[], metrics={})
 
 
 def _one_model(report: Json) -> None:
     report["models"] = [report["models"][4]]
-    report.update(deploy="teacher-fp32", budget=[], deploy_reason="", steps=report["steps"][:1])
+    report.update(deploy="teacher-fp32", judged="teacher-fp32", budget=[], deploy_reason="", steps=report["steps"][:1])
 
 
 def _thirty_models(report: Json) -> None:
@@ -239,7 +253,8 @@ def _very_long_names(report: Json) -> None:
         for key in ("name", "parent"):
             if row.get(key):
                 row[key] = f"a-company-wide-{row[key]}-with-a-name-that-somebody-thought-had-to-say-everything-v2.1"
-    report["deploy"] = report["models"][6]["name"]
+    report["deploy"] = report["judged"] = report["models"][6]["name"]
+    report["reference_row"] = report["models"][4]["name"]
     report["name"] = "the-compression-of-our-production-model-for-the-new-generation-of-cameras"
 
 
@@ -256,11 +271,11 @@ def _several_targets(report: Json) -> None:
 
 def _bare_minimum(report: Json) -> None:
     report.update(models=[], budget=[], steps=[], environment={}, deploy=None, met=False)
-    for key in ("target", "primary_metric", "notes", "deploy_reason"):
+    for key in ("reference_row", "judged", "target", "primary_metric", "notes", "deploy_reason"):
         report.pop(key)
 
 
 def _awkward_text(report: Json) -> None:
     report["name"] = "<script>alert('x')</script> & $\\alpha$ | pipes"
     report["notes"] = ['<img src=x onerror=alert(1)> 50 % of "all"', "数字 測定"]
-    report["models"][6]["name"] = report["deploy"] = "学生-<b>$x_1$</b>|int8"
+    report["models"][6]["name"] = report["deploy"] = report["judged"] = "学生-<b>$x_1$</b>|int8"

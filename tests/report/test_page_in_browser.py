@@ -20,6 +20,12 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
 
+STICKING_OUT = """
+(() => {
+  const right = document.querySelector('main').getBoundingClientRect().right;
+  return [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > right + 1).length;
+})()
+"""
 OVERLAPS = """
 (() => {
   const faults = [];
@@ -41,12 +47,14 @@ OVERLAPS = """
 CONTRAST = """
 (() => {
   const light = rgb => {
-    const [r, g, b] = rgb.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = rgb.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ground = light(getComputedStyle(document.body).backgroundColor);
   const ratio = ink => { const [a, b] = [light(ink), ground].sort((p, q) => q - p); return (a + 0.05) / (b + 0.05); };
-  const html = [...document.querySelectorAll('p, th, td, dd, dt, figcaption, h1, h2, small')].map(e => getComputedStyle(e).color);
+  const words = [...document.querySelectorAll('p, th, td, dd, dt, figcaption, h1, h2, small')];
+  const html = words.map(e => getComputedStyle(e).color);
   const drawn = [...document.querySelectorAll('svg text')].map(e => getComputedStyle(e).fill);
   return Math.min(...html.map(ratio), ...drawn.map(ratio));
 })()
@@ -60,12 +68,18 @@ class Browser:
         assert CHROMIUM is not None
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+        arguments = [
+            "--remote-debugging-pipe",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+        ]
         arguments += ["--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}"]
         descriptors = (to_browser, from_browser)
         self._process = subprocess.Popen(
-            ["/bin/bash", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', CHROMIUM]
-            + ["--remote-debugging-pipe", *arguments],
+            ["/bin/bash", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', CHROMIUM, *arguments],
             pass_fds=descriptors,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -145,11 +159,12 @@ def test_pictures_are_there_and_the_console_is_silent(
     browser.open(tmp_path / "report.html", width, scheme)
 
     sizes = browser.evaluate(
-        "[...document.querySelectorAll('figure svg')].map(s => { const r = s.getBoundingClientRect(); return [r.width, r.height] })"
+        "[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect()).map(r => [r.width, r.height])"
     )
     assert len(sizes) == 4
     assert all(shown >= 300 and high >= 100 for shown, high in sizes)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.evaluate(STICKING_OUT) == 0
     assert browser.evaluate(OVERLAPS) == []
     assert browser.evaluate(CONTRAST) >= 4.5
 
@@ -158,13 +173,15 @@ def test_pictures_are_there_and_the_console_is_silent(
     _nothing_went_wrong(browser, tmp_path)
 
 
-def test_every_awkward_report_fits(browser: Browser, variants: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    for at, (name, report) in enumerate(variants.items()):
+def test_every_awkward_report_fits(browser: Browser, pages: dict[str, str], tmp_path: Path) -> None:
+    for at, (name, page) in enumerate(pages.items()):
         folder = tmp_path / str(at)
-        write_report(report, folder)
-        for width in (390, 820, 1400):
+        folder.mkdir()
+        (folder / "report.html").write_text(page)
+        for width in (390, 820, 1130, 1400):
             browser.open(folder / "report.html", width, "light")
             assert browser.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+            assert browser.evaluate(STICKING_OUT) == 0, (name, width)
             assert browser.evaluate(OVERLAPS) == [], (name, width)
             _nothing_went_wrong(browser, folder)
 

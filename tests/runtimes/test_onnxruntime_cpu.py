@@ -10,7 +10,10 @@ from compress.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from compress.runtimes.runtime import Runtime
 
 MODEL = """<ir_version: 10, opset_import: ["" : 18]>
-g (float[batch,4] x, float[batch,k] z) => (float[batch,4] sum, float[batch,k] same) { sum = Add(x, z)  same = Relu(z) }"""
+g (float[batch,4] x, float[batch,k] z) => (float[batch,4] sum, float[batch,k] same) {
+    sum = Add(x, z)
+    same = Relu(z)
+}"""
 
 
 def test_arrays_in_arrays_out_by_name(tmp_path: Path) -> None:

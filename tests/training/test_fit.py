@@ -24,7 +24,7 @@ from compress.training.settings import Recipe
 
 MakeNetwork = Callable[..., nn.Module]
 RECIPE = Recipe(epochs=3, batch_size=32)
-CONTEXT = Context(seed=0, threads=2)
+CONTEXT = Context(seed=0, threads=1)
 
 
 def bits(module: nn.Module) -> bytes:
@@ -70,7 +70,7 @@ def test_it_does_what_a_plain_loop_does(data: Data, task: Task, make_network: Ma
 def test_the_same_seed_gives_the_same_bits(data: Data, task: Task, make_network: MakeNetwork) -> None:
     def trained(seed: int) -> bytes:
         network = make_network()
-        fit(network, data, task, Supervised(task), RECIPE, context=Context(seed=seed, threads=2))
+        fit(network, data, task, Supervised(task), RECIPE, context=Context(seed=seed, threads=1))
         return bits(network)
 
     first = trained(0)
@@ -132,7 +132,7 @@ class Recorded(Supervised):
 
 def test_hooks_are_called_in_order(data: Data, task: Task, make_network: MakeNetwork) -> None:
     method = Recorded(task)
-    fit(make_network(), data, task, method, Recipe(epochs=2, batch_size=60), context=Context(seed=7, threads=2))
+    fit(make_network(), data, task, method, Recipe(epochs=2, batch_size=60), context=Context(seed=7, threads=1))
     step = ["before", "loss", "backward", "step"]
     epoch = ["train", *step, *step, "eval"]
     assert method.calls == [*epoch, *epoch, "eval"]
@@ -388,7 +388,7 @@ def test_a_rehearsal_takes_two_small_steps(data: Data, task: Task, make_network:
 def test_a_gpu_learns_in_every_precision(precision: Any, data: Data, task: Task, make_network: MakeNetwork) -> None:
     network = make_network()
     recipe = Recipe(epochs=12, learning_rate=0.01, precision=precision)
-    log = fit(network, data, task, Supervised(task), recipe, context=Context(device="cuda", threads=2))
+    log = fit(network, data, task, Supervised(task), recipe, context=Context(device="cuda", threads=1))
     assert log.validation["accuracy"] >= 0.9
     assert next(network.parameters()).device.type == "cpu"
 

@@ -21,7 +21,7 @@ MakeNetwork = Callable[..., nn.Module]
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 def test_classes_are_learned(data: Data, task: Task, make_network: MakeNetwork, label_smoothing: float) -> None:
     recipe = Recipe(epochs=12, learning_rate=0.01)
-    log = train(make_network(), data, task, recipe, Context(threads=2), label_smoothing=label_smoothing)
+    log = train(make_network(), data, task, recipe, Context(threads=1), label_smoothing=label_smoothing)
     assert log.validation["accuracy"] >= 0.9
 
 
@@ -34,7 +34,7 @@ def test_values_are_learned_and_have_no_labels_to_smooth() -> None:
 
     data, task = Data(split(200), split(50), split(50)), open_task(TaskSettings(name="regression"))
     recipe = Recipe(epochs=30, learning_rate=0.05, batch_size=20)
-    log = train(nn.Linear(4, 2), data, task, recipe, Context(threads=2))
+    log = train(nn.Linear(4, 2), data, task, recipe, Context(threads=1))
     assert log.validation["mse"] < 1e-3
     with pytest.raises(UsageError, match="label_smoothing"):
         train(nn.Linear(4, 2), data, task, recipe, label_smoothing=0.1)

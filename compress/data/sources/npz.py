@@ -115,8 +115,11 @@ def _splits_in_one(settings: Npz) -> dict[str, Split]:
     if len(files) != 1:
         raise UsageError(f"data: a pattern with {{split}} reads one file, got {len(files)}")
     file = files[0]
-    with zipfile.ZipFile(file) as archive:
-        members = {name.removesuffix(".npy") for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {name.removesuffix(".npy") for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise UsageError(f"data: {file} cannot be read: {error}") from error
     splits: dict[str, Split] = {}
     for split, words in SPLIT_WORDS.items():
         word = next((word for word in words if settings.input.format(split=word) in members), words[0])

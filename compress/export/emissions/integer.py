@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
@@ -9,28 +11,43 @@ from compress.export.canonical import same_scale, scale_of
 from compress.export.graph import Graph, attribute
 
 MOVES = frozenset(
-    {"Concat", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+    {
+        "Concat",
+        "Flatten",
+        "Identity",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 """Operators that give integers for integers, value by value: they need no scale at all."""
 BIAS_LIMIT = 2.0**30
 
 
-def rewrite(proto: ModelProto, unsigned: bool) -> ModelProto:
+def rewrite(proto: ModelProto, *, unsigned: bool, reshape: Sequence[Callable[[Graph], None]] = ()) -> ModelProto:
     """A graph with activations as uint8 or int8, in which what moves values moves integers.
 
     1. DequantizeLinear sinks behind operators that only move values. 2. A QuantizeLinear right behind it vanishes.
     3. A relu or clip vanishes where the quantization behind it clips as much. 4. Biases of int8 layers become int32.
-    5. Each int8 operator reads a DequantizeLinear of its own, as fusions expect.
+    5. What `reshape` does to the integer graph. 6. Each int8 operator reads a DequantizeLinear of its own, as fusions expect.
     """
     result = ModelProto()
     result.CopyFrom(proto)
     graph = Graph(result.graph)
     while _sink_once(graph) or _cancel_once(graph):
         pass
+    graph.drop_unused()
     _fold_rectifiers(graph)
     if unsigned:
         _make_unsigned(graph)
     _round_biases(graph)
+    for change in reshape:
+        change(graph)
     _give_each_its_own(graph)
     graph.write()
     return result

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import StageError
-from compress.pruning.groups import Group
+from compress.pruning.groups import Group, Member
 from compress.pruning.importance.magnitude import magnitude
 from compress.pruning.importance.taylor import taylor
 from compress.pruning.layers import Slot, layout
@@ -30,8 +30,13 @@ class Sliced:
         self.tensors: list[nn.Parameter] = []
         self.units: list[Tensor] = []
         self._cuts: list[tuple[int, Tensor]] = []
-        reading = [member for member in group.members if member.axis == "in"]
-        for member in (reading if readers else []) or group.members:
+        if readers:
+            self._collect(module, [member for member in group.members if member.axis == "in"])
+        if not self.tensors:
+            self._collect(module, group.members)
+
+    def _collect(self, module: nn.Module, members: Iterable[Member]) -> None:
+        for member in members:
             slots: tuple[Slot, ...]
             if member.dim is not None:
                 owner, _, name = member.path.rpartition(".")

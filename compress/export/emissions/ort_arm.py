@@ -1,0 +1,13 @@
+"""For ONNX Runtime on Arm processors with the dot-product instructions: int8 activations and weights."""
+
+from __future__ import annotations
+
+from onnx import ModelProto
+
+from compress.export.emissions.integer import rewrite
+from compress.export.emissions.shapes import merge_shortcuts, pad_input_channels
+
+
+def emit(canonical: ModelProto) -> ModelProto:
+    """The graph to deploy, of the same numbers as the canonical one."""
+    return rewrite(canonical, unsigned=False, reshape=(merge_shortcuts, pad_input_channels))

@@ -1,0 +1,107 @@
+"""Whether a file gives the torch model's answers on real examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import StageError
+
+Array = NDArray[Any]
+STEPS = 255
+FLOAT_TOLERANCE = 1e-3
+SHARE_WITHIN = 0.99
+AGREEMENT = 0.995
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a file's answers lie from torch's.
+
+    `step` is the range of the reference's outputs over 255 (int8) or a thousandth of it (float); `within_step` the
+    share of values at most one step off without the runtime's optimizations; `largest_steps` the worst of all;
+    `agreement` the share of examples that optimizations do not move to another class (or of values, by a step).
+    """
+
+    examples: int
+    step: float
+    within_step: float
+    largest_steps: float
+    agreement: float
+
+    def as_json(self) -> dict[str, float]:
+        """Plain data."""
+        return asdict(self)
+
+    def faults(self, *, integer: bool) -> list[str]:
+        """What is wrong, in words."""
+        found = []
+        if self.within_step < SHARE_WITHIN or (not integer and self.largest_steps > 1):
+            found.append(
+                f"{1 - self.within_step:.1%} of the outputs differ from torch's by more than {self.step:.3g} "
+                f"(at most {1 - SHARE_WITHIN:.0%} may; worst: {self.largest_steps:.1f} times that)"
+            )
+        allowed = max(1 - AGREEMENT, 1 / max(self.examples, 1))
+        if 1 - self.agreement > allowed + 1e-9:
+            found.append(
+                f"with the runtime's optimizations {1 - self.agreement:.1%} of the answers change "
+                f"(at most {allowed:.1%} may): on x86 processors without VNNI use `weight_bits: 7`"
+            )
+        return found
+
+
+def check(model: Path, feeds: Sequence[dict[str, Array]], reference: Sequence[Array], *, integer: bool) -> Parity:
+    """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
+
+    Raises:
+        StageError: The answers differ by more than rounding explains.
+    """
+    plain, optimized = (np.concatenate(run(model, feeds, optimize=on)) for on in (False, True))
+    expected = np.concatenate(list(reference))
+    parity = compare(plain, optimized, expected, integer=integer)
+    if faults := parity.faults(integer=integer):
+        raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}")
+    return parity
+
+
+def compare(plain: Array, optimized: Array, expected: Array, *, integer: bool) -> Parity:
+    """Parity of outputs (examples, ...), without and with the runtime's optimizations, with torch's."""
+    if plain.shape != expected.shape:
+        raise StageError(f"export: the file's output has shape {plain.shape}, torch's {expected.shape}")
+    extent = float(np.ptp(expected)) or float(np.abs(expected).max()) or 1.0
+    step = extent / STEPS if integer else extent * FLOAT_TOLERANCE
+    steps = np.abs(plain.astype(np.float64) - expected) / step
+    steps = np.where(np.isfinite(steps), steps, np.inf)
+    return Parity(
+        examples=len(expected),
+        step=step,
+        within_step=float(np.mean(steps <= 1)),
+        largest_steps=float(steps.max()),
+        agreement=agreement(optimized, plain, step),
+    )
+
+
+def agreement(outputs: Array, reference: Array, step: float) -> float:
+    """Share of examples with the same class, ties within two steps counted as the same; or of values within a step."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        return float(np.mean(np.abs(outputs - reference) <= step))
+    chosen = np.take_along_axis(reference, outputs.argmax(1)[:, None], 1)[:, 0]
+    return float(np.mean(reference.max(1) - chosen <= 2 * step))
+
+
+def run(model: Path, feeds: Sequence[dict[str, Array]], *, optimize: bool) -> list[Array]:
+    """A file's first output for each batch, by ONNX Runtime's CPU provider on one thread."""
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return [np.asarray(session.run(None, feed)[0]) for feed in feeds]

@@ -1,0 +1,313 @@
+"""The stages as functions on an `nn.Module`. What they do is what `compress run` does: the same code behind both.
+
+Functions leave the network that they are given as it is and return a new one. Settings are the keys of the stage in a
+pipeline file, with the same defaults; wrong ones raise `compress.errors.UsageError`, which lists all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from compress.bundle import Kind, write_bundle
+from compress.data.dataset import Data
+from compress.data.settings import read_data_settings
+from compress.distillation.stage import Distill
+from compress.errors import UsageError
+from compress.export.stage import Export
+from compress.profiling.profile import Profile
+from compress.pruning.stage import Prune
+from compress.quantization.stage import Quantize
+from compress.settings import Settings
+from compress.stage import Context, Progress, Silent
+from compress.targets.settings import TargetSettings, read_target
+from compress.tasks.settings import read_task_settings
+from compress.tasks.task import Task
+from compress.training.stage import Train
+from compress.validation import validated
+from compress.yaml_source import Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+AnyData = Data | str | Path | Mapping[str, Any]
+AnyTask = Task | str | Mapping[str, Any]
+CLASSES = "image-classification"
+
+
+def load_data(data: AnyData) -> Data:
+    """Data by built-in name, by the path of a file like `configs/data/digits.yaml`, or by the content of one.
+
+    Raises:
+        UsageError: a setting is wrong, or files, columns or shapes are not what the settings say.
+    """
+    from compress.data.open import open_data
+
+    if isinstance(data, Data):
+        return data
+    given = str(data) if isinstance(data, Path) else data
+    return open_data(read_data_settings(given, Path.cwd()))
+
+
+def load_task(task: AnyTask) -> Task:
+    """A task by name (`image-classification`, `regression`), as a pipeline writes it, or `module:function`.
+
+    Raises:
+        UsageError: there is no such task, or the user's own cannot be imported.
+    """
+    from compress.tasks.open import open_task
+
+    if isinstance(task, str | Mapping):
+        return open_task(read_task_settings(task, Path.cwd()))
+    return task
+
+
+def train(
+    model: nn.Module,
+    data: AnyData,
+    *,
+    task: AnyTask = CLASSES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> nn.Module:
+    """Train a copy of `model` on the task's own loss; return it in evaluation mode.
+
+    Args:
+        model: maps a batch of inputs, (examples, ...), to the task's outputs.
+        data: whose training split is learnt and whose validation split chooses the epoch to keep.
+        task: what right means.
+        seed: of order, augmentation and everything else that is random.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        threads: of the CPU; all cores unless given.
+        checkpoints: a folder from which an interrupted call goes on; none are kept unless given.
+        progress: where to say how far it is; silent unless given.
+        settings: the keys of `train:`, such as `epochs=20`.
+
+    Raises:
+        UsageError: a setting is wrong, or network, data and task do not fit each other.
+        StageError: training diverged.
+    """
+    from compress.training.train import train as train_in_place
+
+    stage = _settings(Train, settings)
+    trained = copy.deepcopy(model)
+    context = _context(seed, device, threads, checkpoints, progress)
+    train_in_place(
+        trained, load_data(data), load_task(task), stage, context, label_smoothing=stage.label_smoothing
+    )
+    return trained
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module,
+    data: AnyData,
+    *,
+    task: AnyTask = CLASSES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> nn.Module:
+    """Train a copy of `student` on the outputs of `teacher` and on the labels; return it in evaluation mode.
+
+    `settings` are the keys of `distill:`, such as `epochs=20` and `losses=[{"kl": {"temperature": 4}}]`; the other
+    arguments are those of `train`. The teacher is not changed.
+
+    Raises:
+        UsageError: a setting is wrong, or the networks, data and task do not fit each other.
+        StageError: training diverged.
+    """
+    from compress.distillation.distill import distill as distill_in_place
+
+    stage = _settings(Distill, {"teacher": "teacher", **settings})
+    trained = copy.deepcopy(student)
+    context = _context(seed, device, threads, checkpoints, progress)
+    frozen = copy.deepcopy(teacher)
+    distill_in_place(trained, frozen, load_data(data), load_task(task), stage, stage.losses, context)
+    return trained
+
+
+def prune(
+    model: nn.Module,
+    data: AnyData,
+    *,
+    task: AnyTask = CLASSES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> nn.Module:
+    """Remove channels from a copy of `model`, train what is left, and return it in evaluation mode.
+
+    `settings` are the keys of `prune:`, such as `keep={"macs": 0.5}` and `recover={"epochs": 10}` (None: do not train);
+    the other arguments are those of `train`.
+
+    Raises:
+        UsageError: a setting is wrong, the network cannot be traced, or the share cannot be reached.
+        StageError: training diverged.
+    """
+    from compress.pruning.recover import prune_and_recover
+
+    stage = _settings(Prune, settings)
+    pruned = copy.deepcopy(model)
+    context = _context(seed, device, threads, checkpoints, progress)
+    prune_and_recover(pruned, load_data(data), load_task(task), stage, stage.recover, context)
+    return pruned
+
+
+def quantize(
+    model: nn.Module,
+    data: AnyData,
+    *,
+    task: AnyTask = CLASSES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> nn.Module:
+    """A copy of `model` that computes as int8 files will: calibrated, then trained with distillation from `model`.
+
+    `settings` are the keys of `quantize:`, such as `epochs=4` (0: only calibrate); the other arguments are those of
+    `train`. The result is a graph module in evaluation mode; `export` makes int8 files of it.
+
+    Raises:
+        UsageError: a setting is wrong, or network, data and task do not fit each other.
+        StageError: the network cannot be traced, or training diverged.
+    """
+    from compress.quantization.quantize import quantize as quantize_module
+
+    context = _context(seed, device, threads, checkpoints, progress)
+    quantized = quantize_module(model, load_data(data), load_task(task), _settings(Quantize, settings), context)
+    return quantized.module
+
+
+def export(
+    model: nn.Module,
+    data: AnyData,
+    folder: str | Path,
+    *,
+    task: AnyTask = CLASSES,
+    emit: Sequence[str] = ("fp32",),
+    **settings: Any,
+) -> dict[str, Path]:
+    """Write ONNX files of a float network, or of one that `quantize` gave; check each against PyTorch on real examples.
+
+    Args:
+        model: what to write.
+        data: validation examples for the check; names and shapes of the inputs.
+        folder: made if it does not exist; each file is `<emission>.onnx`.
+        task: what right means.
+        emit: `fp32`, and for quantized networks `ort-x86` and `ort-arm`.
+        settings: the other keys of `export:`, such as `batch=1` and `opset=18`.
+
+    Returns:
+        The file of each emission.
+
+    Raises:
+        UsageError: a setting is wrong, or an int8 file is asked of a float network.
+        StageError: the network cannot be exported, or a file gives other answers than PyTorch.
+    """
+    from compress.export.run import export_module
+
+    stage = _settings(Export, {"emit": list(emit), **settings})
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    opened = load_data(data)
+    names = [name for name in stage.emit if stage.emit != "auto"] or ["fp32"]
+    return {
+        name: export_module(model, opened, load_task(task), name, home / f"{name}.onnx", stage) for name in names
+    }
+
+
+def profile(
+    files: str | Path | Mapping[str, str | Path], *, target: str | TargetSettings = "local", **settings: Any
+) -> Profile:
+    """Measure ONNX files side by side: latency, throughput, load time and memory, in rounds of fresh processes.
+
+    Args:
+        files: one file, or several by name.
+        target: a built-in name, the path of a target's file, or its settings.
+        settings: keys of a target, such as `threads=2` or `batches=(1, 8)`.
+
+    Returns:
+        A mapping from name to the file's latencies, one for each batch size, in milliseconds.
+
+    Raises:
+        UsageError: a file or a setting is wrong.
+        StageError: a model fails when it is run.
+    """
+    from compress.profiling.profile import profile as profile_files
+
+    base = read_target(target, Path.cwd()) if isinstance(target, str) else target
+    chosen = _settings(TargetSettings, {**base.model_dump(), **settings})
+    named = files if isinstance(files, Mapping) else {Path(files).stem: files}
+    return profile_files({name: Path(path) for name, path in named.items()}, chosen)
+
+
+def save(model: nn.Module, folder: str | Path, *, like: str | Path) -> None:
+    """Write a float network into `folder`, as a model at rest made from the one in `like` (a folder of `models/`).
+
+    Raises:
+        UsageError: the network differs from the other in ways that plain data cannot say.
+    """
+    from compress.bundle import read_bundle
+    from compress.models import rest
+
+    home = Path(folder)
+    rest.save(model, rest.read_factory(Path(like)), home)
+    write_bundle(home, Kind.TORCH, read_bundle(Path(like)).deployment)
+
+
+def load(folder: str | Path) -> nn.Module:
+    """The network that lies in a folder of a run's `models/`: float, pruned or quantized, in evaluation mode.
+
+    Raises:
+        UsageError: the folder holds no model, or its files have changed.
+    """
+    from compress.bundle import BUNDLE_FILE, read_bundle
+
+    home = Path(folder)
+    if not (home / BUNDLE_FILE).is_file():
+        raise UsageError(f"{home}: holds no model ({BUNDLE_FILE} is missing)")
+    if read_bundle(home).kind is Kind.QUANTIZED:
+        from compress.quantization.rest import load_quantized
+
+        return load_quantized(home)
+    from compress.models.rest import load as load_float
+
+    return load_float(home)
+
+
+def _settings(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
+    """Settings from keyword arguments; all faults at once."""
+    settings, faults = validated(kind, dict(given), Source(dict(given)))
+    if settings is None or faults:
+        raise UsageError(faults)
+    return settings
+
+
+def _context(
+    seed: int, device: str, threads: int | None, checkpoints: Path | None, progress: Progress | None
+) -> Context:
+    return Context(
+        seed=seed,
+        device=device,
+        threads=threads or os.cpu_count() or 1,
+        checkpoints=checkpoints,
+        progress=progress or Silent(),
+    )

@@ -1,0 +1,85 @@
+"""Records -> `runs/<name>/`: files to deploy, PyTorch models, and the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compress.bundle import Bundle, Kind
+from compress.environment import environment
+from compress.plan import Plan, Row
+from compress.report.manifest import ArtifactFile, write_artifacts
+from compress.report.summary import summarise
+from compress.report.write import replacing, write_report
+from compress.run import Done
+from compress.store import Store, folder_sha256
+
+ARTIFACTS, MODELS = "artifacts", "models"
+
+
+def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) -> dict[str, Any]:
+    """Write artifacts, models and report into a run's folder; return the content of `report.json`.
+
+    Files keep their place if their content has not changed; the report is written last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, dict[str, Any]] = {}
+    _write_models(plan, done, store, folder / MODELS, files)
+    _write_files(plan, done, store, folder / ARTIFACTS, files)
+    report = summarise(plan, done, files, environment())
+    write_report(report, folder)
+    return report
+
+
+def _write_files(
+    plan: Plan, done: Mapping[str, Done], store: Store, folder: Path, files: dict[str, dict[str, Any]]
+) -> None:
+    """The files to deploy with their manifest: what the pipeline ends with comes first."""
+    rows = [row for row in reversed(plan.rows) if row.kind is not Kind.TORCH and row.kind is not Kind.QUANTIZED]
+    given = []
+    for row in rows:
+        bundle = _bundle(row, done, store)
+        precision = done[row.step].record.metrics.get("precision", "fp32")
+        given.append(
+            ArtifactFile(
+                bundle.path,
+                row.parent or row.name,
+                bundle.deployment,
+                precision,
+                row.emission or precision,
+                kind=row.kind.value,
+                name=row.name,
+            )
+        )
+    for row, artifact in zip(rows, write_artifacts(folder, given), strict=True):
+        files[row.name] = {
+            "path": f"{ARTIFACTS}/{artifact.path}",
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+        }
+
+
+def _write_models(
+    plan: Plan, done: Mapping[str, Done], store: Store, folder: Path, files: dict[str, dict[str, Any]]
+) -> None:
+    """The PyTorch models at rest, one folder each; folders of models that the plan no longer has are removed."""
+    rows = [row for row in plan.rows if row.kind in (Kind.TORCH, Kind.QUANTIZED)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in {path.name for path in folder.iterdir()} - {row.name for row in rows}:
+        shutil.rmtree(folder / stale, ignore_errors=True)
+    for row in rows:
+        record = done[row.step].record
+        home = folder / row.name
+        if not home.is_dir() or folder_sha256(home) != record.digest:
+            with replacing(home) as scratch:
+                shutil.copytree(store.artifact(record.digest), scratch)
+                shutil.rmtree(home, ignore_errors=True)
+        size = sum(path.stat().st_size for path in home.rglob("*.safetensors"))
+        files[row.name] = {"path": f"{MODELS}/{row.name}", "sha256": record.digest, "size_bytes": size}
+
+
+def _bundle(row: Row, done: Mapping[str, Done], store: Store) -> Bundle:
+    record = done[row.step].record
+    return Bundle(row.kind, store.artifact(record.digest), record.digest)

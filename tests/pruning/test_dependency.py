@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compress.errors import UsageError
+from compress.pruning.dependency import trace_groups
+
+Make = Callable[[str], nn.Module]
+
+
+def _layers(name: str, network: Make, example: Tensor) -> dict[str, dict[tuple[str, str], tuple[int, ...]]]:
+    raw = trace_groups(network(name), [example])
+    return {group.name: {(m.path, m.axis): m.indices for m in group.members} for group in raw}
+
+
+def test_concatenation_is_read_with_its_offsets(network: Make, example: Tensor) -> None:
+    found = _layers("encoder_decoder", network, example)
+    assert found["up"][("decoder.0", "in")] == tuple(range(16))
+    assert found["encoder.0"][("decoder.0", "in")] == tuple(range(16, 32))
+    assert ("middle.1", "in") in found["encoder.0"]
+
+
+def test_residual_layers_are_one_group(network: Make, example: Tensor) -> None:
+    found = _layers("resnet_b", network, example)
+    stage = {path for path, axis in found["layer2.0.conv2"] if axis == "out"}
+    assert stage >= {"layer2.0.conv2", "layer2.1.conv2", "layer2.0.shortcut.0"}
+    assert len(found["layer2.0.conv1"]) == 3  # itself, its norm, and what reads it
+
+
+def test_shortcut_without_weights_does_not_couple_its_sides(network: Make, example: Tensor) -> None:
+    found = _layers("resnet_a", network, example)
+    assert ("layer2.0.shortcut", "in") in found["conv1"]
+    assert ("layer2.0.shortcut", "out") in found["layer2.0.conv2"]
+    assert ("layer2.0.conv2", "out") not in found["conv1"]
+
+
+def test_output_layer_is_fixed(network: Make, example: Tensor) -> None:
+    fixed = {group.name: group.fixed for group in trace_groups(network("tied"), [example]) if group.fixed}
+    assert fixed == {"head": "its channels are the network's output"}
+
+
+def test_the_network_is_left_as_it_was(network: Make, example: Tensor) -> None:
+    module = network("tied").train().requires_grad_(False)
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    trace_groups(module, [example])
+    assert module.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+
+
+class _Blind(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.layer(x)  # type: ignore[no-any-return]
+
+
+def test_a_network_that_hides_its_graph_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be traced"):
+        trace_groups(_Blind(), [torch.randn(2, 3)])
+
+
+def test_a_network_that_does_not_fit_its_input_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"fails on an example of shape \(2, 5\)"):
+        trace_groups(_Blind(), [torch.randn(2, 5)])
+
+
+def test_layers_that_cannot_lose_channels_are_named() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.lstm, self.head = nn.Linear(3, 8), nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.lstm(self.before(x))[0])  # type: ignore[no-any-return]
+
+    reasons = {group.name: group.fixed for group in trace_groups(Recurrent(), [torch.randn(2, 4, 3)])}
+    assert "lstm (LSTM)" in reasons["before"]

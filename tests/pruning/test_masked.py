@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compress.pruning.groups import Group, Member
+from compress.pruning.masked import KeptNorm, masked
+
+KEPT = [0, 2, 3, 5]
+
+
+def test_layer_norm_over_the_channels_that_stay() -> None:
+    norm, x = nn.LayerNorm(6), torch.randn(2, 3, 6)
+    found = KeptNorm(norm, KEPT)(x)
+    mean = x[..., KEPT].mean(-1, keepdim=True)
+    expected = (x[..., KEPT] - mean) / (x[..., KEPT].var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    assert torch.allclose(found[..., KEPT], expected, atol=1e-6)
+    assert (found[..., [1, 4]] == 0).all()
+
+
+def test_group_norm_over_the_channels_that_stay() -> None:
+    norm, x = nn.GroupNorm(2, 6), torch.randn(2, 6, 4, 4)
+    kept = [0, 1, 3, 4]
+    found = KeptNorm(norm, kept)(x)
+    assert torch.allclose(found[:, [0, 1]], functional.group_norm(x[:, [0, 1]], 1), atol=1e-5)
+    assert torch.allclose(found[:, [3, 4]], functional.group_norm(x[:, [3, 4]], 1), atol=1e-5)
+    assert (found[:, [2, 5]] == 0).all()
+
+
+def test_a_silent_channel_has_no_influence_whatever_its_weights() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2))
+    members = (Member("0", "out", (0, 1, 2, 3), (0, 1, 2, 3)), Member("2", "in", (0, 1, 2, 3), (0, 1, 2, 3)))
+    double = masked(module, [Group("0", 4, 1, members)], {"0": [1]})
+    x = torch.randn(5, 3)
+    hidden = torch.sigmoid(functional.linear(x, module[0].weight, module[0].bias))[:, [0, 2, 3]]  # type: ignore[arg-type]
+    expected = functional.linear(hidden, module[2].weight[:, [0, 2, 3]], module[2].bias)  # type: ignore[index,arg-type]
+    assert torch.allclose(double(x), expected, atol=1e-6)

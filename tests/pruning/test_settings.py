@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from compress.pruning.settings import Keep, Pruning
+from compress.pruning.stage import Prune
+
+
+def test_defaults() -> None:
+    settings = Pruning(keep=Keep(macs=0.5))
+    assert (settings.keep.measure, settings.keep.share) == ("macs", 0.5)
+    assert (settings.importance, settings.scope, settings.round_to) == ("taylor", "global", 8)
+
+
+@pytest.mark.parametrize(
+    ("keep", "text"),
+    [
+        ({"macs": 1}, "a share of 1 leaves nothing to prune"),
+        ({"macs": 0}, "must be over 0 and under 1"),
+        ({"parameters": 1.5}, "must be over 0 and under 1"),
+        ({}, "name exactly one of macs, parameters, channels (found none)"),
+        ({"macs": 0.5, "channels": 0.5}, "found macs and channels"),
+        ({"mac": 0.5}, "Extra inputs are not permitted"),
+    ],
+)
+def test_bad_shares_are_refused(keep: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Pruning.model_validate({"keep": keep})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"importance": "taylr"}, {"scope": "local"}, {"round_to": 0}, {"minimum_share": 0}, {"examples": 0}]
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Pruning.model_validate({"keep": {"macs": 0.5}, **wrong})
+
+
+def test_recovery_is_on_unless_it_is_null() -> None:
+    assert Prune(keep=Keep(macs=0.5)).recover is not None
+    assert Prune.model_validate({"keep": {"macs": 0.5}, "recover": None}).recover is None
+
+
+def test_combinations_that_make_no_sense_are_faults() -> None:
+    stage = Prune.model_validate({"keep": {"macs": 0.5}, "norm": 1, "recover": {"schedule": "step"}})
+    assert [where for where, _ in stage.faults()] == ["norm", "recover.milestones"]
+    assert Prune.model_validate({"keep": {"macs": 0.5}, "norm": 1, "importance": "magnitude"}).faults() == []
