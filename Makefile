@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # Without an NVIDIA GPU the small CPU build of PyTorch is enough: 0.2 GB in place of 3 GB. `TORCH_INDEX=` turns it off.
 TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || test "`uname -s`" != Linux || echo https://download.pytorch.org/whl/cpu)

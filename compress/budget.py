@@ -112,10 +112,13 @@ def decide(
     nearest = min(candidates, key=lambda c: (misses(c), c.p50_ms))
     lines = judge(nearest, reference, limits, higher_is_better, "test")
     shown = lines if budget else ()
+    if budget:
+        meets, wanted = "meets the budget", "the budget"
+    else:
+        meets, wanted = "stays within one point or percent of the reference", "one point or percent of the reference"
     if misses(nearest):
-        return Verdict(None, nearest.name, shown, f"no file meets the budget; {nearest.name} comes nearest")
+        return Verdict(None, nearest.name, shown, f"no file {meets}; {nearest.name} comes nearest")
     if not all(line.met for line in lines):
-        reason = f"{nearest.name} met the budget on validation data, which chose it, but not on test data"
+        reason = f"{nearest.name} met {wanted} on validation data, which chose it, but not on test data"
         return Verdict(None, nearest.name, shown, reason)
-    within = "that meets the budget" if budget else "within one point or percent of the reference"
-    return Verdict(nearest.name, nearest.name, lines if budget else (), f"the fastest file {within}")
+    return Verdict(nearest.name, nearest.name, shown, f"the fastest file that {meets}")

@@ -26,7 +26,10 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def absolute_spec(spec: str, base: Path | None) -> str:
-    """`spec` with a file's path made absolute, sought in `base`, then in the working folder; a module stays as it is.
+    """`spec` with a file's path made absolute, sought in `base`, then in the working folder.
+
+    A module stays as it is if it is installed or in the working folder; one that lies only in `base` becomes its file,
+    so that what is written down is found again without `base`.
 
     Raises:
         ValueError: not `place:function`, or no such file or module (for pydantic, which makes it a fault with a place).
@@ -34,9 +37,12 @@ def absolute_spec(spec: str, base: Path | None) -> str:
     place, function = _parts(spec)
     if place.endswith(".py"):
         return f"{find_path(place, base)}:{function}"
-    if _module_file(place, base) is None:
+    if _module_file(place, None) is not None:
+        return spec
+    file = _module_file(place, base)
+    if file is None:
         raise ValueError(f"no module named {place!r} beside the pipeline, in the working folder or installed")
-    return spec
+    return f"{file}:{function}"
 
 
 def source_file(spec: str, base: Path | None = None) -> Path | None:
@@ -145,7 +151,12 @@ def _searchable(folder: Path) -> None:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """A file as a module whose name tells stem and content: the same on every machine, new when the file changes."""
+    """A file as a module whose name tells stem and content: the same on every machine, new when the file changes.
+
+    A file inside a package is imported as the package's module, so that its relative imports work.
+    """
+    if (path.parent / "__init__.py").is_file():
+        return _load_from_package(path)
     name = f"user_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ == str(path):
@@ -162,6 +173,25 @@ def _load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _load_from_package(path: Path) -> ModuleType:
+    top = _above_packages(path)
+    _searchable(top)
+    name = ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    loaded = Path(str(module.__file__))
+    if loaded != path and loaded.read_bytes() != path.read_bytes():
+        raise UsageError(f"{path} is the module {name}, but that name means {loaded} here; rename the package")
+    return module
+
+
+def _above_packages(path: Path) -> Path:
+    """The folder that holds the outermost package around a file; the file's own folder if it is in none."""
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
 
 
 def _module_file(module: str, base: Path | None) -> Path | None:
@@ -185,9 +215,7 @@ def _module_file(module: str, base: Path | None) -> Path | None:
 
 def with_imports(file: Path) -> dict[str, Path]:
     """`file` and the files that it imports, directly or not, by their place relative to the top of its package."""
-    package = file.parent
-    while (package / "__init__.py").is_file():
-        package = package.parent
+    package = _above_packages(file)
     installed = is_installed(file)
     own = file.relative_to(package).parts[0]
     found: dict[str, Path] = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from compress.user_code import absolute_spec, call, load_function, source_digest
 
 
 @pytest.fixture(autouse=True)
-def clean_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test imports is forgotten after it."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -133,3 +137,30 @@ def test_absolute_spec(tmp_path: Path) -> None:
     write(tmp_path, {"mine.py": ""})
     assert absolute_spec("mine.py:f", tmp_path) == f"{tmp_path / 'mine.py'}:f"
     assert absolute_spec("json:loads", tmp_path) == "json:loads"
+
+
+def test_a_module_beside_the_pipeline_is_found_again_without_it(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "package_three/__init__.py": "",
+            "package_three/net.py": "from .parts import VALUE\ndef f():\n    return VALUE\n",
+        },
+    )
+    write(tmp_path, {"package_three/parts.py": "VALUE = 5\n"})
+    spec = absolute_spec("package_three.net:f", tmp_path)
+    assert spec == f"{tmp_path / 'package_three' / 'net.py'}:f"
+    assert source_digest(spec) == source_digest("package_three.net:f", tmp_path)
+    assert load_function(spec)() == 5
+
+
+def test_two_packages_of_one_name_are_not_mistaken(tmp_path: Path) -> None:
+    for place, value in (("one", 1), ("same", 1), ("two", 2)):
+        files = {"package_four/__init__.py": "", "package_four/net.py": f"def f():\n    return {value}\n"}
+        write(tmp_path / place, files)
+    assert load_function("one/package_four/net.py:f", tmp_path)() == 1
+    assert load_function("same/package_four/net.py:f", tmp_path)() == 1
+    with pytest.raises(
+        UsageError, match=r"two/package_four/net\.py is the module package_four\.net, but that name means"
+    ):
+        load_function("two/package_four/net.py:f", tmp_path)

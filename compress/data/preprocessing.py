@@ -38,7 +38,7 @@ class Preprocessing:
     def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
         self.steps = tuple(dict(step) for step in steps)
         self._functions = [_function(step) for step in self.steps]
-        self._layout = next((step["image"].get("layout", "hwc") for step in self.steps if "image" in step), "hwc")
+        self._layout = next((step["image"].get("layout", "hwc") for step in self.steps if "image" in step), None)
 
     def __call__(self, raw: Sequence[npt.NDArray[Any]]) -> Floats:
         """A float32 batch, channels first, of `raw` examples.
@@ -68,6 +68,11 @@ class Preprocessing:
         if batch.ndim == 3:
             return batch[:, None]
         if batch.ndim == 4:
+            if self._layout is None and batch.shape[1] <= 4 < batch.shape[3]:
+                raise ValueError(
+                    f"images of shape {batch.shape[1:]} seem to have their channels first; say so with the first step "
+                    "{image: {layout: chw}}, or hwc if they are that flat"
+                )
             return batch if self._layout == "chw" else batch.transpose(0, 3, 1, 2)
         if batch.ndim == 2:
             return batch

@@ -38,6 +38,8 @@ def test_images_come_out_with_channels_first() -> None:
     colour, grey = picture(5, 6), picture(5, 6, None)
     np.testing.assert_array_equal(Preprocessing([{"image": {}}])([colour])[0], colour.transpose(2, 0, 1))
     np.testing.assert_array_equal(Preprocessing([{"image": {}}])([grey])[0, 0], grey)
+    flat = picture(2, 6, 5)
+    np.testing.assert_array_equal(Preprocessing([{"image": {"layout": "hwc"}}])([flat])[0], flat.transpose(2, 0, 1))
     stored = colour.transpose(2, 0, 1)
     np.testing.assert_array_equal(
         Preprocessing([{"scale": {"factor": 1}}, {"image": {"layout": "chw"}}])([stored])[0], stored
@@ -123,10 +125,11 @@ def test_an_example_has_the_same_bits_in_every_batch() -> None:
         ([{"color": {"mode": "blue"}}], [picture(2, 2)], "must be grey or rgb"),
         ([{"image": {"layout": "wch"}}], [picture(2, 2)], "must be hwc or chw"),
         ([{"resize": {"size": 4, "keep": "longest"}}], [picture(2, 2)], "keep must be shortest"),
-        ([{"color": {"mode": "rgb"}}], [picture(2, 2, 5)], "1 to 4 channels, got 5"),
+        ([{"color": {"mode": "rgb"}}], [picture(5, 5, 5)], "1 to 4 channels, got 5"),
         ([{"normalize": {"mean": [0, 0], "std": [1, 1]}}], [picture(2, 2)], "2 means and 2 deviations for 3 channels"),
         ([{"resize": {"size": 4}}], [np.zeros(3)], "resize takes images"),
         ([{"image": {}}], [np.zeros((2, 2, 2, 2))], "got an example of shape"),
+        ([{"scale": {"factor": 1}}], [picture(3, 20, 30)], "seem to have their channels first"),
         ([], [picture(2, 2), picture(3, 3)], "must come out in one shape"),
         ([{"image": {}}], [picture(2, 2), picture(2, 2, 1)], "must come out in one shape"),
     ],

@@ -15,7 +15,7 @@ from compress.stage import Context
 from compress.training.batches import to_torch
 from compress.training.method import TorchBatch
 
-MakeNetwork = Callable[..., nn.Module]
+MakeNetwork = Callable[..., nn.Sequential]
 CONTEXT = Context(threads=1)
 
 

@@ -18,7 +18,7 @@ def test_resnet18_has_the_published_parameters_and_macs() -> None:
         "depths": [2, 2, 2, 2],
         "layer_type": "basic",
     }
-    network = build(configuration(given, {}, (3, 224, 224), 1000, new_head=False))
+    network = build(configuration(given, {}, (3, 224, 224), 1000, new_head=False)).to("meta")
     assert count_parameters(network) == 11_689_512
     assert count_macs(network, (torch.zeros(2, 3, 224, 224),)) == 1_814_073_344
 

@@ -199,6 +199,8 @@ def test_prints_on_paper(browser: Browser, digits: dict[str, Any], tmp_path: Pat
     )
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    browser.call("Emulation.setDeviceMetricsOverride", width=688, height=900, deviceScaleFactor=1, mobile=False)
+    assert browser.evaluate(STICKING_OUT) == 0
     browser.call("Emulation.setEmulatedMedia", media="")
 
 

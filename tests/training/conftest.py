@@ -43,8 +43,8 @@ def task() -> Task:
 
 
 @pytest.fixture
-def make_network() -> Callable[..., nn.Module]:
-    def make(width: int = 4, seed: int = 0, dropout: float = 0.2) -> nn.Module:
+def make_network() -> Callable[..., nn.Sequential]:
+    def make(width: int = 4, seed: int = 0, dropout: float = 0.2) -> nn.Sequential:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return nn.Sequential(

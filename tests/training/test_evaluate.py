@@ -14,7 +14,7 @@ from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.evaluate import evaluate, predict, targets_of
 
-MakeNetwork = Callable[..., nn.Module]
+MakeNetwork = Callable[..., nn.Sequential]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 60, 1000])
@@ -29,11 +29,11 @@ def test_outputs_are_those_of_the_network_in_order(data: Data, make_network: Mak
 
 def test_modes_are_left_as_they_were(data: Data, make_network: MakeNetwork) -> None:
     network = make_network().train()
-    network[1].eval()  # type: ignore[operator, index]
+    network[1].eval()
     predict(network, data, data.validation, context=Context(threads=1))
     assert network.training
-    assert not network[1].training  # type: ignore[union-attr, index]
-    assert network[3].training  # type: ignore[union-attr, index]
+    assert not network[1].training
+    assert network[3].training
 
 
 class Refuses(nn.Module):

@@ -22,7 +22,7 @@ from compress.training.method import Method, Supervised, TorchBatch, TrainingPro
 from compress.training.schedule import learning_rate
 from compress.training.settings import Recipe
 
-MakeNetwork = Callable[..., nn.Module]
+MakeNetwork = Callable[..., nn.Sequential]
 RECIPE = Recipe(epochs=3, batch_size=32)
 CONTEXT = Context(seed=0, threads=1)
 
@@ -47,7 +47,7 @@ def test_it_does_what_a_plain_loop_does(data: Data, task: Task, make_network: Ma
     flat = [p for p in plain.parameters() if p.ndim == 1]
     groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": flat, "weight_decay": 0}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
-    losses = []
+    losses: list[float] = []
     plain.train()
     for epoch in range(3):
         for indices in epoch_batches(120, 40, 0, epoch):
@@ -175,7 +175,7 @@ def test_the_last_epoch_is_kept_if_asked(data: Data, task: Task, make_network: M
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_training_stops_early(keep: str, data: Data, task: Task, make_network: MakeNetwork) -> None:
-    recipe = Recipe(epochs=50, early_stopping=2, learning_rate=0.02, schedule="constant", keep=keep)  # type: ignore[arg-type]
+    recipe = Recipe(epochs=50, early_stopping=2, learning_rate=0.02, schedule="constant", keep=keep)
     log = fit(make_network(), data, task, Supervised(task), recipe, context=CONTEXT)
     assert log.stopped_early
     assert len(log.epochs) < 50
@@ -188,10 +188,10 @@ def test_training_stops_early(keep: str, data: Data, task: Task, make_network: M
 def test_batch_norms_can_be_frozen(data: Data, task: Task, make_network: MakeNetwork) -> None:
     network = make_network()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    scale = network[1].weight.detach().clone()  # type: ignore[index, union-attr, operator]
+    scale = network[1].weight.detach().clone()
     fit(network, data, task, Supervised(task), RECIPE.model_copy(update={"freeze_batch_norm": True}), context=CONTEXT)
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
-    assert not torch.equal(network[1].weight, scale)  # type: ignore[index, union-attr, arg-type]
+    assert not torch.equal(network[1].weight, scale)
 
 
 def test_validation_and_training_never_touch_test_data(data: Data, task: Task, make_network: MakeNetwork) -> None:
@@ -250,7 +250,7 @@ def test_a_resumed_run_ends_in_the_same_bits(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv(CHECKPOINT_SECONDS, "0")
-    recipe = Recipe(epochs=5, batch_size=42, optimizer=optimizer, early_stopping=4)  # type: ignore[arg-type]
+    recipe = Recipe(epochs=5, batch_size=42, optimizer=optimizer, early_stopping=4)
     whole, undisturbed = make_network(), Steered(task)
     expected = fit(whole, data, task, undisturbed, recipe, context=CONTEXT)
 

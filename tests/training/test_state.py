@@ -41,7 +41,9 @@ def test_a_copy_brings_everything_back() -> None:
 
 def test_buffers_may_change_their_shape_and_type() -> None:
     source, target = nn.Sequential(Observer()), nn.Sequential(Observer())
-    source[0].observe()  # type: ignore[operator]
+    observer = source[0]
+    assert isinstance(observer, Observer)
+    observer.observe()
     kept = target[0].minimum
     restore(target, copy_of(source))
     assert {n: t.tolist() for n, t in tensors_of(target).items()} == {

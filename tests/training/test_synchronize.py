@@ -71,7 +71,7 @@ def test_two_processes_compute_what_one_would(tmp_path: Path) -> None:
     torch.manual_seed(0)
     inputs, layer = torch.randn(5, 3), torch.nn.Linear(3, 2)
     loss = layer(inputs).square().mean()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert layer.weight.grad is not None
     assert torch.tensor(first["gradient"]) == pytest.approx(layer.weight.grad, rel=1e-5)
     assert first["loss"] == pytest.approx(loss.item(), rel=1e-5)

@@ -15,7 +15,7 @@ from compress.tasks.task import Task
 from compress.training.settings import Recipe
 from compress.training.train import train
 
-MakeNetwork = Callable[..., nn.Module]
+MakeNetwork = Callable[..., nn.Sequential]
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])

@@ -12,8 +12,8 @@ from compress.models import rest
 from compress.models.settings import ModelSettings
 from compress.models.stage import Build
 from compress.stage import Context
-from compress.training.finish import open_training
 from compress.training.evaluate import predict
+from compress.training.finish import open_training
 
 
 def test_the_student_learns_from_the_teacher_bundle(tmp_path: Path) -> None:
