@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 	$(BIN)/compress run pipelines/digits.yaml
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS)
 
 check: $(VENV)/installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files

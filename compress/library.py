@@ -222,7 +222,7 @@ def export(
         UsageError: a setting is wrong, or an int8 file is asked of a float network.
         StageError: the network cannot be exported, or a file gives other answers than PyTorch.
     """
-    from compress.export.run import export_module
+    from compress.export.module import export_module
 
     stage = _settings(Export, {"emit": list(emit), **settings})
     home = Path(folder)

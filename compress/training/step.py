@@ -27,7 +27,7 @@ def training_step(session: Session, batch: Batch, examples: int) -> None:
     context, method, optimizer = session.context, session.method, session.optimizer
     scaler, progress = session.precision.scaler, session.progress()
     own = to_torch(batch, session.device)
-    seed_all(derived_seed(context.seed, "step", progress.step, context.rank))
+    seed_all(derived_seed(context.seed, "step", progress.step, context.rank), session.device)
     set_learning_rate(optimizer, learning_rate(session.recipe, progress.step, session.steps_per_epoch))
     method.before_step(session.student, progress)
     optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,58 @@
+"""An `nn.Module` in memory, float or quantized, to one ONNX file: the library's way into the same export."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+from torch import nn
+
+from compress.bundle import Deployment
+from compress.data.dataset import Data
+from compress.errors import UsageError
+from compress.export.emissions.table import EMISSIONS
+from compress.export.run import finish, stop_rounding_activations
+from compress.export.stage import Export
+from compress.export.torch_onnx import example_inputs, to_proto
+from compress.models.build import deployment_of, try_once
+from compress.quantization.convert import canonical
+from compress.quantization.fake_quantize import FakeQuantize
+from compress.stage import Context
+from compress.tasks.task import Task
+
+
+def export_module(model: nn.Module, data: Data, task: Task, emission: str, path: Path, settings: Export) -> Path:
+    """Write one file and check it against `model` on validation examples; returns `path`.
+
+    Raises:
+        UsageError: an int8 file is asked of a float network, or network, data and task do not fit each other.
+        StageError: the network cannot be exported, or the file does not give its answers.
+    """
+    batch = data.batch(data.validation, np.arange(min(2, len(data.validation))))
+    output = try_once(model, batch, data, task)
+    deployment = deployment_of(data, {"name": task.name, "arguments": {}}, tuple(output.shape[1:]))
+    proto, module = _proto(model, emission, deployment, settings.opset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
+        out = Path(scratch)
+        finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=Context())
+        shutil.move(out / "model.onnx", path)
+    return path
+
+
+def _proto(model: nn.Module, emission: str, deployment: Deployment, opset: int) -> tuple[ModelProto, nn.Module]:
+    """The graph, and the network whose answers it must give."""
+    quantized = any(isinstance(module, FakeQuantize) for module in model.modules())
+    if not quantized and emission != "fp32":
+        raise UsageError(f"export: {emission} is an int8 file, and the network is float: use compress.quantize first")
+    module = copy.deepcopy(model).cpu().eval()
+    if not quantized:
+        return to_proto(module, deployment, example_inputs(deployment), opset), module
+    proto = EMISSIONS[emission](canonical(module, deployment, example_inputs(deployment), opset))
+    if emission == "fp32":
+        stop_rounding_activations(module)
+    return proto, module
