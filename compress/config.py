@@ -63,13 +63,8 @@ class _Reading:
         models = self.models()
         targets = self.targets()
         stages = self.stages(models)
-        if (
-            header is not None
-            and header.budget.accuracy_drop is not None
-            and task is not None
-            and task.name == REGRESSION
-        ):
-            self.add(("budget", "accuracy_drop"), "a regression has no accuracy; use metric_drop, in the metric's unit")
+        if header is not None and header.budget.accuracy_drop is not None and task is not None:
+            self.check_metric(task)
         if self.faults or header is None or data is None or task is None:
             raise UsageError(sorted(dict.fromkeys(self.faults), key=lambda fault: fault.line or 0))
         return Pipeline(
@@ -85,14 +80,13 @@ class _Reading:
         raw = {"name": self.stem, **{key: self.data[key] for key in self.data if key in Header.model_fields}}
         raw["budget"] = {} if raw.get("budget") is None else raw["budget"]
         header, faults = validated(Header, raw, self.source)
-        for fault in faults:
-            pattern = fault.message.startswith("String should match")
-            words = {
-                "name": f"{shown(raw['name'])} must be letters, digits, '.', '_' and '-'; set `name:`",
-                "device": f"must be auto, cpu, cuda, cuda:N or mps, not {shown(raw.get('device'))}",
-            }
-            self.faults.append(Fault(words[fault.where], fault.where, fault.file, fault.line) if pattern else fault)
+        self.faults += faults
         return header
+
+    def check_metric(self, task: TaskSettings) -> None:
+        """Whether the task has the accuracy that the budget speaks of."""
+        if task.name == REGRESSION:
+            self.add(("budget", "accuracy_drop"), "a regression has no accuracy; use metric_drop, in the metric's unit")
 
     def read_part(self, key: str, read: Callable[[Any, Path], Read]) -> Read | None:
         """A part that has a reader of its own."""

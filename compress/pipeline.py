@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from compress.chain import Inputs, Link, linked
 from compress.data.settings import DataSettings
@@ -60,14 +60,39 @@ class Budget(Settings):
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
 
+_RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
+
+
+def _like(pattern: str, expected: str) -> AfterValidator:
+    """Text of a form that `expected` puts into words."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {expected}, not '{text}'")
+        return text
+
+    return AfterValidator(check)
+
+
+RunName = Annotated[
+    str,
+    _like(_RUN_NAME, "letters, digits, '.', '_' and '-', a letter or digit first"),
+    WithJsonSchema({"type": "string", "pattern": _RUN_NAME}),
+]
+Device = Annotated[
+    str, _like(_DEVICE, "auto, cpu, cuda, cuda:N or mps"), WithJsonSchema({"type": "string", "pattern": _DEVICE})
+]
+
+
 class Header(Settings):
     """The plain values at the top of a pipeline."""
 
-    name: str = Field("pipeline", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: RunName = "pipeline"
     """Name of the run and of its folder in `runs/`; the file's name unless given."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of all that is random: weights, order, augmentation, splits that the data do not fix."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$")
+    device: Device = "auto"
     """Where training runs: auto (a GPU if there is one), cpu, cuda, cuda:N or mps."""
     processes: int = Field(1, ge=1, le=4096)
     """Training processes; the global batch does not change with their number."""

@@ -215,7 +215,7 @@ BROKEN = {
     ),
     "network that cannot be traced": Broken(
         f"{npz('good')}models: {{net: {{python: 'branches.py:make'}}}}\nstages: [{{export: {{emit: [fp32]}}}}]\n",
-        ("branches.py",),
+        ("cannot be exported",),
     ),
     "network too deep for the image": Broken(
         f"data: digits\nmodels: {{net: {{zoo: vgg19, width: 0.1}}}}\n{TRAIN}", ("vgg19",)

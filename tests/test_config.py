@@ -375,17 +375,17 @@ def test_faults_of_overrides_say_so(tmp_path: Path) -> None:
 
 def test_reading_takes_a_fraction_of_a_second(tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text(DESIGN)
-    code = "import time\nfrom pathlib import Path\nstart = time.perf_counter()\n"
+    code = "import time\nfrom pathlib import Path\nstart = time.process_time()\n"
     code += "from compress.config import read_pipeline\n"
-    code += "read_pipeline(Path('digits.yaml'))\nprint(time.perf_counter() - start)\n"
+    code += "read_pipeline(Path('digits.yaml'))\nprint(time.process_time() - start)\n"
     times = []
     for _ in range(3):
         command = [sys.executable, "-c", code]
         environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
-    assert min(times) < 0.6, f"seconds: {times}"
+    assert min(times) < 0.5, f"seconds: {times}"
     path = tmp_path / "digits.yaml"
-    start = time.perf_counter()
+    start = time.process_time()
     read_pipeline(path)
-    assert time.perf_counter() - start < 0.3
+    assert time.process_time() - start < 0.3

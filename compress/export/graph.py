@@ -14,9 +14,7 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """An ONNX graph with its initializers as arrays, who writes each tensor and who reads it. Changes are made here,
-    then written back.
-    """
+    """An ONNX graph with its initializers as arrays; changes are made here, then written back."""
 
     def __init__(self, proto: GraphProto) -> None:
         self.proto = proto

@@ -89,9 +89,7 @@ def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Mo
         raise UsageError(f"export: unknown emission {emission!r}; there are {', '.join(EMISSIONS)}")
     if source.kind is Kind.TORCH:
         if emission != "fp32":
-            raise UsageError(
-                f"export: {emission} is an int8 file, and the model is float: put `quantize:` before `export:`"
-            )
+            raise UsageError(f"export: {emission} is int8, and the model is float: put `quantize:` before `export:`")
         module = rest.load(source.path)
         return to_proto(module, source.deployment, example_inputs(source.deployment), opset), module
     from compress.quantization.convert import canonical
@@ -103,11 +101,12 @@ def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Mo
     else:
         graph = canonical(model, source.deployment, example_inputs(source.deployment), opset)
     if emission == "fp32":
-        _stop_rounding_activations(model)
+        stop_rounding_activations(model)
     return EMISSIONS[emission](graph), model
 
 
-def _stop_rounding_activations(model: nn.Module) -> None:
+def stop_rounding_activations(model: nn.Module) -> None:
+    """Let a quantized model compute with float activations, as its float file does; weights stay rounded."""
     from compress.quantization.fake_quantize import FakeQuantize
 
     for module in model.modules():

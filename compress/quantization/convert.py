@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 from compress.bundle import Deployment
 from compress.errors import StageError
 from compress.export.torch_onnx import to_proto
+from compress.export.tracing import quiet
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.weighted import Weighted
 
@@ -37,7 +38,8 @@ def canonical(model: GraphModule, deployment: Deployment, example_inputs: tuple[
 
 def _mark(model: GraphModule) -> tuple[GraphModule, Marks]:
     """A float copy of the model with a mark on each quantized tensor, and what each mark stands for."""
-    marked = copy.deepcopy(model).eval().cpu()
+    with quiet():
+        marked = copy.deepcopy(model).eval().cpu()
     marks: Marks = {}
     for node in list(marked.graph.nodes):
         if node.op != "call_module":

@@ -18,7 +18,7 @@ MOMENTUM = 0.05
 
 
 class _RoundToGrid(torch.autograd.Function):
-    """x -> (clamp(round(x / scale)) ) * scale; the gradient passes inside of the range (Bengio 2013, straight-through)."""
+    """x -> round(clamp(x / scale)) * scale; the gradient passes inside of the range (straight-through, Bengio 2013)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float, zero_point: int) -> Tensor:
@@ -54,7 +54,7 @@ def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
 
 def fake_quantize_weight(weight: Tensor, bits: int = 8) -> Tensor:
     """`weight` (output channels first) on its symmetric grid of `bits` bits, one scale per output channel."""
-    rounded: Tensor = _RoundWeight.apply(weight, weight_scale(weight, bits))
+    rounded: Tensor = _RoundWeight.apply(weight, weight_scale(weight, bits))  # type: ignore[no-untyped-call]
     return rounded
 
 
@@ -62,8 +62,8 @@ class FakeQuantize(nn.Module):
     """An activation on the int8 grid, with one scale and zero point for the tensor.
 
     `low` and `high` are the mean least and greatest value of a batch; `low_share` and `high_share` say how much of them
-    (or beyond them) calibration chose to represent. `bounds` is what a folded relu or clip leaves. State is in buffers, so that it is
-    saved, loaded and checkpointed with the weights.
+    (or beyond them) calibration chose to represent. `bounds` is what a folded relu or clip leaves. State is in buffers,
+    so that it is saved, loaded and checkpointed with the weights.
     """
 
     scale: Tensor
@@ -94,7 +94,9 @@ class FakeQuantize(nn.Module):
             self.high.lerp_(high.float(), MOMENTUM)
         if not self.enabled:
             return x
-        rounded: Tensor = _RoundToGrid.apply(x, self.scale.item(), int(self.zero_point.item()))
+        rounded: Tensor = _RoundToGrid.apply(  # type: ignore[no-untyped-call]
+            x, self.scale.item(), int(self.zero_point.item())
+        )
         return rounded
 
     def set_range(self, low: float, high: float, low_share: float = 1.0, high_share: float = 1.0) -> None:

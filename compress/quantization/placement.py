@@ -95,7 +95,7 @@ class Placement:
 
 
 def place(operators: Sequence[Operator]) -> Placement:
-    """Decide for a graph, given in an order in which it can be computed. Graph inputs are tensors that nothing writes."""
+    """Decide for a graph, given in an order in which it can be computed; graph inputs are what nothing writes."""
     graph = _Graph(operators)
     integer = _settle(graph)
     needed, everywhere = _quantized_tensors(graph, integer)
@@ -197,7 +197,7 @@ def _settle(graph: _Graph) -> set[str]:
 
 
 def _quantized_tensors(graph: _Graph, integer: set[str]) -> tuple[set[str], set[str]]:
-    """Tensors to quantize, and those of them whose every reader sees the quantized values (int8 operators wrote them)."""
+    """Tensors to quantize, and those of them that int8 operators wrote: all who read these see quantized values."""
     needed: set[str] = set()
     everywhere: set[str] = set()
     for operator in graph.operators:
@@ -225,11 +225,11 @@ def _groups(graph: _Graph, integer: set[str], needed: set[str]) -> dict[str, str
     for operator in graph.operators:
         if operator.output not in integer or operator.role is not Role.JOINS:
             continue
-        tied = [graph.root(tensor) for tensor in operator.inputs]
-        if len({graph.bounds(tensor) for tensor in tied}) > 1:
+        roots = [graph.root(tensor) for tensor in operator.inputs]
+        if len({graph.bounds(tensor) for tensor in roots}) > 1:
             continue
-        first = min((find(tensor) for tensor in tied), key=graph.tensors.index)
-        for tensor in tied:
+        first = min((find(tensor) for tensor in roots), key=graph.tensors.index)
+        for tensor in roots:
             group[find(tensor)] = first
     for operator in graph.operators:
         if operator.output in integer and operator.role is Role.JOINS:

@@ -160,8 +160,9 @@ def _fold_norm(graph_module: GraphModule, node: Node, layer: Weighted) -> Node:
     if node_kind(node) == "linear" and node.meta["val"].dim() != 2:
         return node
     weight, bias, mean, variance = (_tensor(graph_module, item) for item in norm.args[1:5])
-    momentum, eps = norm.args[6:8] if norm.target is aten.batch_norm.default else norm.args[5:7]
-    layer.norm = Norm(weight, bias, mean, variance, momentum, eps)
+    constants: Any = norm.args[6:8] if norm.target is aten.batch_norm.default else norm.args[5:7]
+    momentum, eps = constants
+    layer.norm = Norm((weight, bias), (mean, variance), momentum, eps)
     if norm.target is aten.batch_norm.default:
         return norm
     return next(user for user in norm.users if user.target is operator.getitem and user.args[1] == 0)

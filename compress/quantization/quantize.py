@@ -74,7 +74,7 @@ def quantize(
     if not settings.epochs:
         return Quantized(model.to("cpu"), "post_training", before)
     calibrated = copy_of(model)
-    log = _train(model, module, data, task, settings, context)
+    log = _train(model, module, data, task, settings=settings, context=context)
     after = evaluate(model, data, task, data.validation, context=context)
     model.to("cpu")
     kept = "trained" if _as_good(after, before, task) else "post_training"
@@ -101,7 +101,7 @@ CPU = torch.device("cpu")
 
 
 def _train(
-    model: GraphModule, teacher: nn.Module, data: Data, task: Task, settings: Quantize, context: Context
+    model: GraphModule, teacher: nn.Module, data: Data, task: Task, *, settings: Quantize, context: Context
 ) -> FitLog:
     """Train in place, with the float network as the teacher."""
     opened = open_teacher(teacher, data, context)

@@ -11,6 +11,7 @@ from compress.quantization.fake_quantize import QUANTIZED_MAX, QUANTIZED_MIN, gr
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float] | None
+KEPT_SHARE = 0.9999
 CANDIDATES = 48
 SMALLEST_SHARE = 0.3
 
@@ -20,13 +21,11 @@ def minmax(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: b
     return 1.0, 1.0
 
 
-def percentile(
-    counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool, share: float = 0.9999
-) -> tuple[float, float]:
-    """The least and greatest value that leave out (1 - `share`) of all values, half of them at either end."""
+def percentile(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool) -> tuple[float, float]:
+    """The least and greatest value that leave out (1 - `KEPT_SHARE`) of all values, half of them at either end."""
     edges = np.linspace(low, high, len(counts) + 1)
     cumulated = np.cumsum(counts) / counts.sum()
-    left_out = (1 - share) / 2
+    left_out = (1 - KEPT_SHARE) / 2
     first = int(np.searchsorted(cumulated, left_out, side="right"))
     last = int(np.searchsorted(cumulated, 1 - left_out, side="left"))
     lowest, highest = min(float(edges[first]), 0.0), max(float(edges[min(last, len(counts) - 1) + 1]), 0.0)

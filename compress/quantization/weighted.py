@@ -15,17 +15,18 @@ from compress.quantization.fake_quantize import SMALLEST_SCALE, fake_quantize_we
 class Norm(nn.Module):
     """The batch norm that folds into a layer. Statistics are per channel."""
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(
-        self, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, momentum: float, eps: float
-    ) -> None:
+    def __init__(self, affine: tuple[Any, Any], statistics: tuple[Tensor, Tensor], momentum: float, eps: float) -> None:
+        """`affine` are weight and bias, or None for each; `statistics` running mean and variance."""
         super().__init__()
-        self.register_parameter("weight", _parameter(weight))
-        self.register_parameter("bias", _parameter(bias))
-        self.register_buffer("running_mean", mean.detach().clone())
-        self.register_buffer("running_var", variance.detach().clone())
+        self.weight = _parameter(affine[0])
+        self.bias = _parameter(affine[1])
+        self.register_buffer("running_mean", statistics[0].detach().clone())
+        self.register_buffer("running_var", statistics[1].detach().clone())
         self.momentum = momentum
         self.eps = eps
 
@@ -46,6 +47,10 @@ class Weighted(nn.Module):
     With `frozen`, or in evaluation, the norm's running statistics are folded in: one operator instead of two.
     """
 
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    norm: Norm | None
+
     def __init__(
         self,
         function: Callable[..., Tensor],
@@ -56,10 +61,10 @@ class Weighted(nn.Module):
     ) -> None:
         super().__init__()
         self.function = function
-        self.weight = _parameter(weight)
-        self.register_parameter("bias", _parameter(bias))
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = _parameter(bias)
         self.arguments = arguments
-        self.norm: Norm | None = None
+        self.norm = None
         self.bits = bits
         self.enabled = True
         self.frozen = False
@@ -80,19 +85,16 @@ class Weighted(nn.Module):
 
     def rounded(self) -> Tensor:
         """The weights on their grid (as they are while disabled, or in an operator that stays float)."""
-        if self.bits is None or not self.enabled or self.weight is None:
-            assert self.weight is not None
+        if self.bits is None or not self.enabled:
             return self.weight
         return fake_quantize_weight(self.weight, self.bits)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weights before rounding, and bias, with the norm folded in."""
-        assert self.weight is not None
         return (self.weight, self.bias) if self.norm is None else self._fold(self.weight)
 
     def integers(self) -> tuple[Tensor, Tensor]:
         """The weights as int8 of the weight's shape, and their scale of shape (output channels,), norm folded in."""
-        assert self.weight is not None
         assert self.bits is not None
         scale = weight_scale(self.weight, self.bits)
         steps = self.weight.detach().div(scale).round_()

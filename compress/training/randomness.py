@@ -39,8 +39,9 @@ def seed_all(seed: int, device: torch.device) -> None:
 def preserved_randomness() -> Iterator[None]:
     """Leave the global generators as they were found."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(gpus):
             yield
     finally:
         np.random.set_state(numpy_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
@@ -11,19 +12,8 @@ from compress.export.canonical import same_scale, scale_of
 from compress.export.graph import Graph, attribute
 
 MOVES = frozenset(
-    {
-        "Concat",
-        "Flatten",
-        "Identity",
-        "MaxPool",
-        "Pad",
-        "Reshape",
-        "Resize",
-        "Slice",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
+    {"Concat", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose"}
+    | {"Unsqueeze"}
 )
 """Operators that give integers for integers, value by value: they need no scale at all."""
 BIAS_LIMIT = 2.0**30
@@ -32,9 +22,12 @@ BIAS_LIMIT = 2.0**30
 def rewrite(proto: ModelProto, *, unsigned: bool, reshape: Sequence[Callable[[Graph], None]] = ()) -> ModelProto:
     """A graph with activations as uint8 or int8, in which what moves values moves integers.
 
-    1. DequantizeLinear sinks behind operators that only move values. 2. A QuantizeLinear right behind it vanishes.
-    3. A relu or clip vanishes where the quantization behind it clips as much. 4. Biases of int8 layers become int32.
-    5. What `reshape` does to the integer graph. 6. Each int8 operator reads a DequantizeLinear of its own, as fusions expect.
+    1. DequantizeLinear sinks behind operators that only move values.
+    2. A QuantizeLinear right behind it vanishes.
+    3. A relu or clip vanishes where the quantization behind it clips as much.
+    4. Biases of int8 layers become int32.
+    5. What the functions of `reshape` do to the integer graph.
+    6. Each int8 operator reads a DequantizeLinear of its own, as fusions expect.
     """
     result = ModelProto()
     result.CopyFrom(proto)
@@ -76,7 +69,7 @@ def _sink_once(graph: Graph) -> bool:
 
 def _moves(graph: Graph, node: NodeProto) -> bool:
     if node.op_type == "Resize":
-        return attribute(node, "mode", b"nearest") == b"nearest"
+        return bool(attribute(node, "mode", b"nearest") == b"nearest")
     if node.op_type == "Pad":
         value = graph.arrays.get(node.input[2]) if len(node.input) > 2 and node.input[2] else np.float32(0)
         return attribute(node, "mode", b"constant") == b"constant" and value is not None and not value.any()
@@ -135,7 +128,8 @@ def _clips_as_much(graph: Graph, node: NodeProto, quantize: NodeProto) -> bool:
     scale = scale_of(graph, quantize)
     limits = np.iinfo(scale.zero_point.dtype)
     lowest, highest = ((limit - int(scale.zero_point)) * scale.scale for limit in (limits.min, limits.max))
-    low, high = np.float32(0), np.float32(np.inf)
+    low: Any = np.float32(0)
+    high: Any = np.float32(np.inf)
     if node.op_type == "Clip":
         low, high = (
             graph.arrays.get(name, default) if name else default

@@ -33,9 +33,8 @@ def merge_shortcuts(graph: Graph) -> None:
         width = _channels(graph, source, writers)
         if width is None or width * (width + sum(channels)) > LARGEST_SHORTCUT_WEIGHTS:
             continue
-        _put_convolution(
-            graph, pad, source, width=width, channels=channels, strides=strides, scale=list(behind[0].input[1:3])
-        )
+        scale = list(behind[0].input[1:3])
+        _put_convolution(graph, pad, source, weights=_identity(width, channels), strides=strides, scale=scale)
         for node in (*slices, pad):
             graph.nodes.remove(node)
 
@@ -120,35 +119,27 @@ def _channels(graph: Graph, tensor: str, writers: dict[str, NodeProto]) -> int |
     return None
 
 
-def _put_convolution(
-    graph: Graph,
-    pad: NodeProto,
-    source: str,
-    *,
-    width: int,
-    channels: tuple[int, int],
-    strides: list[int],
-    scale: list[str],
-) -> None:
-    """Quantized in and out with one scale, weights 0 and 1 with scale 1."""
+def _identity(width: int, channels: tuple[int, int]) -> Array:
+    """Weights of a 1x1 convolution that copies `width` channels between zero ones."""
     weights = np.zeros((width + sum(channels), width, 1, 1), np.int8)
     weights[channels[0] : channels[0] + width, :, 0, 0] = np.eye(width, dtype=np.int8)
+    return weights
+
+
+def _put_convolution(
+    graph: Graph, pad: NodeProto, source: str, *, weights: Array, strides: list[int], scale: list[str]
+) -> None:
+    """Quantized in and out with one scale, weights 0 and 1 with scale 1."""
     name = f"{pad.name}_shortcut"
     constants = [
         graph.add_array(f"{name}_weight_quantized", weights),
-        graph.add_array("shortcut_weight_scale", np.float32(1.0)),
-        graph.add_array("shortcut_weight_zero_point", np.int8(0)),
+        graph.add_array("shortcut_weight_scale", np.array(1, np.float32)),
+        graph.add_array("shortcut_weight_zero_point", np.array(0, np.int8)),
     ]
+    inputs, shape = [f"{name}_input", f"{name}_weight"], {"kernel_shape": [1, 1], "strides": strides}
     graph.nodes += [
-        helper.make_node("DequantizeLinear", [source, *scale], [f"{name}_input"], f"{name}_dequantize"),
-        helper.make_node("DequantizeLinear", constants, [f"{name}_weight"], f"{name}_weight_dequantize"),
-        helper.make_node(
-            "Conv",
-            [f"{name}_input", f"{name}_weight"],
-            [f"{name}_output"],
-            name,
-            kernel_shape=[1, 1],
-            strides=strides,
-        ),
+        helper.make_node("DequantizeLinear", [source, *scale], inputs[:1], f"{name}_dequantize"),
+        helper.make_node("DequantizeLinear", constants, inputs[1:], f"{name}_weight_dequantize"),
+        helper.make_node("Conv", inputs, [f"{name}_output"], name, **shape),
         helper.make_node("QuantizeLinear", [f"{name}_output", *scale], [pad.output[0]], f"{name}_quantize"),
     ]
