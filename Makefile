@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
-# Without an NVIDIA GPU the small CPU build of PyTorch is enough: 0.2 GB in place of 3 GB. `TORCH_INDEX=` turns it off.
-TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || test "`uname -s`" != Linux || echo https://download.pytorch.org/whl/cpu)
-TORCH_FLAGS := $(if $(TORCH_INDEX),--retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX))
+# PyTorch comes from where pip finds it. On Linux without an NVIDIA GPU its CPU build spares gigabytes of CUDA:
+# `make demo TORCH_INDEX=<the address of PyTorch's index of CPU builds>`.
+TORCH_INDEX ?=
+TORCH_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 # Two processes, each with one thread of its own: tests of one file stay together and share what they trained.
 TEST_FLAGS ?= -n 2 --dist loadfile
@@ -48,11 +49,10 @@ $(BIN)/python:
 # The stamps make a second call quick; a change of the dependencies in pyproject.toml installs again.
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) (a minute or two, once)"
-	$(PIP_INSTALL) $(TORCH_FLAGS) "`$(BIN)/python -c 'import tomllib; print(next(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch>")))'`"
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) $(TORCH_FLAGS) --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing what the tests need"
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) $(TORCH_FLAGS) --editable '.[dev]'
 	@touch $@

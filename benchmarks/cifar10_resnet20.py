@@ -28,7 +28,7 @@ from compress.data.dataset import Data
 from compress.data.open import open_data
 from compress.execute import execute
 from compress.profiling.answers import answers
-from compress.profiling.profile import Latency, compare, profile
+from compress.profiling.profile import Latency, Profile, compare, profile
 from compress.store import Store
 from compress.targets.settings import read_target
 
@@ -51,8 +51,10 @@ class CalibrationReader:
 
 
 def static_quantization(model: Path, data: Data, count: int, out: Path) -> Path:
-    """What `onnxruntime.quantization.quantize_static` makes with its defaults for this kind of network: QDQ, uint8
-    activations, int8 weights per channel, min-max over `count` training images, after its own preprocessing."""
+    """What `onnxruntime.quantization.quantize_static` makes with what it advises for this kind of network.
+
+    After its own preprocessing: QDQ, uint8 activations, int8 weights per channel, min-max over `count` training images.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -100,21 +102,23 @@ def main() -> int:
     labels = data.test.targets(np.arange(len(data.test)))
     accuracy = {name: rows[name]["metrics"]["accuracy"] for name in files if name in rows}
     accuracy["onnxruntime-static"] = float((static.argmax(1) == labels).mean())
-    return save_result("cifar10_resnet20", _tables(accuracy, rows, dict(measured)), _claims(accuracy, rows, measured), measured.notes)
+    lines, claims = _lines(accuracy, rows, measured), _claims(accuracy, rows, measured)
+    return save_result("cifar10_resnet20", lines, claims, measured.notes)
 
 
 def _at(rows: list[Latency], batch: int) -> Latency:
     return next(row for row in rows if row.batch == batch)
 
 
-def _tables(accuracy: dict[str, float], rows: dict[str, Any], measured: dict[str, list[Latency]]) -> list[dict[str, Any]]:
+def _lines(accuracy: dict[str, float], rows: dict[str, Any], measured: Profile) -> list[dict[str, Any]]:
     """One line per file: accuracy, size, int8 share, p50 at each batch and its ratio to the float file."""
     lines = []
     for name, value in accuracy.items():
         line: dict[str, Any] = {"file": name, "accuracy": f"{value:.2%}"}
         if name in rows:
             share = rows[name]["int8_share"]
-            line |= {"size": f"{rows[name]['size_bytes'] / 1e3:.0f} kB", "int8": "" if share is None else f"{share:.1%}"}
+            line["size"] = f"{rows[name]['size_bytes'] / 1e3:.0f} kB"
+            line["int8"] = "" if share is None else f"{share:.1%}"
         for batch in BATCHES:
             latency = _at(measured[name], batch)
             ratio = compare(_at(measured[REFERENCE], batch), latency)
@@ -124,19 +128,21 @@ def _tables(accuracy: dict[str, float], rows: dict[str, Any], measured: dict[str
     return lines
 
 
-def _claims(accuracy: dict[str, float], rows: dict[str, Any], measured: Any) -> list[Claim]:
+def _claims(accuracy: dict[str, float], rows: dict[str, Any], measured: Profile) -> list[Claim]:
     """What the README says of this benchmark, held against what was seen."""
     claims = [Claim("fp32 ONNX file, all test images", accuracy[REFERENCE], "==", PUBLISHED_ACCURACY, "{:.2%}")]
     for kind, name in OURS.items():
         drop = accuracy[REFERENCE] - accuracy[name]
         claims.append(Claim(f"{kind}: accuracy lost", drop, "<=", 0.001, "{:.2%}"))
-        claims.append(Claim(f"{kind}: convolutions and additions in int8", rows[name]["int8_share"], ">=", 0.95, "{:.1%}"))
+        share = rows[name]["int8_share"]
+        claims.append(Claim(f"{kind}: convolutions and additions in int8", share, ">=", 0.95, "{:.1%}"))
         for batch, least in zip(BATCHES, (1.6, 2.0), strict=True):
             ours = _at(measured[name], batch)
             against_float = compare(_at(measured[REFERENCE], batch), ours)
             claims.append(Claim(f"{kind}: speed-up at batch {batch}", against_float.value, ">=", least, "{:.2f}x"))
             against_static = compare(_at(measured["onnxruntime-static"], batch), ours)
-            what = f"{kind}: over onnxruntime's static file at batch {batch}, upper end of 95 % ({against_static.value:.2f}x)"
+            over = f"{kind}: over onnxruntime's static file at batch {batch} ({against_static.value:.2f}x)"
+            what = f"{over}, upper end of the 95 % interval"
             claims.append(Claim(what, against_static.high, ">=", 1.05, "{:.2f}x"))
     return claims
 

@@ -35,7 +35,9 @@ class Claim:
 
     def __str__(self) -> str:
         verdict = "holds" if self.holds else "DOES NOT HOLD"
-        return f"{self.what}: {self.form.format(self.value)} ({self.relation} {self.form.format(self.limit)}): {verdict}"
+        return (
+            f"{self.what}: {self.form.format(self.value)} ({self.relation} {self.form.format(self.limit)}): {verdict}"
+        )
 
 
 def command() -> str:

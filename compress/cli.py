@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,7 +215,7 @@ def _read(path: Path, overrides: list[str] | None) -> Any:
     return read_pipeline(path, overrides or [])
 
 
-def _verdict(content: dict[str, Any]) -> str:
+def _verdict(content: Mapping[str, Any]) -> str:
     if content["deploy"] is None:
         return f"deploy: nothing ({content['deploy_reason']})"
     return f"deploy: {content['deploy']} ({content['deploy_reason']})"

@@ -1,5 +1,7 @@
-"""What the command line shows: progress bars with the time left, lines of text, tables. Everything goes to stderr
-but the answers that were asked for."""
+"""What the command line shows: progress bars with the time left, lines of text, tables.
+
+Everything goes to stderr but the answers that were asked for.
+"""
 
 from __future__ import annotations
 

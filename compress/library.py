@@ -100,9 +100,7 @@ def train(
     stage = _settings(Train, settings)
     trained = copy.deepcopy(model)
     context = _context(seed, device, threads, checkpoints, progress)
-    train_in_place(
-        trained, load_data(data), load_task(task), stage, context, label_smoothing=stage.label_smoothing
-    )
+    train_in_place(trained, load_data(data), load_task(task), stage, context, label_smoothing=stage.label_smoothing)
     return trained
 
 
@@ -229,9 +227,7 @@ def export(
     home.mkdir(parents=True, exist_ok=True)
     opened = load_data(data)
     names = [name for name in stage.emit if stage.emit != "auto"] or ["fp32"]
-    return {
-        name: export_module(model, opened, load_task(task), name, home / f"{name}.onnx", stage) for name in names
-    }
+    return {name: export_module(model, opened, load_task(task), name, home / f"{name}.onnx", stage) for name in names}
 
 
 def profile(

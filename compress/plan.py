@@ -203,13 +203,14 @@ class _Planner:
             names = [name for target in self.pipeline.targets for name in emissions(target)]
             if self.steps[source].stage.gives is not Kind.QUANTIZED:
                 names = [name for name in names if name == "fp32"] or ["fp32"]
-            wanted = tuple(dict.fromkeys(names))
-        for emission in wanted:
+        else:
+            names = list(wanted)
+        for emission in dict.fromkeys(names):
             self._file(stage.model_copy(update={"emit": (emission,)}), source, stage.verb)
 
     def _file(self, stage: Export, source: str, verb: str) -> Row:
         """The step and row of one ONNX file; a file that is there already keeps its row."""
-        (emission,) = stage.emit
+        emission = stage.emit[0]
         base = next((row for row in self.rows.values() if row.step == source and row.kind is not Kind.ONNX), None)
         stem = base.name if base else self.models[source]
         name = f"{stem}-{emission}"

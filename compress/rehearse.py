@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from compress.bundle import Bundle, Kind
+from compress.errors import Fault, StageError, UsageError
 from compress.plan import Plan, Step
 from compress.run import Status, context_for, perform
 from compress.stage import Progress, Silent
@@ -32,8 +33,7 @@ def rehearse(plan: Plan, found: Sequence[Status], store: Store, progress: Progre
     """Run every step that will run, on two batches; finished models of the store stand in for steps that will not.
 
     Raises:
-        UsageError: Something in the pipeline, its data or its models is wrong.
-        StageError: A stage could not do what was asked.
+        UsageError: Something in the pipeline, its data or its models is wrong, or a stage cannot do what is asked.
     """
     reused = {status.step.name: store.peek(status.step.key) for status in found if status.reuse}
     steps = [step for step in plan.steps if _worth_rehearsing(step, reused)]
@@ -53,12 +53,15 @@ def rehearse(plan: Plan, found: Sequence[Status], store: Store, progress: Progre
             out.mkdir()
             context = context_for(plan, step, Silent(), checkpoints=None, rehearsal=True)
             inputs = {role: bundles[name] for role, name in step.inputs.items()}
-            perform(step, inputs, out, replace(context, world_size=1))
+            try:
+                perform(step, inputs, out, replace(context, world_size=1))
+            except StageError as error:  # nothing has been begun yet: it is the pipeline that cannot work
+                raise UsageError(Fault(str(error), where=step.name)) from error
             bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, out)
             advance(1, note=step.name)
 
 
-def _worth_rehearsing(step: Step, reused: dict[str, object]) -> bool:
+def _worth_rehearsing(step: Step, reused: Mapping[str, object]) -> bool:
     """All but profiles, which cost seconds and fail for no reason that evaluating the same files does not show."""
     return step.name not in reused and step.stage.verb != "profile"
 

@@ -7,6 +7,7 @@ import errno
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def run_plan(plan: Plan, store: Store, progress: Progress, remeasure: bool = Fal
     bundles: dict[str, Bundle] = {}
     for step in plan.steps:
         again = remeasure and step.measures
-        with store.lock(step.key, lambda step=step: progress.say(f"{step.name}: another run is at it; waiting")):
+        with store.lock(step.key, partial(progress.say, f"{step.name}: another run is at it; waiting")):
             inputs = {role: bundles[name] for role, name in step.inputs.items()}
             record = None if again else reusable(store, step, inputs)
             reused = record is not None
@@ -115,7 +116,7 @@ def perform(step: Step, inputs: Mapping[str, Bundle], out: Path, context: Contex
             import torch
 
             torch.set_num_threads(context.threads)
-        return step.stage.run(inputs, out, context)
+        return step.stage.run(inputs, out, replace(context, world_size=1))
     if launched_ranks().world_size > 1:
         return lead(step.stage, inputs, out, context)
     from compress.training.launch import run_in_processes
@@ -123,9 +124,7 @@ def perform(step: Step, inputs: Mapping[str, Bundle], out: Path, context: Contex
     return dict(run_in_processes(step.stage, inputs, out, replace(context, world_size=1), context.world_size))
 
 
-def _execute(
-    step: Step, inputs: Mapping[str, Bundle], plan: Plan, store: Store, progress: Progress
-) -> Record:
+def _execute(step: Step, inputs: Mapping[str, Bundle], plan: Plan, store: Store, progress: Progress) -> Record:
     """Run one step in scratch, commit what it wrote, and record it last."""
     checkpoints = store.progress(step.key) if step.stage.trains else None
     context = context_for(plan, step, progress, checkpoints=checkpoints, rehearsal=False)

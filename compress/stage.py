@@ -90,7 +90,7 @@ class Stage(Settings):
 
     def references(self) -> dict[str, str | None]:
         """For each role the name of the model or stage to read, or None for the model before this stage."""
-        return {role: None for role in self.takes}
+        return dict.fromkeys(self.takes)
 
     def faults(self) -> list[tuple[str, str]]:
         """(path inside the stage, message) for each combination that types alone cannot refuse. Before any work."""

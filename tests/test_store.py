@@ -35,7 +35,8 @@ def test_folder_digest_is_that_of_the_sorted_list_of_files_and_hashes(tmp_path: 
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.txt").write_text("x")
     (tmp_path / "a.txt").write_text("a")
-    lines = [f"{name} {hashlib.sha256(text.encode()).hexdigest()}\n" for name, text in [("a.txt", "a"), ("b/x.txt", "x")]]
+    files = [("a.txt", "a"), ("b/x.txt", "x")]
+    lines = [f"{name} {hashlib.sha256(text.encode()).hexdigest()}\n" for name, text in files]
     assert folder_sha256(tmp_path) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

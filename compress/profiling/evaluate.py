@@ -70,4 +70,4 @@ def _answers(source: Bundle, module: Any, data: Data, split: Split, context: Con
         return answers(source.model_file, data, split, context.target, progress=context.progress)
     from compress.training.evaluate import predict
 
-    return np.asarray(predict(module, data, split, batch_size=256, device="cpu"))
+    return np.asarray(predict(module, data, split, context=context))

@@ -23,12 +23,13 @@ DOMAIN = "compress"
 Marks = dict[str, tuple[np.ndarray[Any, Any] | None, np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 
 
-def canonical(model: GraphModule, deployment: Deployment, example_inputs: tuple[Tensor, ...], opset: int) -> ModelProto:
+def canonical(model: nn.Module, deployment: Deployment, example_inputs: tuple[Tensor, ...], opset: int) -> ModelProto:
     """The ONNX graph whose numbers are those of the prepared model in evaluation mode.
 
     Marks take the place of everything that quantizes, so that the exporter sees an ordinary float network; then each
     mark becomes quantization operators with the model's own scales.
     """
+    assert isinstance(model, GraphModule)
     marked, marks = _mark(model)
     proto = to_proto(marked, deployment, example_inputs, opset)
     _resolve(proto, marks)

@@ -50,7 +50,7 @@ def prepare(
     placement = place(read(graph, tuple(ignore)))
     for node in graph.nodes:
         if node.op == "call_module" and node.meta.get("kind") in WEIGHTED_KINDS and node.name not in placement.integer:
-            graph_module.get_submodule(str(node.target)).bits = None
+            _layer(graph_module, node).bits = None
     _insert_quantizers(graph_module, placement, symmetric)
     graph.eliminate_dead_code()
     graph.lint()
@@ -166,6 +166,12 @@ def _fold_norm(graph_module: GraphModule, node: Node, layer: Weighted) -> Node:
     if norm.target is aten.batch_norm.default:
         return norm
     return next(user for user in norm.users if user.target is operator.getitem and user.args[1] == 0)
+
+
+def _layer(graph_module: GraphModule, node: Node) -> Weighted:
+    layer = graph_module.get_submodule(str(node.target))
+    assert isinstance(layer, Weighted)
+    return layer
 
 
 def _insert_quantizers(graph_module: GraphModule, placement: Placement, symmetric: bool) -> None:

@@ -71,12 +71,12 @@ class Weighted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float operator, with rounded weights."""
-        weight, bias = self.rounded(), self.bias
+        weight = self.rounded()
         if self.norm is None:
-            return self.function(x, weight, bias, *self.arguments)
+            return self.function(x, weight, self.bias, *self.arguments)
         if self.training and not self.frozen:
             norm = self.norm
-            y = self.function(x, weight, bias, *self.arguments)
+            y = self.function(x, weight, self.bias, *self.arguments)
             return functional.batch_norm(
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, norm.momentum, norm.eps
             )

@@ -136,10 +136,10 @@ def _put_convolution(
         graph.add_array("shortcut_weight_scale", np.array(1, np.float32)),
         graph.add_array("shortcut_weight_zero_point", np.array(0, np.int8)),
     ]
-    inputs, shape = [f"{name}_input", f"{name}_weight"], {"kernel_shape": [1, 1], "strides": strides}
+    inputs = [f"{name}_input", f"{name}_weight"]
     graph.nodes += [
         helper.make_node("DequantizeLinear", [source, *scale], inputs[:1], f"{name}_dequantize"),
         helper.make_node("DequantizeLinear", constants, inputs[1:], f"{name}_weight_dequantize"),
-        helper.make_node("Conv", inputs, [f"{name}_output"], name, **shape),
+        helper.make_node("Conv", inputs, [f"{name}_output"], name, kernel_shape=[1, 1], strides=strides),
         helper.make_node("QuantizeLinear", [f"{name}_output", *scale], [pad.output[0]], f"{name}_quantize"),
     ]
