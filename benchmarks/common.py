@@ -1,4 +1,4 @@
-"""What every benchmark shares: claims held against figures, and results kept with the machine that they were read on."""
+"""What every benchmark shares: claims held against figures, and results kept with the machine they were read on."""
 
 from __future__ import annotations
 

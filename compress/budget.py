@@ -1,4 +1,4 @@
-"""Which file to deploy: the fastest that meets the budget, judged on validation data; then judged again on test data."""
+"""Which file to deploy: the fastest that meets the budget on validation data; then it is judged on test data."""
 
 from __future__ import annotations
 

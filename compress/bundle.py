@@ -1,4 +1,4 @@
-"""A model at rest: a folder with the model's files and `bundle.json`, the deployer's half, which every stage passes on."""
+"""A model at rest: the model's files and `bundle.json`, the deployer's half, which every stage passes on."""
 
 from __future__ import annotations
 

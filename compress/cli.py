@@ -13,7 +13,7 @@ import typer
 from click.exceptions import Abort, ClickException
 
 from compress import __version__
-from compress.errors import BUDGET_MISSED, INTERRUPTED, WRONG_CALL, BudgetMissed, CompressError
+from compress.errors import BUDGET_MISSED, INTERRUPTED, WRONG_CALL, BudgetMissedError, CompressError
 
 app = typer.Typer(
     help="Distil, prune, quantize, export and measure a trained network for the hardware it must run on.",
@@ -67,7 +67,7 @@ def run(
     OUT.print(terminal_table(outcome.report))
     OUT.print(f"{_verdict(outcome.report)}\nreport: {outcome.folder / 'report.html'}", soft_wrap=True)
     if not outcome.report["met"]:
-        raise BudgetMissed(f"the budget is not met: {outcome.report['deploy_reason']}; all files are kept")
+        raise BudgetMissedError(f"the budget is not met: {outcome.report['deploy_reason']}; all files are kept")
 
 
 @app.command()
@@ -261,7 +261,7 @@ def _status(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, Abort):
         typer.echo("\ninterrupted; the same command goes on from here", err=True)
         return INTERRUPTED
-    except BudgetMissed as error:
+    except BudgetMissedError as error:
         typer.echo(str(error), err=True)
         return BUDGET_MISSED
     except CompressError as error:

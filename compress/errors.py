@@ -50,7 +50,7 @@ class StageError(CompressError):
     """A stage could not do what was asked (diverged, ran out of disk, lost its target). Exit status 3."""
 
 
-class BudgetMissed(CompressError):
+class BudgetMissedError(CompressError):
     """Everything was done and reported, but no file meets the budget. Exit status 4."""
 
     exit_status = BUDGET_MISSED

@@ -1,4 +1,4 @@
-"""When `accelerate launch` or `torchrun` starts `compress run` in several processes: one leads, the others help to train.
+"""`compress run` in several processes (`accelerate launch`, `torchrun`): one leads, the others help to train.
 
 Rank 0 plans, runs, measures and writes. For each step that trains it hands the job to the others, and all of them run
 the stage together; in between the others wait. The store must lie where all of them can read it.

@@ -65,7 +65,7 @@ class Distillation(Method):
         return sum(parts[1:], start=parts[0])
 
 
-def distill(  # noqa: PLR0917 - in the order in which one says it
+def distill(
     student: nn.Module,
     teacher: nn.Module,
     data: Data,

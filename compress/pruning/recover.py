@@ -31,7 +31,7 @@ STATISTICS_BATCH = 64
 _REHEARSAL_BATCH = 4
 
 
-def prune_and_recover(  # noqa: PLR0917 - in the order in which one says it
+def prune_and_recover(
     module: nn.Module,
     data: Data,
     task: Task,
@@ -76,7 +76,7 @@ def prune_and_recover(  # noqa: PLR0917 - in the order in which one says it
     return log, recover(module, teacher, data, task, recipe, context)
 
 
-def recover(  # noqa: PLR0917 - in the order in which one says it
+def recover(
     module: nn.Module,
     teacher: nn.Module | None,
     data: Data,

@@ -246,7 +246,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("stop_after", [0, 1, 4, 7, 8, 13])
-def test_a_resumed_run_ends_in_the_same_bits(  # noqa: PLR0917 - fixtures
+def test_a_resumed_run_ends_in_the_same_bits(
     optimizer: str, stop_after: int, data: Data, task: Task, make_network: MakeNetwork, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
