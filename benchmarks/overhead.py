@@ -79,20 +79,20 @@ class Residual(nn.Module):
 
 
 def network(sizes: Sizes, seed: int) -> nn.Sequential:
-    """A ResNet for small images: ResNet-18's stages behind a 3x3 stem, or a smaller one."""
+    """ResNet-18, or a small ResNet for small images."""
     torch.manual_seed(seed)
     widths = STAGES[sizes.network]
-    layers: list[nn.Module] = [
-        nn.Conv2d(sizes.channels, widths[0], 3, 1, 1, bias=False),
-        nn.BatchNorm2d(widths[0]),
-        nn.ReLU(),
-    ]
     inputs = widths[0]
+    stem: list[nn.Module] = [nn.Conv2d(sizes.channels, inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU()]
+    if sizes.network == "resnet18":
+        stem[0] = nn.Conv2d(sizes.channels, inputs, 7, 2, 3, bias=False)
+        stem.append(nn.MaxPool2d(3, 2, 1))
+    blocks: list[nn.Module] = []
     for stage, width in enumerate(widths):
         for block in range(BLOCKS[sizes.network]):
-            layers.append(Residual(inputs, width, 2 if stage and not block else 1))
+            blocks.append(Residual(inputs, width, 2 if stage and not block else 1))
             inputs = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, sizes.classes))
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, sizes.classes))
 
 
 class Timed(Method):

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click.exceptions import Abort, ClickException
 
 from compress import __version__
-from compress.errors import BUDGET_MISSED, INTERRUPTED, WRONG_CALL, BudgetMissedError, CompressError
+from compress.errors import DONE, INTERRUPTED, BudgetMissedError, CompressError
 
 app = typer.Typer(
     help="Distil, prune, quantize, export and measure a trained network for the hardware it must run on.",
@@ -254,16 +253,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _status(arguments: list[str] | None) -> int:
     try:
-        return int(app(arguments, prog_name="compress", standalone_mode=False) or 0)
-    except ClickException as error:
-        error.show()
-        return WRONG_CALL
-    except (KeyboardInterrupt, Abort):
-        typer.echo("\ninterrupted; the same command goes on from here", err=True)
-        return INTERRUPTED
+        app(arguments, prog_name="compress")
+    except SystemExit as end:  # typer has shown what is wrong with the call, or was interrupted
+        status = end.code if isinstance(end.code, int) else DONE
+        if status == INTERRUPTED:
+            typer.echo("\ninterrupted; the same command goes on from here", err=True)
+        return status
     except BudgetMissedError as error:
         typer.echo(str(error), err=True)
-        return BUDGET_MISSED
+        return error.exit_status
     except CompressError as error:
         typer.echo(f"error: {error}" if "\n" not in str(error) else f"errors:\n{error}", err=True)
         return error.exit_status
+    return DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,16 @@ def int8_share(model: Path, *, signed: bool = False) -> Int8Share:
         graph = onnx.load(optimized).graph
     constants = {item.name for item in graph.initializer}
     writers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[str]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node.op_type)
     integer, left = 0, []
     for node in graph.node:
         if node.op_type in INTEGER:
             integer += 1
         elif _counts(node, constants, writers):
-            left.append({"name": node.name, "operator": node.op_type, "reason": _reason(node, writers)})
+            left.append({"name": node.name, "operator": node.op_type, "reason": _reason(node, writers, readers)})
     return Int8Share(integer, integer + len(left), tuple(left))
 
 
@@ -98,16 +103,22 @@ def _is_constant(node: NodeProto | None) -> bool:
     return node is not None and node.op_type == "Constant"
 
 
-def _reason(node: NodeProto, writers: dict[str, NodeProto]) -> str:
+def _reason(node: NodeProto, writers: dict[str, NodeProto], readers: dict[str, list[str]]) -> str:
     """Why an operator runs in float."""
     if node.op_type == "ConvTranspose":
         return "ONNX Runtime has no int8 kernel for it"
     quantized = [_from_integers(name, writers) for name in node.input[:2]]
+    if all(quantized) and not _is_quantized_after(node, readers):
+        return "its inputs are quantized, but only float operators read its output"
     if all(quantized):
         return "its inputs are quantized, but the runtime did not fuse it"
     if node.op_type in ("MatMul", "FusedMatMul") and not any(quantized):
         return "both sides are float activations"
     return "kept in float: its inputs or its output are not worth quantizing here"
+
+
+def _is_quantized_after(node: NodeProto, readers: dict[str, list[str]]) -> bool:
+    return all(operator == "QuantizeLinear" for name in node.output for operator in readers[name])
 
 
 def _from_integers(name: str, writers: dict[str, NodeProto]) -> bool:

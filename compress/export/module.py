@@ -25,9 +25,7 @@ from compress.stage import Context
 from compress.tasks.task import Task
 
 
-def export_module(
-    model: nn.Module, data: Data, task: Task, emission: str, path: Path, settings: Export
-) -> Path:
+def export_module(model: nn.Module, data: Data, task: Task, emission: str, path: Path, settings: Export) -> Path:
     """Write one file and check it against `model` on validation examples; returns `path`.
 
     Raises:

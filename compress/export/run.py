@@ -79,7 +79,9 @@ def finish(
         metrics.update(int8_share=counted.share, not_int8=list(counted.not_int8))
     if data is not None:
         count = 2 if context.rehearsal else settings.parity_examples
-        metrics["parity"] = _parity(path, module, data, deployment, count, integer=integer).as_json()
+        metrics["parity"] = _parity(
+            path, module, data, deployment, count, integer=integer, strict=not context.rehearsal
+        ).as_json()
     return metrics
 
 
@@ -126,7 +128,7 @@ def _with_batch(deployment: Deployment, batch: int | None) -> Deployment:
 
 
 def _parity(
-    path: Path, module: nn.Module, data: Data, deployment: Deployment, count: int, *, integer: bool
+    path: Path, module: nn.Module, data: Data, deployment: Deployment, count: int, *, integer: bool, strict: bool
 ) -> parity.Parity:
     """The file against torch on the first validation examples, in batches that the file takes."""
     fixed_batch = deployment.inputs[0].shape[0]
@@ -143,4 +145,4 @@ def _parity(
         with torch.no_grad():
             outputs = module(*(torch.from_numpy(np.ascontiguousarray(array)) for array in inputs))
         expected.append(outputs.numpy())
-    return parity.check(path, feeds, expected, integer=integer)
+    return parity.check(path, feeds, expected, integer=integer, strict=strict)

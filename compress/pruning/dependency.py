@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
 import torch_pruning as tp
@@ -32,6 +33,9 @@ def trace_groups(module: nn.Module, example_inputs: Sequence[Tensor]) -> list[Ra
     """
     traced = copy.deepcopy(module).eval().requires_grad_(True)
     _check_traceable(traced, example_inputs)
+    for part in traced.modules():
+        if isinstance(part, SelfPruning):
+            part.forward = partial(_opaque, part.forward)
     graph = _build(traced, example_inputs)
     names = {part: name for name, part in traced.named_modules()}
     nodes = graph.module2node
@@ -90,6 +94,22 @@ def _build(module: nn.Module, inputs: Sequence[Tensor]) -> Any:
             )
     except Exception as error:
         raise UsageError(f"prune: torch-pruning cannot trace the network: {_text(error)}") from error
+
+
+class _Opaque(torch.autograd.Function):
+    """One node of the graph, whatever happens inside, between a module's input and its output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        return compute(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise AssertionError("the graph is traced, not differentiated")
+
+
+def _opaque(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return cast(Tensor, _Opaque.apply(x, compute))  # type: ignore[no-untyped-call]
 
 
 def _sides(graph: Any, dep: Any) -> tuple[bool, bool]:

@@ -17,7 +17,7 @@ from compress.pruning.groups import Chosen, Group, form_groups
 from compress.pruning.heads import find_heads
 from compress.pruning.ignore import ignored_modules, is_under
 from compress.pruning.importance.score import LabelledBatch, Loss, magnitude_scores, taylor_scores
-from compress.pruning.selection import Block, OutOfReachError, order_blocks, select, union
+from compress.pruning.selection import Block, OutOfReachError, normalised, order_blocks, per_saving, select, union
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut, layer_widths
 from compress.pruning.verify import difference, perturbed, untrustworthy
@@ -75,11 +75,13 @@ def prune_module(
     """
     groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed)
     _check_any(groups, fixed)
+    share = share_left(module, groups, example_inputs, settings.keep.measure)
     scores = _scores(module, groups, settings, batches, loss)
+    if settings.scope == "global":
+        scores = _comparable(scores, settings, share)
     blocks = order_blocks(
         groups, scores, scope=settings.scope, round_to=settings.round_to, minimum_share=settings.minimum_share
     )
-    share = share_left(module, groups, example_inputs, settings.keep.measure)
     removed = agree(union(_selected(blocks, share, settings, groups, fixed)))
     reason = difference(perturbed(module, seed), groups, removed, example_inputs)
     if reason:
@@ -161,6 +163,13 @@ def _scores(
     if loss is None or not batches:
         raise UsageError("prune: `importance: taylor` needs training examples and a loss; or choose `magnitude`")
     return taylor_scores(module, groups, batches, loss)
+
+
+def _comparable(scores: Mapping[str, Tensor], settings: Pruning, share: Callable[[Chosen], float]) -> dict[str, Tensor]:
+    """Scores that compare between groups: sizes of weights made relative, changes of the loss set against savings."""
+    if settings.importance == "magnitude":
+        return {name: normalised(of_group) for name, of_group in scores.items()}
+    return {name: per_saving(of_group, 1 - share({name: [0]})) for name, of_group in scores.items()}
 
 
 def _selected(

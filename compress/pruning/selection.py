@@ -41,9 +41,20 @@ class OutOfReachError(ValueError):
 
 
 def normalised(scores: Tensor) -> Tensor:
-    """Scores over their mean, so that groups of different sizes compare; all zero if they are."""
+    """Scores over their mean, so that groups with weights of other sizes compare; all zero if they are."""
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
+
+
+def per_saving(scores: Tensor, saving: float) -> Tensor:
+    """Changes of the loss over the root of what one unit saves of the measure, so that dear channels go first.
+
+    Were changes of the loss to add up, the saving itself would be right; but the first-order change of one unit says
+    too little about many going together, and the root guards against groups that are emptied because they are dear.
+    Trained CIFAR ResNets of 20 and 56 layers pruned to half of their MACs without training kept 59 and 81 % accuracy
+    so, 49 and 42 % with the saving itself, 45 and 66 % with `normalised` changes (1000 images; 91 and 93 % before).
+    """
+    return scores / math.sqrt(max(saving, 1e-12))
 
 
 def kept_steps(units: int, unit_size: int, round_to: int, minimum_share: float) -> list[int]:
@@ -63,12 +74,13 @@ def order_blocks(
 ) -> list[Block]:
     """All blocks that may go, in the order in which they go.
 
-    `scope` global ranks a block by the mean of its normalised scores, layer by the share of its group that is gone
-    with it. Attention goes by whole heads whatever `round_to` says. Ties go in the order of the network.
+    `scope` global ranks a block by the mean of its scores, which must compare between groups, layer by the share of
+    its group that is gone with it. Attention goes by whole heads whatever `round_to` says. Ties go in the order of the
+    network.
     """
     found = []
     for group in groups:
-        ranked = normalised(scores[group.name])
+        ranked = scores[group.name]
         order = torch.argsort(ranked, stable=True).tolist()
         steps = kept_steps(group.units, group.unit_size, 1 if group.heads else round_to, minimum_share)
         for before, after in itertools.pairwise(steps):

@@ -34,8 +34,8 @@ class _RoundToGrid(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.bounds), None, None
 
 
-class _RoundWeight(torch.autograd.Function):
-    """Symmetric per output channel; every weight lies inside of the range, so the gradient is the identity."""
+class RoundToMultiples(torch.autograd.Function):
+    """x -> round(x / scale) * scale for what lies inside of the range anyway, so that the gradient is the identity."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
 
 def fake_quantize_weight(weight: Tensor, bits: int = 8) -> Tensor:
     """`weight` (output channels first) on its symmetric grid of `bits` bits, one scale per output channel."""
-    rounded: Tensor = _RoundWeight.apply(weight, weight_scale(weight, bits))  # type: ignore[no-untyped-call]
+    rounded: Tensor = RoundToMultiples.apply(weight, weight_scale(weight, bits))  # type: ignore[no-untyped-call]
     return rounded
 
 

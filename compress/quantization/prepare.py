@@ -16,11 +16,12 @@ from compress.errors import StageError, UsageError
 from compress.export.tracing import dynamic_shapes, quiet, reason
 from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
 from compress.quantization.fake_quantize import FakeQuantize
-from compress.quantization.placement import ROLES, WEIGHTED, Placement, place
+from compress.quantization.placement import ROLES, WEIGHTED, Placement, Role, place
 from compress.quantization.weighted import Norm, Weighted
 
 aten = torch.ops.aten
 
+INTEGER_SOURCES = ("add", "concat", "conv", "average_pool", "max_pool")
 WEIGHTED_KINDS = tuple(kind for kind, role in ROLES.items() if role in WEIGHTED)
 
 
@@ -47,11 +48,13 @@ def prepare(
     _name_paths(graph)
     _spell_out_means(graph)
     _make_weighted(graph_module, weight_bits)
+    _make_norms_convolutions(graph_module, weight_bits)
     placement = place(read(graph, tuple(ignore)))
     for node in graph.nodes:
         if node.op == "call_module" and node.meta.get("kind") in WEIGHTED_KINDS and node.name not in placement.integer:
             _layer(graph_module, node).bits = None
     _insert_quantizers(graph_module, placement, symmetric)
+    _name_sources(graph_module)
     graph.eliminate_dead_code()
     graph.lint()
     result = GraphModule(graph_module, graph)
@@ -101,8 +104,13 @@ def _check_globs(module: nn.Module, ignore: Sequence[str]) -> None:
 def _name_paths(graph: Graph) -> None:
     """Note on each layer with weights the module that they belong to."""
     for node in graph.nodes:
-        if node_kind(node) in (*WEIGHTED_KINDS, "conv_transpose") and is_constant(node.args[1]):
-            node.meta["path"] = str(node.args[1].target).rpartition(".")[0] or str(node.args[1].target)
+        if node_kind(node) in (*WEIGHTED_KINDS, "conv_transpose") and is_constant(argument(node, 1, "weight")):
+            node.meta["path"] = _owner(argument(node, 1, "weight"))
+
+
+def _owner(parameter: Node) -> str:
+    """The module that a parameter belongs to."""
+    return str(parameter.target).rpartition(".")[0] or str(parameter.target)
 
 
 def _spell_out_means(graph: Graph) -> None:
@@ -140,15 +148,44 @@ def _make_weighted(graph_module: GraphModule, bits: int) -> None:
         )
         assert not set(node.kwargs) - {"weight", "bias"}, node.kwargs
         last = _fold_norm(graph_module, node, layer)
-        name = "layers." + node.meta["path"].replace(".", "_")
-        while _has(graph_module, name):
-            name += "_again"
-        graph_module.add_submodule(name, layer)
-        with graph.inserting_after(last):
-            call = graph.call_module(name, (node.args[0],))
-        call.meta = {"val": last.meta["val"], "kind": kind, "path": node.meta["path"]}
-        last.replace_all_uses_with(call)
+        _replace(graph_module, node, last, layer, kind=kind, path=node.meta["path"])
     graph.eliminate_dead_code()
+
+
+def _make_norms_convolutions(graph_module: GraphModule, bits: int) -> None:
+    """A batch norm of an image behind a sum, a concat or a pool becomes a depthwise 1x1 convolution, which has an int8
+    kernel; its weight of 1 and its norm are exact in int8.
+    """
+    graph = graph_module.graph
+    for norm in [node for node in graph.nodes if node.target in NORMS]:
+        source = norm.args[0]
+        while node_kind(source) in ("relu", "clip"):
+            source = source.args[0]
+        if (
+            node_kind(source) not in INTEGER_SOURCES
+            or norm.args[0].meta["val"].dim() != 4
+            or not is_constant(norm.args[3])
+        ):
+            continue
+        mean = _tensor(graph_module, norm.args[3])
+        arguments = ([1, 1], [0, 0], [1, 1], len(mean))
+        layer = Weighted(aten.conv2d.default, torch.ones(len(mean), 1, 1, 1), None, arguments, bits)
+        layer.weight.requires_grad_(False)
+        last = _take_norm(graph_module, norm, layer)
+        _replace(graph_module, norm, last, layer, kind="conv", path=_owner(norm.args[3]))
+    graph.eliminate_dead_code()
+
+
+def _replace(graph_module: GraphModule, first: Node, last: Node, layer: Weighted, *, kind: str, path: str) -> None:
+    """Let a call of `layer` stand for the operators from `first` to `last`."""
+    name = "layers." + path.replace(".", "_")
+    while _has(graph_module, name):
+        name += "_again"
+    graph_module.add_submodule(name, layer)
+    with graph_module.graph.inserting_after(last):
+        call = graph_module.graph.call_module(name, (first.args[0],))
+    call.meta = {"val": last.meta["val"], "kind": kind, "path": path}
+    last.replace_all_uses_with(call)
 
 
 def _fold_norm(graph_module: GraphModule, node: Node, layer: Weighted) -> Node:
@@ -159,6 +196,11 @@ def _fold_norm(graph_module: GraphModule, node: Node, layer: Weighted) -> Node:
     norm = readers[0]
     if node_kind(node) == "linear" and node.meta["val"].dim() != 2:
         return node
+    return _take_norm(graph_module, norm, layer)
+
+
+def _take_norm(graph_module: GraphModule, norm: Node, layer: Weighted) -> Node:
+    """Give a layer a batch norm; the node whose value is the norm's."""
     weight, bias, mean, variance = (_tensor(graph_module, item) for item in norm.args[1:5])
     constants: Any = norm.args[6:8] if norm.target is aten.batch_norm.default else norm.args[5:7]
     momentum, eps = constants
@@ -189,6 +231,19 @@ def _insert_quantizers(graph_module: GraphModule, placement: Placement, symmetri
         for user in readers:
             if point.readers is None or user.name in point.readers:
                 user.replace_input_with(node, call)
+
+
+def _name_sources(graph_module: GraphModule) -> None:
+    """Tell each int8 layer the quantizer of what it reads, directly or behind operators that move values."""
+    for node in graph_module.graph.nodes:
+        if node.op != "call_module" or node.meta.get("kind") not in WEIGHTED_KINDS:
+            continue
+        source = node.args[0]
+        while ROLES[node_kind(source)] is Role.MOVES:
+            source = source.args[0]
+        found = graph_module.get_submodule(str(source.target)) if source.op == "call_module" else None
+        if isinstance(found, FakeQuantize):
+            _layer(graph_module, node).source = (found,)
 
 
 def _tensor(graph_module: GraphModule, node: Any) -> Any:

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.quantization.fake_quantize import SMALLEST_SCALE, fake_quantize_weight, weight_scale
+from compress.quantization.fake_quantize import (
+    SMALLEST_SCALE,
+    FakeQuantize,
+    RoundToMultiples,
+    fake_quantize_weight,
+    weight_scale,
+)
 
 
 class Norm(nn.Module):
@@ -44,7 +50,9 @@ class Weighted(nn.Module):
 
     Weights are rounded before the norm's factor is applied. With one scale per output channel that is the same as
     rounding the folded weights, so training with batch statistics and the folded int8 layer see the same integers.
-    With `frozen`, or in evaluation, the norm's running statistics are folded in: one operator instead of two.
+    With `frozen`, or in evaluation, the norm's running statistics are folded in: one operator instead of two; and the
+    bias is rounded as integer kernels have it, to multiples of (scale of the input * scale of the weights), if `source`
+    holds the quantizer of the input.
     """
 
     weight: nn.Parameter
@@ -68,20 +76,19 @@ class Weighted(nn.Module):
         self.bits = bits
         self.enabled = True
         self.frozen = False
+        self.source: tuple[FakeQuantize, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float operator, with rounded weights."""
         weight = self.rounded()
-        if self.norm is None:
-            return self.function(x, weight, self.bias, *self.arguments)
-        if self.training and not self.frozen:
+        if self.norm is not None and self.training and not self.frozen:
             norm = self.norm
             y = self.function(x, weight, self.bias, *self.arguments)
             return functional.batch_norm(
                 y, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, norm.momentum, norm.eps
             )
         weight, bias = self._fold(weight)
-        return self.function(x, weight, bias, *self.arguments)
+        return self.function(x, weight, self._rounded_bias(bias), *self.arguments)
 
     def rounded(self) -> Tensor:
         """The weights on their grid (as they are while disabled, or in an operator that stays float)."""
@@ -90,23 +97,38 @@ class Weighted(nn.Module):
         return fake_quantize_weight(self.weight, self.bits)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Weights before rounding, and bias, with the norm folded in."""
-        return (self.weight, self.bias) if self.norm is None else self._fold(self.weight)
+        """Weights before rounding, and bias as it is used, with the norm folded in."""
+        weight, bias = self._fold(self.weight)
+        return weight, self._rounded_bias(bias)
 
     def integers(self) -> tuple[Tensor, Tensor]:
         """The weights as int8 of the weight's shape, and their scale of shape (output channels,), norm folded in."""
         assert self.bits is not None
         scale = weight_scale(self.weight, self.bits)
         steps = self.weight.detach().div(scale).round_()
-        scale = scale.flatten()
         if self.norm is not None:
             factor = self.norm.factor_and_offset()[0].detach()
             steps = steps * factor.sign().reshape(-1, *[1] * (steps.dim() - 1))
-            scale = (scale * factor.abs()).clamp(min=SMALLEST_SCALE)
-        return steps.to(torch.int8), scale
+        return steps.to(torch.int8), self._folded_scale()
 
-    def _fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.norm is not None
+    def _folded_scale(self) -> Tensor:
+        """Scale of the weights with the norm folded in, shape (output channels,)."""
+        assert self.bits is not None
+        scale = weight_scale(self.weight, self.bits).flatten()
+        if self.norm is not None:
+            scale = (scale * self.norm.factor_and_offset()[0].detach().abs()).clamp(min=SMALLEST_SCALE)
+        return scale
+
+    def _rounded_bias(self, bias: Tensor | None) -> Tensor | None:
+        if bias is None or not self.source or self.bits is None or not self.enabled:
+            return bias
+        scale = self.source[0].scale * self._folded_scale()
+        rounded: Tensor = RoundToMultiples.apply(bias, scale)  # type: ignore[no-untyped-call]
+        return rounded
+
+    def _fold(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.norm is None:
+            return weight, self.bias
         factor, offset = self.norm.factor_and_offset()
         shape = [-1] + [1] * (weight.dim() - 1)
         bias = offset if self.bias is None else self.bias * factor + offset

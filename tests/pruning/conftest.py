@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ class EncoderDecoder(nn.Module):
         self.decoder = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), norm(width), nn.ReLU())
         self.head = nn.Conv2d(width, 3, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         fine = self.encoder(x)
         return self.head(self.decoder(torch.cat([self.up(torch.relu(self.middle(fine))), fine], dim=1)))
 
@@ -42,7 +43,7 @@ class Tied(nn.Module):
         self.pool, self.flatten = nn.AdaptiveAvgPool2d(4), nn.Flatten()
         self.hidden, self.head = nn.Linear(256, 64), nn.Linear(64, 5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         x = self.act(self.depthwise(torch.relu_(self.norm(self.stem(x)))))
         x = torch.relu(self.grouped(x))
         x = x * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
@@ -59,7 +60,7 @@ class Attention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
         self.output = nn.Linear(hidden, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         def split(y: Tensor) -> Tensor:
             return y.view(*y.shape[:2], self.num_attention_heads, self.attention_head_size).transpose(1, 2)
 
@@ -81,7 +82,7 @@ class Transformer(nn.Module):
         self.down = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(2))
         self.head = nn.Linear(hidden, 5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         y = self.patches(x).flatten(2).transpose(1, 2)
         y = torch.cat([self.token.expand(len(x), -1, -1), y], dim=1) + self.places
         for layer in range(2):
@@ -101,7 +102,7 @@ class Untraceable(nn.Module):
         self.averaged = nn.Conv2d(16, 16, 1)
         self.head = nn.Conv2d(17, 4, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         one, other = self.halved(torch.relu(self.plain(x))).chunk(2, dim=1)
         y = self.shuffled(one * other)
         y = y.view(len(x), 4, 4, *x.shape[2:]).transpose(1, 2).reshape(len(x), 16, *x.shape[2:])

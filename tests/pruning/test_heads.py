@@ -25,8 +25,8 @@ def test_queries_keys_and_values_are_coupled_and_an_output_projection_is_not(net
 def test_sets_all_attributes_that_hold_sizes(network: Make) -> None:
     module = network("transformer")
     set_heads(module, find_heads(module)[1], 3)
-    attention = module.get_submodule("attention.1")
-    assert (attention.num_attention_heads, attention.attention_head_size, attention.all_head_size) == (3, 8, 24)
+    attention = vars(module.get_submodule("attention.1"))
+    assert [attention[name] for name in ("num_attention_heads", "attention_head_size", "all_head_size")] == [3, 8, 24]
 
 
 def test_networks_without_attention_have_none(network: Make) -> None:

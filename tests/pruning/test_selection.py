@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from compress.pruning.groups import Group
-from compress.pruning.selection import Block, OutOfReachError, kept_steps, normalised, order_blocks, select, union
+from compress.pruning.selection import (
+    Block,
+    OutOfReachError,
+    kept_steps,
+    normalised,
+    order_blocks,
+    per_saving,
+    select,
+    union,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +42,16 @@ def test_normalised_scores_have_mean_one() -> None:
     assert normalised(torch.zeros(2)).tolist() == [0.0, 0.0]
 
 
+def test_changes_are_set_against_the_root_of_what_is_saved() -> None:
+    assert per_saving(torch.tensor([2.0, 0.0]), 0.25).tolist() == [4.0, 0.0]
+    assert per_saving(torch.tensor([1.0]), 0.0).isfinite().all()
+
+
 A, B = Group("a", 4, 1, ()), Group("b", 2, 1, ())
-SCORES = {"a": torch.tensor([4.0, 1.0, 3.0, 2.0]), "b": torch.tensor([30.0, 10.0])}
+SCORES = {"a": torch.tensor([4.0, 1.0, 3.0, 2.0]), "b": torch.tensor([4.5, 1.5])}
 
 
-def test_global_order_compares_normalised_scores() -> None:
+def test_global_order_compares_scores() -> None:
     blocks = order_blocks([A, B], SCORES, scope="global", round_to=1, minimum_share=0.1)
     assert [(block.group, block.units) for block in blocks] == [("a", (1,)), ("b", (1,)), ("a", (3,)), ("a", (2,))]
 

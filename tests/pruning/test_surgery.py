@@ -50,8 +50,8 @@ def test_heads_go_whole_and_attributes_follow(network: Make, example: Tensor) ->
     assert (group.units, group.unit_size) == (8, 8)
     pruned = copy.deepcopy(module)
     cut(pruned, groups, {group.name: [1, 6]})
-    attention = pruned.get_submodule("attention.0")
-    assert (attention.num_attention_heads, attention.all_head_size) == (6, 48)
+    attention = vars(pruned.get_submodule("attention.0"))
+    assert (attention["num_attention_heads"], attention["all_head_size"]) == (6, 48)
     weight = module.get_parameter("attention.0.query.weight")
     kept = [channel for channel in range(64) if channel // 8 not in {1, 6}]
     assert torch.equal(pruned.get_parameter("attention.0.query.weight"), weight[kept])

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.bundle import Bundle, Kind, read_bundle
+from compress.data.settings import read_data_settings
+from compress.errors import UsageError
+from compress.models import rest
+from compress.models.settings import ModelSettings
+from compress.models.stage import Build
+from compress.pruning.stage import Prune
+from compress.stage import Context
+
+STAGE = Prune.model_validate({"keep": {"macs": 0.5}, "round_to": 4, "examples": 64, "recover": {"epochs": 1}})
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return Context(device="cpu", threads=1, data=read_data_settings("digits", Path.cwd()))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, context: Context) -> Bundle:
+    folder = tmp_path_factory.mktemp("source")
+    Build(name="net", model=ModelSettings(zoo="resnet8", width=1)).run({}, folder, context)
+    return read_bundle(folder)
+
+
+def _run(stage: Prune, source: Bundle, out: Path, context: Context) -> dict[str, object]:
+    out.mkdir()
+    return stage.run({"source": source}, out, context)
+
+
+def test_it_writes_a_smaller_network_that_loads(source: Bundle, tmp_path: Path, context: Context) -> None:
+    metrics = _run(STAGE, source, tmp_path / "out", context)
+    bundle = read_bundle(tmp_path / "out")
+    module = rest.load(bundle.path)
+    assert bundle.kind is Kind.TORCH
+    assert bundle.deployment == source.deployment
+    assert module(torch.randn(3, 1, 8, 8)).shape == (3, 10)
+    assert metrics["parameters"] == sum(parameter.numel() for parameter in module.parameters())
+    assert {"validation", "macs", "size_bytes", "training"} <= metrics.keys()
+    pruning = json.loads(json.dumps(metrics["pruning"]))
+    assert pruning["reached"] == pytest.approx(0.5, rel=0.05)
+    assert pruning["widths"]["conv1"][0] == 16
+
+
+def test_the_same_seed_gives_the_same_bytes(source: Bundle, tmp_path: Path, context: Context) -> None:
+    stage = STAGE.model_copy(update={"recover": None})
+    for name in ("one", "other"):
+        assert "training" not in _run(stage, source, tmp_path / name, context)
+    for path in sorted((tmp_path / "one").rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_a_rehearsal_finds_what_is_out_of_reach(source: Bundle, tmp_path: Path, context: Context) -> None:
+    rehearsal = replace(context, rehearsal=True)
+    _run(STAGE, source, tmp_path / "fine", rehearsal)
+    impossible = Prune.model_validate({"keep": {"macs": 0.001}})
+    with pytest.raises(UsageError, match="cannot be reached; the least that"):
+        _run(impossible, source, tmp_path / "impossible", rehearsal)
+
+
+def test_it_reads_one_float_network() -> None:
+    assert STAGE.references() == {"source": None}
+    assert (STAGE.takes["source"], STAGE.gives) == ((Kind.TORCH,), Kind.TORCH)
