@@ -59,11 +59,11 @@ class Parity:
 
 
 def check(
-    model: Path, feeds: Sequence[dict[str, Array]], reference: Sequence[Array], *, integer: bool, trained: bool = True
+    model: Path, feeds: Sequence[dict[str, Array]], reference: Sequence[Array], *, integer: bool, strict: bool = True
 ) -> Parity:
     """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
 
-    An int8 network that is not `trained` and calibrated yet is compared but not judged: its outputs hardly differ from
+    Not `strict`, an int8 network is compared but not judged: before it is trained, its outputs hardly differ from
     each other, so that one step inside is many of theirs.
 
     Raises:
@@ -72,7 +72,7 @@ def check(
     plain, optimized = (np.concatenate(run(model, feeds, optimize=on)) for on in (False, True))
     expected = np.concatenate(list(reference))
     parity = compare(plain, optimized, expected, integer=integer, output_scale=output_scale(model) if integer else 0.0)
-    faults = parity.faults(integer=integer) if trained or not integer else []
+    faults = parity.faults(integer=integer) if strict or not integer else []
     if faults:
         raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}")
     return parity
