@@ -39,10 +39,12 @@ class RoundToMultiples(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
+        """Rounded; `scale` has a shape that fits `weight`."""
         return weight.div(scale).round_().mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """As if nothing had been rounded."""
         return gradient, None
 
 

@@ -153,8 +153,9 @@ def _make_weighted(graph_module: GraphModule, bits: int) -> None:
 
 
 def _make_norms_convolutions(graph_module: GraphModule, bits: int) -> None:
-    """A batch norm of an image behind a sum, a concat or a pool becomes a depthwise 1x1 convolution, which has an int8
-    kernel; its weight of 1 and its norm are exact in int8.
+    """A batch norm of images that stands alone, behind what runs in int8, becomes a depthwise 1x1 convolution.
+
+    That has an int8 kernel; its weight of 1 is exact in int8, whatever the norm makes of it.
     """
     graph = graph_module.graph
     for norm in [node for node in graph.nodes if node.target in NORMS]:

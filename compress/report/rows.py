@@ -155,7 +155,7 @@ class Report:
         return self.deployed or self._row(self.judged) or next(iter(self.candidates), None)
 
     def lineage(self) -> tuple[Model, ...]:
-        """The way from the reference to the file that the report tells of."""
+        """The way from the reference to the file that the report tells of, by the measured file of each stage."""
         end = self.told or next(iter(self.models[::-1]), None)
         chain: list[Model] = []
         while end is not None and end not in chain:
@@ -164,7 +164,15 @@ class Report:
         start = self.reference_file
         if start is not None and not any(row in (start, self._row(start.parent)) for row in chain):
             chain.insert(0, start)
-        return tuple(chain)
+        shown = {row.name: row for row in map(self._measured, chain)}
+        return tuple(shown.values())
+
+    def _measured(self, model: Model) -> Model:
+        """The file that was made of a model right behind its stage, if it is measured and the model is not."""
+        if model.on(self.target) is not None:
+            return model
+        files = [row for row in self.files if row.parent == model.name and row.stage == model.stage]
+        return next((row for row in files if row.on(self.target) is not None), model)
 
     def _row(self, name: str | None) -> Model | None:
         return next((model for model in self.models if model.name == name), None)

@@ -62,3 +62,11 @@ def test_a_wrong_type_is_told(digits: dict[str, Any]) -> None:
     digits["models"] = [1, 2]
     with pytest.raises(UsageError, match=r"report\.json cannot be read"):
         read_rows(digits)
+
+
+def test_an_unmeasured_model_on_the_way_is_shown_by_the_file_made_behind_its_stage(digits: dict[str, Any]) -> None:
+    model = next(row for row in digits["models"] if row["name"] == "student")
+    digits["models"].append({**model, "name": "student-fp32", "kind": "onnx", "parent": "student"})
+    model["latency"] = []
+    names = [row.name for row in read_rows(digits).lineage()]
+    assert names == ["teacher-fp32", "student-fp32", "student-small", "student-int8", "student-small-int8-ort-x86"]
