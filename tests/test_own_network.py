@@ -51,9 +51,9 @@ data: {source: {npz: {path: data.npz}}}
 task: regression
 models: {denoiser: {python: "network.py:make", arguments: {width: 16}}}
 stages:
-  - train: {epochs: 4}
-  - prune: {keep: {macs: 0.5}, recover: {epochs: 2}}
-  - quantize: {epochs: 1}
+  - train: {epochs: 16, batch_size: 16}
+  - prune: {keep: {macs: 0.5}, recover: {epochs: 6, batch_size: 16}}
+  - quantize: {epochs: 1, batch_size: 16}
   - export: {emit: [fp32, ort-x86]}
 targets: [{name: local, rounds: 2, seconds: 0.02, warmup_seconds: 0}]
 """
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     clean = np.kron(random.random((240, 1, 4, 4)), np.ones((4, 4))).astype(np.float32)
     noisy = clean + 0.2 * random.standard_normal(clean.shape).astype(np.float32)
-    np.savez(tmp_path / "data.npz", input=noisy, target=clean)
+    np.savez(tmp_path / "data.npz", x=noisy, y=clean)
     (tmp_path / "network.py").write_text(NETWORK)
     (tmp_path / "pipeline.yaml").write_text(PIPELINE)
     return tmp_path
@@ -89,10 +89,11 @@ def test_with_nothing_but_yaml(folder: Path) -> None:
     assert int8["size_bytes"] < pruned["size_bytes"]
     assert int8["int8_share"] >= 0.9, int8["not_int8"]
     metric = report["primary_metric"]["name"]
-    assert int8["metrics"][metric] < 0.02, "a blurred guess of the mean has an error of about 0.08"
+    assert metric == "mse"
+    assert int8["metrics"][metric] < 0.015, "the noise that is to be removed has 0.04"
 
     session = onnxruntime.InferenceSession(folder / "runs" / "pipeline" / int8["path"])
-    images = np.load(folder / "data.npz")["input"][:3]
+    images = np.load(folder / "data.npz")["x"][:3]
     (answer,) = session.run(None, {session.get_inputs()[0].name: images})
     assert answer.shape == (3, 1, 16, 16)
 
@@ -105,15 +106,15 @@ def test_through_the_functions(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     network = load_function(f"{folder}/network.py:make")(width=16)
     data = compress.load_data({"source": {"npz": {"path": "data.npz"}}})
     task = compress.load_task("regression")
-    trained = compress.train(network, data, task=task, epochs=4)
-    pruned = compress.prune(trained, data, task=task, keep={"macs": 0.5}, recover={"epochs": 2})
-    int8 = compress.quantize(pruned, data, task=task, epochs=1)
+    trained = compress.train(network, data, task=task, epochs=16, batch_size=16)
+    pruned = compress.prune(trained, data, task=task, keep={"macs": 0.5}, recover={"epochs": 6, "batch_size": 16})
+    int8 = compress.quantize(pruned, data, task=task, epochs=1, batch_size=16)
     files = compress.export(int8, data, folder / "out", task=task, emit=["fp32", "ort-x86"])
     assert set(files) == {"fp32", "ort-x86"}
     assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in trained.parameters())
     measured = compress.profile(files, rounds=2, seconds=0.02, warmup_seconds=0)
     assert measured["ort-x86"][0].p50_ms > 0
     session = onnxruntime.InferenceSession(files["ort-x86"])
-    clean, noisy = np.load("data.npz")["target"], np.load("data.npz")["input"]
+    clean, noisy = np.load("data.npz")["y"], np.load("data.npz")["x"]
     (answer,) = session.run(None, {session.get_inputs()[0].name: noisy})
-    assert ((answer - clean) ** 2).mean() < 0.02
+    assert ((answer - clean) ** 2).mean() < 0.015

@@ -46,10 +46,21 @@ class _Histogram:
         self.counts += torch.bincount(bins, minlength=BINS).cpu().numpy()
 
 
-def calibrate(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, ...]]], method: str = "mse") -> None:
-    """Set every range of a prepared model from the float answers to `batches()`, which is called twice.
+def squared_error(quantized: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared difference of outputs."""
+    return (quantized - reference).square().mean()
 
-    `method` is `mse`, `percentile` or `minmax`. Leaves the model in evaluation mode, quantizing.
+
+def calibrate(
+    model: nn.Module,
+    batches: Callable[[], Iterable[tuple[Tensor, ...]]],
+    method: str = "auto",
+    error: Callable[[Tensor, Tensor], Tensor] = squared_error,
+) -> None:
+    """Set every range of a prepared model from the float answers to `batches()`, which gives the same each time.
+
+    `method` is `minmax`, `mse`, `percentile`, or `auto`: that of the three for which `error(quantized outputs, float
+    outputs)`, summed over the batches, is least. Leaves the model in evaluation mode, quantizing.
 
     Raises:
         StageError: A tensor holds values that are not finite, or there was no batch.
@@ -66,12 +77,32 @@ def calibrate(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, ...
                 raise StageError(f"calibration: {name.rpartition('.')[2]} is not finite on the training examples")
         histograms = [_Histogram(*_edges(found)) for found in extremes]
         _watch(model, quantizers, histograms, batches())
-        for quantizer, found, seen in zip(quantizers, extremes, histograms, strict=True):
-            _choose(quantizer, found, seen, method)
     finally:
         for quantizer in quantizers:
             quantizer.values = None
         set_quantizing(model, True)
+
+    def choose(name: str) -> None:
+        for quantizer, found, seen in zip(quantizers, extremes, histograms, strict=True):
+            _choose(quantizer, found, seen, name)
+
+    if method != "auto":
+        choose(method)
+        return
+    set_quantizing(model, False)
+    reference = _outputs(model, batches())
+    set_quantizing(model, True)
+    errors = {}
+    for name in CHOICES:
+        choose(name)
+        pairs = zip(_outputs(model, batches()), reference, strict=True)
+        errors[name] = sum(float(error(quantized, expected)) for quantized, expected in pairs)
+    choose(min(errors, key=errors.__getitem__))
+
+
+def _outputs(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    with torch.no_grad():
+        return [model(*inputs) for inputs in batches]
 
 
 def set_quantizing(model: nn.Module, enabled: bool) -> None:

@@ -12,8 +12,9 @@ from torch.fx import GraphModule
 
 from compress.data.dataset import Data
 from compress.distillation.distill import Distillation, chosen_losses
+from compress.distillation.losses.kl import kl
 from compress.distillation.teacher import open_teacher
-from compress.quantization.calibrate import calibrate
+from compress.quantization.calibrate import calibrate, squared_error
 from compress.quantization.prepare import prepare
 from compress.quantization.stage import Quantize
 from compress.quantization.train import QuantizationAware
@@ -67,7 +68,8 @@ def quantize(
         ignore=settings.ignore,
     )
     with limited_threads(context.threads):
-        calibrate(model, calibration_batches(data, settings, context), settings.calibration)
+        error = _divergence if task.distillation == "classes" else squared_error
+        calibrate(model, calibration_batches(data, settings, context), settings.calibration, error)
     if context.rehearsal:
         data = data.head(REHEARSAL_EXAMPLES)
     before = evaluate(model, data, task, data.validation, context=context)
@@ -111,6 +113,11 @@ def _train(
         return fit(model, data, task, method, settings, context=context)
     finally:
         teacher.to("cpu")
+
+
+def _divergence(quantized: Tensor, reference: Tensor) -> Tensor:
+    """Of the quantized network's classes from the float one's."""
+    return kl(quantized, reference, temperature=1.0)
 
 
 def _as_good(after: dict[str, float], before: dict[str, float], task: Task) -> bool:

@@ -37,8 +37,8 @@ class Quantize(DistillationRecipe, Stage):
     """Activations with a zero point (`affine`) or without (`symmetric`, what TensorRT needs); `auto` is affine."""
     weight_bits: Literal[7, 8] = 8
     """Bits of a weight; 7 for x86 processors without VNNI, whose int8 kernels saturate."""
-    calibration: Literal["mse", "percentile", "minmax"] = "mse"
-    """How the range of an activation is chosen: least squared error, 99.99 % of values, or everything seen."""
+    calibration: Literal["auto", "minmax", "mse", "percentile"] = "auto"
+    """How activation ranges are chosen: everything seen, least squared error, 99.99 % of values; `auto` tries all three."""
     calibration_examples: int = Field(512, ge=1)
     """Training examples that activation ranges are taken from."""
     ignore: tuple[str, ...] = ()
