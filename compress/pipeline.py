@@ -39,7 +39,7 @@ class Budget(Settings):
     accuracy_drop: float | None = Field(None, ge=0, lt=1)
     """Most accuracy that may be lost against the reference, as a fraction: 0.01 is one point."""
     metric_drop: float | None = Field(None, ge=0)
-    """The same for the task's primary metric, whatever it is, in its own unit (for errors: how much they may rise)."""
+    """Most of the task's primary metric that may be lost, as a share of the reference's: 0.02 is two percent of it."""
     latency_p50_ms: float | None = Field(None, gt=0)
     """Most milliseconds for one call, median."""
     latency_p90_ms: float | None = Field(None, gt=0)

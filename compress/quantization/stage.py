@@ -38,7 +38,7 @@ class Quantize(DistillationRecipe, Stage):
     weight_bits: Literal[7, 8] = 8
     """Bits of a weight; 7 for x86 processors without VNNI, whose int8 kernels saturate."""
     calibration: Literal["auto", "minmax", "mse", "percentile"] = "auto"
-    """How activation ranges are chosen: everything seen, least squared error, 99.99 % of values; `auto` tries all three."""
+    """How activation ranges are chosen: all seen, least squared error, 99.99 % of values; `auto` tries all."""
     calibration_examples: int = Field(512, ge=1)
     """Training examples that activation ranges are taken from."""
     ignore: tuple[str, ...] = ()
