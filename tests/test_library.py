@@ -1,0 +1,105 @@
+"""The functions do what the stages do: each is tried on a small network and real digits, and held against the stage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import compress
+from compress.data.dataset import Data
+from compress.errors import UsageError
+
+SMALL = {"source": {"digits": {}}, "limit": {"train": 320, "validation": 64, "test": 64}}
+
+
+def network(width: int = 16) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return compress.load_data(SMALL)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Data) -> nn.Module:
+    return compress.train(network(), data, epochs=8, threads=1)
+
+
+def accuracy(model: nn.Module, data: Data) -> float:
+    batch = data.batch(data.test, np.arange(len(data.test)))
+    with torch.no_grad():
+        outputs = model(*(torch.from_numpy(array) for array in batch.inputs))
+    return float((outputs.argmax(1).numpy() == batch.targets).mean())
+
+
+def test_importing_the_library_imports_no_torch() -> None:
+    code = "import compress, sys; compress.__version__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_train_learns_and_leaves_its_argument_alone(data: Data, trained: nn.Module) -> None:
+    untrained = network()
+    again = compress.train(untrained, data, epochs=8, threads=1)
+    assert all(torch.equal(a, b) for a, b in zip(untrained.state_dict().values(), network().state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), trained.state_dict().values()))
+    assert accuracy(untrained, data) < 0.5 < accuracy(trained, data)
+
+
+def test_distill_makes_the_student_answer_like_its_teacher(data: Data, trained: nn.Module) -> None:
+    student = compress.distill(network(8), trained, data, epochs=6, threads=1, losses=[{"kl": {"temperature": 2}}])
+    batch = data.batch(data.test, np.arange(len(data.test)))
+    with torch.no_grad():
+        theirs, before, after = (m.eval()(torch.from_numpy(batch.inputs[0])) for m in (trained, network(8), student))
+    distance = nn.KLDivLoss(reduction="batchmean", log_target=True)
+    assert distance(after.log_softmax(1), theirs.log_softmax(1)) < 0.5 * distance(
+        before.log_softmax(1), theirs.log_softmax(1)
+    )
+
+
+def test_prune_keeps_the_share_that_was_asked(data: Data, trained: nn.Module) -> None:
+    pruned = compress.prune(trained, data, keep={"parameters": 0.5}, round_to=2, recover={"epochs": 2}, threads=1)
+    share = sum(p.numel() for p in pruned.parameters()) / sum(p.numel() for p in trained.parameters())
+    assert 0.4 < share < 0.53
+    assert accuracy(pruned, data) > 0.5
+
+
+def test_quantize_export_and_profile(data: Data, trained: nn.Module, tmp_path: Path) -> None:
+    int8 = compress.quantize(trained, data, epochs=0, threads=1)
+    assert abs(accuracy(int8, data) - accuracy(trained, data)) <= 0.05
+    files = compress.export(int8, data, tmp_path, emit=["fp32", "ort-x86", "ort-arm"])
+    inputs = data.batch(data.test, np.arange(len(data.test))).inputs[0]
+    with torch.no_grad():
+        expected = int8(torch.from_numpy(inputs)).numpy()
+    session = onnxruntime.InferenceSession(files["ort-x86"])
+    (answers,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    assert (answers.argmax(1) == expected.argmax(1)).mean() >= 0.98
+    assert files["ort-x86"].stat().st_size < 0.6 * files["fp32"].stat().st_size
+    measured = compress.profile(files, rounds=2, seconds=0.01, warmup_seconds=0)
+    assert list(measured) == ["fp32", "ort-x86", "ort-arm"]
+    assert all(rows[0].p50_ms > 0 for rows in measured.values())
+
+
+def test_an_int8_file_of_a_float_network_is_refused(data: Data, trained: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="float"):
+        compress.export(trained, data, tmp_path, emit=["ort-x86"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_settings_are_all_named_at_once(data: Data) -> None:
+    with pytest.raises(UsageError) as caught:
+        compress.train(network(), data, epocs=3, batch_size=0)
+    assert "epocs" in str(caught.value) and "epochs" in str(caught.value)
+    assert "batch_size" in str(caught.value)

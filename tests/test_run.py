@@ -1,0 +1,138 @@
+"""What a run reuses, repeats and refuses, with real steps on a small network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.budget import Verdict
+from compress.cli import main
+from compress.config import read_pipeline
+from compress.plan import make_plan
+from compress.run import statuses
+from compress.store import Store
+
+PIPELINE = """
+data: {source: {digits: {}}, limit: {train: 64, validation: 32, test: 32}}
+threads: 1
+models: {net: {zoo: resnet8, width: 0.5}}
+stages:
+  - train: {epochs: 1}
+  - export: {emit: [fp32]}
+targets: [{name: local, rounds: 2, seconds: 0.01, warmup_seconds: 0, throughput_seconds: 0.01}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text(PIPELINE)
+    return tmp_path
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    return int(end.value.code or 0)
+
+
+def report(folder: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((folder / "runs" / "p" / "report.json").read_text())
+    return content
+
+
+def ran(folder: Path) -> set[str]:
+    steps = report(folder)["steps"]
+    assert isinstance(steps, list)
+    return {step["name"] for step in steps if not step["reused"]}
+
+
+def test_nothing_is_done_twice_and_only_what_changed_is_done_again(folder: Path) -> None:
+    assert call("run", "p.yaml") == 0
+    everything = ran(folder)
+    assert {"models.net", "train", "train.fp32", "net-fp32 on local", "profile on local"} <= everything
+    before = report(folder)
+
+    assert call("run", "p.yaml") == 0
+    assert ran(folder) == set()
+    assert report(folder)["models"] == before["models"]
+
+    assert call("run", "p.yaml", "--remeasure") == 0
+    assert ran(folder) == {name for name in everything if " on " in name}
+
+    assert call("run", "p.yaml", "--set", "export.opset=19") == 0
+    assert ran(folder) == {"train.fp32-2", "net-fp32-2 on local", "profile on local"}
+
+    weights = next((folder / ".compress" / "artifacts").glob("*/model.onnx"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert call("run", "p.yaml") == 0
+    assert "train" not in ran(folder)
+    assert ran(folder)
+
+
+def test_a_missed_budget_keeps_everything_and_ends_with_status_4(folder: Path) -> None:
+    assert call("run", "p.yaml", "--set", "budget.speedup=1000") == 4
+    content = report(folder)
+    assert (content["met"], content["deploy"]) == (False, None)
+    assert (folder / "runs" / "p" / "report.html").exists()
+    assert call("run", "p.yaml") == 0
+    assert ran(folder) == set()
+
+
+def test_plan_says_what_would_run_and_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", "p.yaml") == 0
+    assert "reused" not in capsys.readouterr().out
+    assert not (folder / ".compress").exists()
+    assert call("run", "p.yaml") == 0
+    capsys.readouterr()
+    assert call("plan", "p.yaml") == 0
+    assert "will run" not in capsys.readouterr().out
+    found = statuses(make_plan(read_pipeline(folder / "p.yaml", ["train.epochs=2"])), Store(folder / ".compress"))
+    assert {s.step.name for s in found if s.reuse} == {"models.net"}
+
+
+def test_gc_frees_what_no_run_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "p.yaml") == 0
+    assert call("run", "p.yaml", "--set", "train.epochs=2") == 0
+    capsys.readouterr()
+    assert call("gc") == 0
+    assert "free them with --yes" in capsys.readouterr().out
+    assert call("gc", "--yes") == 0
+    capsys.readouterr()
+    assert call("gc") == 0
+    assert capsys.readouterr().out.startswith("0 items")
+    assert call("run", "p.yaml", "--set", "train.epochs=2") == 0
+    assert ran(folder) == set()
+
+
+def test_report_is_written_again_from_its_json(folder: Path) -> None:
+    assert call("run", "p.yaml") == 0
+    page = folder / "runs" / "p" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert call("report", "runs/p") == 0
+    assert page.read_bytes() == before
+
+
+def test_no_path_of_the_machine_is_in_what_a_run_gives(folder: Path) -> None:
+    assert call("run", "p.yaml") == 0
+    words = [str(folder).encode(), str(Path.home()).encode() + b"/", str(Path(__file__).parent.parent).encode()]
+    files = [path for path in (folder / "runs").rglob("*") if path.is_file()]
+    assert len(files) >= 8
+    for path in files:
+        assert not any(word in path.read_bytes() for word in words), path
+
+
+def test_profile_needs_no_pipeline(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "p.yaml") == 0
+    capsys.readouterr()
+    assert call("profile", "runs/p/artifacts/net-fp32.onnx", "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["latency"][0]["p50_ms"] > 0
+    assert call("profile", "nothing.onnx") == 2
+
+
+def test_a_verdict_without_a_file_is_not_met() -> None:
+    assert not Verdict(None, "x", (), "").met
