@@ -45,6 +45,11 @@ def accuracy(model: nn.Module, data: Data) -> float:
     return float((outputs.argmax(1).numpy() == batch.targets).mean())
 
 
+def same(first: nn.Module, second: nn.Module) -> bool:
+    states = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in states)
+
+
 def test_importing_the_library_imports_no_torch() -> None:
     code = "import compress, sys; compress.__version__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -53,8 +58,8 @@ def test_importing_the_library_imports_no_torch() -> None:
 def test_train_learns_and_leaves_its_argument_alone(data: Data, trained: nn.Module) -> None:
     untrained = network()
     again = compress.train(untrained, data, epochs=8, threads=1)
-    assert all(torch.equal(a, b) for a, b in zip(untrained.state_dict().values(), network().state_dict().values()))
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), trained.state_dict().values()))
+    assert same(untrained, network())
+    assert same(again, trained)
     assert accuracy(untrained, data) < 0.5 < accuracy(trained, data)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ SLACK = 1.001
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose"})
 FLOAT_TOLERANCE = 1e-3
 SHARE_WITHIN = 0.99
+NOISE_SLACK = 0.01
 AGREEMENT = 0.995
 
 
@@ -29,6 +30,8 @@ class Parity:
     output to (int8), or a thousandth of the range (float); `within_step` the share of values at most one step off
     without the runtime's optimizations; `largest_steps` the worst of all;
     `agreement` the share of examples that optimizations do not move to another class (or of values, by a step).
+    `torch_within_step` is what `within_step` is between torch and torch adding in another order: in a deep int8 network
+    the last bit of a sum decides a rounding, that one some of the next layer's, and no file can be closer than that.
     """
 
     examples: int
@@ -36,6 +39,7 @@ class Parity:
     within_step: float
     largest_steps: float
     agreement: float
+    torch_within_step: float = 1.0
 
     def as_json(self) -> dict[str, float]:
         """Plain data."""
@@ -44,10 +48,11 @@ class Parity:
     def faults(self, *, integer: bool) -> list[str]:
         """What is wrong, in words."""
         found = []
-        if self.within_step < SHARE_WITHIN or (not integer and self.largest_steps > 1):
+        least = min(SHARE_WITHIN, self.torch_within_step - NOISE_SLACK)
+        if self.within_step < least or (not integer and self.largest_steps > 1):
             found.append(
                 f"{1 - self.within_step:.1%} of the outputs differ from torch's by more than {self.step:.3g} "
-                f"(at most {1 - SHARE_WITHIN:.0%} may; worst: {self.largest_steps:.1f} times that)"
+                f"(at most {1 - least:.0%} may; worst: {self.largest_steps:.1f} times that)"
             )
         allowed = max(1 - AGREEMENT, 1 / max(self.examples, 1))
         if 1 - self.agreement > allowed + 1e-9:
@@ -59,9 +64,17 @@ class Parity:
 
 
 def check(
-    model: Path, feeds: Sequence[dict[str, Array]], reference: Sequence[Array], *, integer: bool, strict: bool = True
+    model: Path,
+    feeds: Sequence[dict[str, Array]],
+    reference: Sequence[Array],
+    *,
+    integer: bool,
+    again: Sequence[Array] | None = None,
+    strict: bool = True,
 ) -> Parity:
     """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
+
+    `again` is the reference computed by torch in another order, where there is one.
 
     Not `strict`, an int8 network is compared but not judged: before it is trained, its outputs hardly differ from
     each other, so that one step inside is many of theirs.
@@ -72,6 +85,8 @@ def check(
     plain, optimized = (np.concatenate(run(model, feeds, optimize=on)) for on in (False, True))
     expected = np.concatenate(list(reference))
     parity = compare(plain, optimized, expected, integer=integer, output_scale=output_scale(model) if integer else 0.0)
+    if again is not None:
+        parity = replace(parity, torch_within_step=_share_within(np.concatenate(list(again)), expected, parity.step))
     faults = parity.faults(integer=integer) if strict or not integer else []
     if faults:
         raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}")
@@ -93,6 +108,10 @@ def compare(plain: Array, optimized: Array, expected: Array, *, integer: bool, o
         largest_steps=float(steps.max()),
         agreement=agreement(optimized, plain, step),
     )
+
+
+def _share_within(found: Array, expected: Array, step: float) -> float:
+    return float(np.mean(np.abs(found - expected) <= step))
 
 
 def output_scale(model: Path) -> float:

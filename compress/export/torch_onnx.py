@@ -104,11 +104,23 @@ def _tidy(proto: ModelProto, deployment: Deployment) -> None:
     for item in _everything(graph):
         item.doc_string = ""
         del item.metadata_props[:]
+    _name_layers(graph)
     for specs, values in ((deployment.inputs, graph.input), (deployment.outputs, graph.output)):
         if len(specs) != len(values):
             raise StageError(f"the network has {len(values)} inputs or outputs where {len(specs)} are declared")
         for spec, value in zip(specs, values, strict=True):
             _declare(spec, value)
+
+
+def _name_layers(graph: GraphProto) -> None:
+    """Call an operator with weights what its module is called."""
+    constants = {item.name for item in graph.initializer}
+    taken: set[str] = set()
+    for node in graph.node:
+        name = next((name for name in node.input[1:2] if name in constants and name.endswith(".weight")), "")
+        if name and name not in taken:
+            taken.add(name)
+            node.name = name.removesuffix(".weight")
 
 
 def _everything(graph: GraphProto) -> Iterable[Any]:

@@ -20,23 +20,31 @@ from compress.pruning.surgery import removed_channels
 
 
 class KeptNorm(nn.Module):
-    """A layer or group norm over the channels `kept` only; the others come out as zero."""
+    """A layer or group norm over the channels `kept` only; the others come out as zero.
+
+    Channels are the last axis of a layer norm and the second of a group norm, and of subclasses of a layer norm that
+    say `channels_first`, as ConvNeXt's in `transformers` does.
+    """
 
     def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: list[int]) -> None:
         super().__init__()
         self.norm, self.kept = norm, kept
+        first = isinstance(norm, nn.GroupNorm) or getattr(norm, "data_format", "") == "channels_first"
+        self.dim = 1 if first else -1
 
     def forward(self, x: Tensor) -> Tensor:
         """As the norm, of the same shape."""
         norm = self.norm
+        index = torch.tensor(self.kept, device=x.device)
+        y = x.index_select(self.dim, index)
         weight, bias = (None if p is None else p[self.kept] for p in (norm.weight, norm.bias))
-        result = torch.zeros_like(x)
-        if isinstance(norm, nn.LayerNorm):
-            result[..., self.kept] = functional.layer_norm(x[..., self.kept], (len(self.kept),), weight, bias, norm.eps)
-            return result
-        groups = len(self.kept) if norm.num_groups == norm.num_channels else norm.num_groups
-        result[:, self.kept] = functional.group_norm(x[:, self.kept], groups, weight, bias, norm.eps)
-        return result
+        if isinstance(norm, nn.GroupNorm):
+            groups = len(self.kept) if norm.num_groups == norm.num_channels else norm.num_groups
+            y = functional.group_norm(y, groups, weight, bias, norm.eps)
+        else:
+            last = y.movedim(self.dim, -1)
+            y = functional.layer_norm(last, (len(self.kept),), weight, bias, norm.eps).movedim(-1, self.dim)
+        return torch.zeros_like(x).index_copy(self.dim, index, y)
 
 
 def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.Module:

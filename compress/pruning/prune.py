@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.models.count import count_macs, count_parameters
+from compress.pruning.choose import choose_units
 from compress.pruning.dependency import trace_groups
 from compress.pruning.groups import Chosen, Group, form_groups
 from compress.pruning.heads import find_heads
 from compress.pruning.ignore import ignored_modules, is_under
-from compress.pruning.importance.score import LabelledBatch, Loss, magnitude_scores, taylor_scores
-from compress.pruning.selection import Block, OutOfReachError, normalised, order_blocks, per_saving, select, union
+from compress.pruning.importance.score import LabelledBatch, Loss
+from compress.pruning.selection import OutOfReachError
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut, layer_widths
 from compress.pruning.verify import difference, perturbed, untrustworthy
@@ -76,13 +77,10 @@ def prune_module(
     groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed)
     _check_any(groups, fixed)
     share = share_left(module, groups, example_inputs, settings.keep.measure)
-    scores = _scores(module, groups, settings, batches, loss)
-    if settings.scope == "global":
-        scores = _comparable(scores, settings, share)
-    blocks = order_blocks(
-        groups, scores, scope=settings.scope, round_to=settings.round_to, minimum_share=settings.minimum_share
-    )
-    removed = agree(union(_selected(blocks, share, settings, groups, fixed)))
+    try:
+        removed = agree(choose_units(module, groups, settings, share, batches=batches, loss=loss))
+    except OutOfReachError as error:
+        raise UsageError(_out_of_reach(error, settings, groups, fixed)) from error
     reason = difference(perturbed(module, seed), groups, removed, example_inputs)
     if reason:
         raise UsageError(f"prune: the layers {', '.join(removed)} cannot be pruned together: {reason}. Ignore some")
@@ -151,50 +149,20 @@ def share_left(
     return share
 
 
-def _scores(
-    module: nn.Module,
-    groups: Sequence[Group],
-    settings: Pruning,
-    batches: Sequence[LabelledBatch],
-    loss: Loss | None,
-) -> Mapping[str, Tensor]:
-    if settings.importance == "magnitude":
-        return magnitude_scores(module, groups, settings.norm)
-    if loss is None or not batches:
-        raise UsageError("prune: `importance: taylor` needs training examples and a loss; or choose `magnitude`")
-    return taylor_scores(module, groups, batches, loss)
-
-
-def _comparable(scores: Mapping[str, Tensor], settings: Pruning, share: Callable[[Chosen], float]) -> dict[str, Tensor]:
-    """Scores that compare between groups: sizes of weights made relative, changes of the loss set against savings."""
-    if settings.importance == "magnitude":
-        return {name: normalised(of_group) for name, of_group in scores.items()}
-    return {name: per_saving(of_group, 1 - share({name: [0]})) for name, of_group in scores.items()}
-
-
-def _selected(
-    blocks: Sequence[Block],
-    share: Callable[[Chosen], float],
-    settings: Pruning,
-    groups: Sequence[Group],
-    fixed: Mapping[str, str],
-) -> list[Block]:
+def _out_of_reach(error: OutOfReachError, settings: Pruning, groups: Sequence[Group], fixed: Mapping[str, str]) -> str:
     floors = f"`minimum_share` {settings.minimum_share:g} and `round_to` {settings.round_to}"
-    if not blocks:
+    if error.least == 1:
         widest = max(group.channels for group in groups)
-        raise UsageError(
+        return (
             f"prune: nothing can be removed under {floors}: the widest prunable layer has {widest} channels. "
             "Choose a smaller `round_to`"
         )
-    try:
-        return select(blocks, share, settings.keep.share)
-    except OutOfReachError as error:
-        least = math.ceil(error.least * 1000) / 1000
-        kept = f" Not prunable: {_reasons(fixed)}." if fixed else ""
-        raise UsageError(
-            f"prune.keep.{settings.keep.measure}: a share of {settings.keep.share:g} cannot be reached; the least that "
-            f"{floors} leave is {least:g}.{kept} Ask for more, or lower these floors"
-        ) from error
+    least = math.ceil(error.least * 1000) / 1000
+    kept = f" Not prunable: {_reasons(fixed)}." if fixed else ""
+    return (
+        f"prune.keep.{settings.keep.measure}: a share of {settings.keep.share:g} cannot be reached; the least that "
+        f"{floors} leave is {least:g}.{kept} Ask for more, or lower these floors"
+    )
 
 
 def _check_any(groups: Sequence[Group], fixed: Mapping[str, str]) -> None:

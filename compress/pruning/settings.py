@@ -54,6 +54,8 @@ class Pruning(Settings):
     """What a channel is worth: `taylor` (change of the loss, from examples) or `magnitude` (size of its weights)."""
     norm: Literal[1, 2] = 2
     """The norm that `magnitude` takes: 1 or 2."""
+    rounds: int = Field(5, ge=1)
+    """How often `taylor` looks anew on the way to the share: what is left matters more than it did."""
     scope: Literal["global", "layer"] = "global"
     """`global` compares the channels of all layers; `layer` takes the same share from each."""
     round_to: int = Field(8, ge=1)

@@ -63,14 +63,15 @@ def difference(
     """What is wrong once `removed` is taken out of a copy of `module`; None if it answers as its silenced double."""
     if not groups:
         return None
-    pruned = copy.deepcopy(module)
     try:
+        pruned = copy.deepcopy(module)
         cut(pruned, groups, removed)
         answers = _answers(pruned, example_inputs)
+        expected = _answers(masked(module, groups, removed), example_inputs)
     except Exception as error:
         text = str(error).strip().splitlines()
         return f"without some of its channels the network fails: {text[0] if text else type(error).__name__}"
-    return disagreement(answers, _answers(masked(module, groups, removed), example_inputs))
+    return disagreement(answers, expected)
 
 
 def disagreement(answers: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:

@@ -46,7 +46,6 @@ def _mark(model: GraphModule) -> tuple[GraphModule, Marks]:
         if node.op != "call_module":
             continue
         module = marked.get_submodule(str(node.target))
-        label = str(node.target).partition(".")[2]
         if isinstance(module, FakeQuantize):
             label = f"{node.args[0].name}"
             scale, zero_point = np.float32(module.scale.item()), np.int8(module.zero_point.item())
@@ -54,6 +53,9 @@ def _mark(model: GraphModule) -> tuple[GraphModule, Marks]:
             marked.add_submodule("marks." + label, _Mark(label))
             node.target = "marks." + label
         elif isinstance(module, Weighted):
+            label = node.meta["path"]
+            while label in marks:  # a module that is called more than once
+                label += "_again"
             if module.bits is not None:
                 weights, scales = (item.numpy() for item in module.integers())
                 marks[label] = (weights, scales, np.zeros_like(scales, dtype=np.int8))
@@ -96,6 +98,7 @@ def _resolve(proto: ModelProto, marks: Marks) -> None:
     nodes: list[NodeProto] = []
     transposed: dict[str, str] = {}
     for node in graph.node:
+        _name_after_weight(node, transposed)
         if node.domain != DOMAIN:
             if node.op_type == "Transpose" and node.input[0] in transposed:
                 label = transposed[node.input[0]]
@@ -117,6 +120,15 @@ def _resolve(proto: ModelProto, marks: Marks) -> None:
     kept = [item for item in proto.opset_import if item.domain != DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)
+
+
+def _name_after_weight(node: NodeProto, labels: dict[str, str]) -> None:
+    """Call an operator what its module is called; a transposed weight goes under the same label."""
+    label = next((labels[name] for name in node.input if name in labels), None)
+    if label is not None and node.op_type == "Transpose":
+        labels[node.output[0]] = label
+    elif label is not None:
+        node.name = label
 
 
 def _activation(graph: Any, label: str, mark: Any, node: NodeProto) -> list[NodeProto]:

@@ -25,7 +25,8 @@ class _RoundToGrid(torch.autograd.Function):
         low, high = QUANTIZED_MIN - zero_point, QUANTIZED_MAX - zero_point
         ctx.save_for_backward(x)
         ctx.bounds = ((low - 0.5) * scale, (high + 0.5) * scale)
-        return x.float().div(scale).clamp_(low, high).round_().mul_(scale)
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        return wide.div(scale).clamp_(low, high).round_().mul_(scale)
 
     @staticmethod
     @once_differentiable

@@ -19,6 +19,16 @@ def test_layer_norm_over_the_channels_that_stay() -> None:
     assert (found[..., [1, 4]] == 0).all()
 
 
+def test_layer_norm_with_channels_first() -> None:
+    class First(nn.LayerNorm):
+        data_format = "channels_first"
+
+    x = torch.randn(2, 6, 4, 4)
+    found = KeptNorm(First(6), KEPT)(x)
+    expected = KeptNorm(nn.LayerNorm(6), KEPT)(x.movedim(1, -1)).movedim(-1, 1)
+    assert torch.equal(found, expected)
+
+
 def test_group_norm_over_the_channels_that_stay() -> None:
     norm, x = nn.GroupNorm(2, 6), torch.randn(2, 6, 4, 4)
     kept = [0, 1, 3, 4]

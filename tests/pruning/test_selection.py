@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -52,12 +52,12 @@ SCORES = {"a": torch.tensor([4.0, 1.0, 3.0, 2.0]), "b": torch.tensor([4.5, 1.5])
 
 
 def test_global_order_compares_scores() -> None:
-    blocks = order_blocks([A, B], SCORES, scope="global", round_to=1, minimum_share=0.1)
+    blocks = order_blocks([A, B], SCORES, {}, scope="global", round_to=1, minimum_share=0.1)
     assert [(block.group, block.units) for block in blocks] == [("a", (1,)), ("b", (1,)), ("a", (3,)), ("a", (2,))]
 
 
 def test_layer_order_takes_the_same_share_of_each() -> None:
-    blocks = order_blocks([A, B], SCORES, scope="layer", round_to=1, minimum_share=0.1)
+    blocks = order_blocks([A, B], SCORES, {}, scope="layer", round_to=1, minimum_share=0.1)
     assert [(block.group, block.rank) for block in blocks] == [("a", 0.25), ("a", 0.5), ("b", 0.5), ("a", 0.75)]
 
 
@@ -65,11 +65,11 @@ def test_heads_are_not_rounded() -> None:
     from compress.pruning.heads import Heads
 
     group = Group("q", 6, 8, (), Heads("attention", 6, 8, ()))
-    blocks = order_blocks([group], {"q": torch.arange(6.0)}, scope="global", round_to=128, minimum_share=0.1)
+    blocks = order_blocks([group], {"q": torch.arange(6.0)}, {}, scope="global", round_to=128, minimum_share=0.1)
     assert [block.units for block in blocks] == [(0,), (1,), (2,), (3,), (4,)]
 
 
-def _share(sizes: Mapping[str, float]) -> object:
+def _share(sizes: Mapping[str, float]) -> Callable[[Mapping[str, Sequence[int]]], float]:
     def share(removed: Mapping[str, Sequence[int]]) -> float:
         return 1 - sum(sizes[name] * len(units) for name, units in removed.items())
 
@@ -87,29 +87,35 @@ def _blocks(groups: Sequence[str]) -> list[Block]:
 
 @pytest.mark.parametrize("wanted", [0.9, 0.75, 0.5, 0.35])
 def test_selection_is_the_start_of_the_order_and_the_nearest_to_what_is_wanted(wanted: float) -> None:
-    blocks = _blocks(["a", "b"] * 15)
-    share = _share({"a": 0.02, "b": 0.025})
-    chosen = select(blocks, share, wanted)  # type: ignore[arg-type]
-    assert chosen == blocks[: len(chosen)]
-    starts = [share(union(blocks[:end])) for end in range(1, 31)]  # type: ignore[operator]
-    assert abs(share(union(chosen)) - wanted) == min(abs(left - wanted) for left in starts)  # type: ignore[operator]
+    blocks, share = _blocks(["a", "b"] * 15), _share({"a": 0.02, "b": 0.025})
+    chosen = select(blocks, share, wanted)
+    starts = [union(blocks[:end]) for end in range(1, 31)]
+    assert chosen in starts
+    assert abs(share(chosen) - wanted) == min(abs(share(start) - wanted) for start in starts)
 
 
 def test_a_later_block_is_taken_where_the_next_is_too_big() -> None:
-    blocks = _blocks(["small", "big", "small", "small"])
-    share = _share({"small": 0.1, "big": 0.5})
-    chosen = select(blocks, share, 0.8)  # type: ignore[arg-type]
-    assert [block.group for block in chosen] == ["small", "small"]
+    blocks, share = _blocks(["small", "big", "small", "small"]), _share({"small": 0.1, "big": 0.5})
+    assert select(blocks, share, 0.8) == {"small": [0, 1]}
 
 
 def test_blocks_of_a_group_stay_in_their_order() -> None:
     blocks = [Block("big", (0,), 0.0), Block("big", (1,), 1.0), Block("other", (0,), 2.0)]
-    share = _share({"big": 0.4, "other": 0.01})
-    chosen = select(blocks, share, 0.95)  # type: ignore[arg-type]
-    assert [block.units for block in chosen if block.group == "big"] in ([], [(0,)])
+    assert select(blocks, _share({"big": 0.4, "other": 0.01}), 0.95) == {"other": [0]}
+    assert select(blocks, _share({"big": 0.4, "other": 0.01}), 0.6) == {"big": [0]}
+
+
+def test_selection_goes_on_from_what_is_gone() -> None:
+    blocks = order_blocks([A, B], SCORES, {"a": [1, 3]}, scope="global", round_to=1, minimum_share=0.1)
+    assert [(block.group, block.units) for block in blocks] == [("b", (1,)), ("a", (2,))]
+    assert select(blocks, _share({"a": 0.1, "b": 0.1}), 0.7, {"a": [1, 3]}) == {"a": [1, 3], "b": [1]}
+
+
+def test_something_always_goes() -> None:
+    assert select(_blocks(["a", "a"]), _share({"a": 0.1}), 0.99) == {"a": [0]}
 
 
 def test_out_of_reach_says_what_is_left() -> None:
     with pytest.raises(OutOfReachError) as caught:
-        select(_blocks(["a"] * 4), _share({"a": 0.1}), 0.5)  # type: ignore[arg-type]
+        select(_blocks(["a"] * 4), _share({"a": 0.1}), 0.5)
     assert caught.value.least == pytest.approx(0.6)

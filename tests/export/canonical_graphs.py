@@ -1,0 +1,25 @@
+"""Canonical graphs of small networks, made once."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from onnx import ModelProto
+from torch.fx import GraphModule
+
+from compress.export.torch_onnx import example_inputs
+from compress.quantization.calibrate import calibrate
+from compress.quantization.convert import canonical
+from compress.quantization.prepare import prepare
+from tests.quantization.networks import deployment, network
+
+
+@functools.cache
+def canonical_graph(name: str) -> tuple[ModelProto, GraphModule, torch.Tensor]:
+    """The canonical graph of a network of `tests.quantization.networks`, its prepared model, and examples."""
+    module, x = network(name)
+    model = prepare(module, (x[:2],))
+    calibrate(model, lambda: [(x,)], "minmax")
+    described = deployment(x, module(x))
+    return canonical(model, described, example_inputs(described), 18), model, x

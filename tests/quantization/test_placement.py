@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from compress.quantization.placement import Operator, place
+
+
+def names(operators: list[Operator]) -> tuple[set[str], dict[str, str]]:
+    placement = place(operators)
+    return set(placement.integer), {point.tensor: point.group for point in placement.points}
+
+
+def conv(output: str, source: str) -> Operator:
+    return Operator(output, "conv", (source,))
+
+
+def relu(output: str, source: str) -> Operator:
+    return Operator(output, "relu", (source,), (0.0, float("inf")))
+
+
+def test_relu_folds_into_the_convolution_and_both_sides_are_quantized() -> None:
+    integer, points = names([conv("a", "x"), relu("b", "a")])
+    assert integer == {"a"}
+    assert set(points) == {"x", "b"}
+
+
+def test_relu_does_not_fold_where_something_else_reads_the_convolution() -> None:
+    _, points = names([conv("a", "x"), relu("b", "a"), conv("c", "a"), conv("d", "b")])
+    assert {"a", "b"} <= set(points)
+
+
+def test_residual_sum_is_quantized_on_both_inputs_and_behind_its_relu() -> None:
+    operators = [conv("a", "x"), conv("b", "a"), Operator("s", "add", ("a", "b")), relu("r", "s"), conv("c", "r")]
+    integer, points = names(operators)
+    assert "s" in integer
+    assert {"a", "b", "r"} <= set(points)
+    assert "s" not in points
+
+
+def test_sums_between_floats_stay_float_all_along_a_chain() -> None:
+    operators = [
+        Operator("n1", "other", ("x",)),
+        Operator("l1", "linear", ("n1",)),
+        Operator("s1", "add", ("x", "l1")),
+        Operator("n2", "other", ("s1",)),
+        Operator("l2", "linear", ("n2",)),
+        Operator("s2", "add", ("s1", "l2")),
+        Operator("n3", "other", ("s2",)),
+    ]
+    integer, points = names(operators)
+    assert integer == {"l1", "l2"}
+    assert set(points) == {"n1", "n2"}  # a linear layer that only floats read keeps its float output
+
+
+def test_values_that_only_move_keep_the_scale_of_where_they_come_from() -> None:
+    operators = [conv("a", "x"), Operator("p", "max_pool", ("a",)), Operator("q", "slice", ("p",)), conv("b", "q")]
+    assert set(names(operators)[1]) == {"x", "a", "b"}
+
+
+def test_concat_shares_one_scale_unless_only_some_of_it_is_rectified() -> None:
+    start = [conv("a", "x"), conv("b", "x")]
+    end = conv("c", "j")
+    _, points = names([*start, Operator("j", "concat", ("a", "b")), end])
+    assert points["a"] == points["b"] == points["j"]
+    _, points = names([*start, relu("r", "b"), Operator("j", "concat", ("a", "r")), end])
+    assert len({points["a"], points["r"], points["j"]}) == 3
+
+
+def test_what_floats_wrote_is_quantized_for_int8_readers_only() -> None:
+    operators = [Operator("f", "other", ("x",)), conv("a", "f"), Operator("g", "other", ("f",))]
+    points = {point.tensor: point for point in place(operators).points}
+    assert points["f"].readers == frozenset({"a"})
+    assert points["a"].readers is None
+
+
+def test_ignored_operators_stay_float() -> None:
+    integer, points = names([Operator("a", "conv", ("x",), ignored=True), conv("b", "a")])
+    assert integer == {"b"}
+    assert set(points) == {"a", "b"}
+
+
+def test_operators_without_an_int8_kernel_stay_float() -> None:
+    operators = [conv("a", "x"), Operator("t", "conv_transpose", ("a",)), conv("b", "t")]
+    assert names(operators)[0] == {"a", "b"}

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compress.quantization.fake_quantize import FakeQuantize, fake_quantize_weight
+from compress.quantization.weighted import Norm, Weighted
+
+ARGUMENTS = ([1, 1], [1, 1], [1, 1], 1)
+
+
+def layer() -> tuple[Weighted, nn.Conv2d, nn.BatchNorm2d]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        conv, norm = nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6)
+        nn.init.normal_(norm.weight)  # negative factors too
+        nn.init.normal_(norm.bias)
+        norm(conv(torch.randn(16, 4, 5, 5)))
+    weighted = Weighted(torch.ops.aten.conv2d.default, conv.weight, conv.bias, ARGUMENTS, 8)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weighted.norm = Norm((norm.weight, norm.bias), (norm.running_mean, norm.running_var), 0.1, norm.eps)
+    return weighted, conv, norm
+
+
+def test_batch_statistics_are_those_of_the_convolution_with_rounded_weights() -> None:
+    weighted, conv, norm = layer()
+    x = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(1))
+    expected = norm.train()(functional.conv2d(x, fake_quantize_weight(conv.weight), conv.bias, padding=1))
+    assert torch.allclose(weighted.train()(x), expected, atol=1e-5)
+    assert weighted.norm is not None
+    assert norm.running_var is not None
+    assert torch.allclose(weighted.norm.running_var, norm.running_var, atol=1e-6)
+
+
+def test_folding_the_norm_changes_no_number() -> None:
+    weighted, conv, norm = layer()
+    x = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(1))
+    expected = norm.eval()(functional.conv2d(x, fake_quantize_weight(conv.weight), conv.bias, padding=1))
+    assert torch.allclose(weighted.eval()(x), expected, atol=1e-5)
+    weighted.train().frozen = True
+    assert torch.allclose(weighted(x), expected, atol=1e-5)
+
+
+def test_integers_times_scale_are_the_folded_rounded_weights() -> None:
+    weighted, _, _ = layer()
+    integers, scale = weighted.integers()
+    assert integers.dtype is torch.int8
+    assert weighted.norm is not None
+    factor = weighted.norm.factor_and_offset()[0]
+    expected = weighted.rounded() * factor.reshape(-1, 1, 1, 1)
+    assert torch.allclose(integers * scale.reshape(-1, 1, 1, 1), expected, atol=1e-6)
+
+
+def test_bias_falls_on_the_grid_of_the_integer_kernel() -> None:
+    weighted, _, _ = layer()
+    quantizer = FakeQuantize()
+    quantizer.set_range(-2.0, 2.0)
+    weighted.source = (quantizer,)
+    _, bias = weighted.eval().folded()
+    _, scale = weighted.integers()
+    assert bias is not None
+    steps = bias / (quantizer.scale * scale)
+    assert torch.allclose(steps, steps.round(), atol=1e-2)
+    assert all(module is not quantizer for module in weighted.modules())  # it is not saved twice
+
+
+def test_gradients_reach_the_weights_and_the_norm() -> None:
+    weighted, _, _ = layer()
+    weighted.train().frozen = True
+    weighted(torch.randn(2, 4, 5, 5)).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in weighted.parameters())
