@@ -36,8 +36,11 @@ class Prune(Pruning, Stage):
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""
         found = []
-        if self.importance != "magnitude" and "norm" in self.model_fields_set:
-            found.append(("norm", f"has no effect with `importance: {self.importance}`; set `importance: magnitude`"))
+        needs = {"norm": "magnitude", "rounds": "taylor"}
+        for key, importance in needs.items():
+            if key in self.model_fields_set and self.importance != importance:
+                message = f"has no effect with `importance: {self.importance}`; set `importance: {importance}`"
+                found.append((key, message))
         if self.recover is not None:
             faults = self.recover.recipe_faults() + self.recover.loss_faults()
             found += [(f"recover.{key}", message) for key, message in faults]

@@ -81,7 +81,8 @@ def _share_again(module: nn.Module, shared: Sequence[Sequence[str]]) -> None:
     for first, *others in shared:
         kept = module.get_parameter(first)
         for name in others:
-            if not torch.equal(module.get_parameter(name), kept):
+            other = module.get_parameter(name)
+            if other.shape != kept.shape or not (kept.is_meta or torch.equal(other, kept)):
                 raise ValueError(f"{first} and {name} are one tensor, but would be cut differently")
             owner, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(owner), attribute, kept)

@@ -160,6 +160,18 @@ def test_channels_that_nothing_depends_on_go_first(network: Make, example: Tenso
     assert module.get_parameter("last.bias").tolist() == list(range(1, 9))
 
 
+def test_a_network_that_looks_at_values_can_be_counted(example: Tensor) -> None:
+    class Looks(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return y if y.abs().max().item() >= 0 else y * 2
+
+    module = Looks(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3)).eval()
+    before = _macs(module, example[:1])
+    _prune(module, example)
+    assert _macs(module, example[:1]) / before == pytest.approx(0.5, rel=0.05)
+
+
 def test_modes_and_the_global_random_state_are_left_alone(network: Make, example: Tensor) -> None:
     module = network("tied").train()
     module.get_submodule("norm").eval()

@@ -49,3 +49,5 @@ def test_combinations_that_make_no_sense_are_faults() -> None:
     stage = Prune.model_validate({"keep": {"macs": 0.5}, "norm": 1, "recover": {"schedule": "step"}})
     assert [where for where, _ in stage.faults()] == ["norm", "recover.milestones"]
     assert Prune.model_validate({"keep": {"macs": 0.5}, "norm": 1, "importance": "magnitude"}).faults() == []
+    rounds = Prune.model_validate({"keep": {"macs": 0.5}, "rounds": 2, "importance": "magnitude"})
+    assert rounds.faults() == [("rounds", "has no effect with `importance: magnitude`; set `importance: taylor`")]
