@@ -17,7 +17,7 @@ from compress.data.dataset import Data
 from compress.data.settings import read_data_settings
 from compress.distillation.stage import Distill
 from compress.errors import UsageError
-from compress.export.stage import Export
+from compress.exporting.stage import Export
 from compress.profiling.profile import Profile
 from compress.pruning.stage import Prune
 from compress.quantization.stage import Quantize
@@ -220,7 +220,7 @@ def export(
         UsageError: a setting is wrong, or an int8 file is asked of a float network.
         StageError: the network cannot be exported, or a file gives other answers than PyTorch.
     """
-    from compress.export.module import export_module
+    from compress.exporting.module import export_module
 
     stage = _settings(Export, {"emit": list(emit), **settings})
     home = Path(folder)

@@ -16,7 +16,7 @@ from typing import Any
 
 from compress.bundle import Kind
 from compress.chain import Origin
-from compress.export.stage import Export
+from compress.exporting.stage import Export
 from compress.models.stage import Build
 from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile

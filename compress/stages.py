@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.distillation.stage import Distill
-from compress.export.stage import Export
+from compress.exporting.stage import Export
 from compress.pruning.stage import Prune
 from compress.quantization.stage import Quantize
 from compress.stage import Stage

@@ -14,8 +14,8 @@ from torch.fx import GraphModule
 
 from compress.bundle import Deployment
 from compress.errors import StageError
-from compress.export.torch_onnx import to_proto
-from compress.export.tracing import quiet
+from compress.exporting.torch_onnx import to_proto
+from compress.exporting.tracing import quiet
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.weighted import Weighted
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from compress.errors import StageError, UsageError
-from compress.export.tracing import dynamic_shapes, quiet, reason
+from compress.exporting.tracing import dynamic_shapes, quiet, reason
 from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.placement import ROLES, WEIGHTED, Placement, Role, place

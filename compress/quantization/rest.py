@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from compress.bundle import BUNDLE_FILE, Deployment, read_bundle
 from compress.errors import UsageError
-from compress.export.torch_onnx import DEFAULT_OPSET, example_inputs, save
+from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, save
 from compress.models import rest
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare

@@ -37,7 +37,7 @@ class Quantize(DistillationRecipe, Stage):
     """Activations with a zero point (`affine`) or without (`symmetric`, what TensorRT needs); `auto` is affine."""
     weight_bits: Literal[7, 8] = 8
     """Bits of a weight; 7 for x86 processors without VNNI, whose int8 kernels saturate."""
-    calibration: Literal["auto", "minmax", "mse", "percentile"] = "auto"
+    calibration: Literal["auto", "minmax", "mse", "percentile"] = "mse"
     """How activation ranges are chosen: all seen, least squared error, 99.99 % of values; `auto` tries all."""
     calibration_examples: int = Field(512, ge=1)
     """Training examples that activation ranges are taken from."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from compress.export.parity import run
-from compress.export.torch_onnx import example_inputs, save
+from compress.exporting.parity import run
+from compress.exporting.torch_onnx import example_inputs, save
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare

@@ -9,7 +9,7 @@ import torch
 from compress.bundle import Bundle, Kind, TensorSpec, read_bundle
 from compress.data.settings import read_data_settings
 from compress.errors import UsageError
-from compress.export.stage import Export
+from compress.exporting.stage import Export
 from compress.models import rest
 from compress.models.settings import ModelSettings
 from compress.models.stage import Build

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.export.graph import Graph, attribute
+from compress.exporting.graph import Graph, attribute
 
 
 def small() -> Graph:

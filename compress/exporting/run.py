@@ -15,12 +15,12 @@ from compress.bundle import Bundle, Deployment, Kind, TensorSpec, write_bundle
 from compress.data.dataset import Data
 from compress.data.open import open_data
 from compress.errors import UsageError
-from compress.export import parity
-from compress.export.emissions.table import EMISSIONS
-from compress.export.int8_share import int8_share
-from compress.export.stage import Export
-from compress.export.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, save, to_proto
-from compress.export.tracing import quiet
+from compress.exporting import parity
+from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.int8_share import int8_share
+from compress.exporting.stage import Export
+from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, save, to_proto
+from compress.exporting.tracing import quiet
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.stage import Context, Metrics

@@ -8,10 +8,10 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from compress.export.emissions.integer import rewrite
-from compress.export.graph import Graph
-from compress.export.parity import run
-from compress.export.torch_onnx import save
+from compress.exporting.emissions.integer import rewrite
+from compress.exporting.graph import Graph
+from compress.exporting.parity import run
+from compress.exporting.torch_onnx import save
 from tests.export.canonical_graphs import canonical_graph
 
 

@@ -8,9 +8,9 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from compress.errors import StageError
-from compress.export import parity
-from compress.export.emissions.ort_x86 import emit
-from compress.export.torch_onnx import save
+from compress.exporting import parity
+from compress.exporting.emissions.ort_x86 import emit
+from compress.exporting.torch_onnx import save
 from tests.export.canonical_graphs import canonical_graph
 
 

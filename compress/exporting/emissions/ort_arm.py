@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnx import ModelProto
 
-from compress.export.emissions.integer import rewrite
-from compress.export.emissions.shapes import merge_shortcuts, pad_input_channels
+from compress.exporting.emissions.integer import rewrite
+from compress.exporting.emissions.shapes import merge_shortcuts, pad_input_channels
 
 
 def emit(canonical: ModelProto) -> ModelProto:

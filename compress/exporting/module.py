@@ -14,10 +14,10 @@ from torch import nn
 from compress.bundle import Deployment
 from compress.data.dataset import Data
 from compress.errors import UsageError
-from compress.export.emissions.table import EMISSIONS
-from compress.export.run import finish, stop_rounding_activations
-from compress.export.stage import Export
-from compress.export.torch_onnx import example_inputs, to_proto
+from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.run import finish, stop_rounding_activations
+from compress.exporting.stage import Export
+from compress.exporting.torch_onnx import example_inputs, to_proto
 from compress.models.build import deployment_of, try_once
 from compress.quantization.convert import canonical
 from compress.quantization.fake_quantize import FakeQuantize

@@ -118,7 +118,7 @@ def output_scale(model: Path) -> float:
     """The scale to which a file rounds its first output, 0 if it does not."""
     import onnx
 
-    from compress.export.graph import Graph
+    from compress.exporting.graph import Graph
 
     graph = Graph(onnx.load(model).graph)
     node = graph.writers().get(graph.outputs[0])

@@ -8,7 +8,7 @@ import torch
 from onnx import ModelProto
 from torch.fx import GraphModule
 
-from compress.export.torch_onnx import example_inputs
+from compress.exporting.torch_onnx import example_inputs
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare

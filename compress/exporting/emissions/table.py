@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from onnx import ModelProto
 
-from compress.export.emissions import fp32, ort_arm, ort_x86
+from compress.exporting.emissions import fp32, ort_arm, ort_x86
 
 EMISSIONS: dict[str, Callable[[ModelProto], ModelProto]] = {
     "fp32": fp32.emit,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.export.emissions.integer import rewrite
-from compress.export.emissions.shapes import merge_shortcuts, pad_input_channels
-from compress.export.graph import Graph
-from compress.export.parity import run
-from compress.export.torch_onnx import save
+from compress.exporting.emissions.integer import rewrite
+from compress.exporting.emissions.shapes import merge_shortcuts, pad_input_channels
+from compress.exporting.graph import Graph
+from compress.exporting.parity import run
+from compress.exporting.torch_onnx import save
 from tests.export.canonical_graphs import canonical_graph
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from compress.export.graph import Array, Graph, attribute
+from compress.exporting.graph import Array, Graph, attribute
 
 CHANNELS_AT_ONCE = 4
 LARGEST_SHORTCUT_WEIGHTS = 2**16

@@ -46,7 +46,7 @@ class Export(Stage):
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Write the one file that `emit` names; a plan has one such step per file."""
-        from compress.export.run import export_emission
+        from compress.exporting.run import export_emission
 
         if self.emit == "auto" or len(self.emit) != 1:
             raise UsageError("export writes one file per step: give `emit` one name, such as [fp32]")

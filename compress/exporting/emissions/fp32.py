@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import ModelProto
 
-from compress.export.canonical import split
+from compress.exporting.canonical import split
 
 
 def emit(canonical: ModelProto) -> ModelProto:

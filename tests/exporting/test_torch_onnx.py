@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
-from compress.export.parity import Array, run
-from compress.export.torch_onnx import example_inputs, fixed, save, to_onnx, to_proto
+from compress.exporting.parity import Array, run
+from compress.exporting.torch_onnx import example_inputs, fixed, save, to_onnx, to_proto
 
 
 class Net(nn.Module):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compress.export.canonical import Scale, dequantized, split
-from compress.export.parity import run
-from compress.export.torch_onnx import save
+from compress.exporting.canonical import Scale, dequantized, split
+from compress.exporting.parity import run
+from compress.exporting.torch_onnx import save
 from compress.quantization.fake_quantize import FakeQuantize
 from tests.export.canonical_graphs import canonical_graph
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
-from compress.export.canonical import same_scale, scale_of
-from compress.export.graph import Graph, attribute
+from compress.exporting.canonical import same_scale, scale_of
+from compress.exporting.graph import Graph, attribute
 
 MOVES = frozenset(
     {"Concat", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose"}

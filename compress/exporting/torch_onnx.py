@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
-from compress.export.tracing import dynamic_shapes, quiet, reason
+from compress.exporting.tracing import dynamic_shapes, quiet, reason
 
 DEFAULT_OPSET = 18
 PRODUCER = "compress"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from compress.export.emissions.table import EMISSIONS
-from compress.export.int8_share import int8_share
-from compress.export.torch_onnx import save
+from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.int8_share import int8_share
+from compress.exporting.torch_onnx import save
 from tests.export.canonical_graphs import canonical_graph
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto
 
-from compress.export.graph import Array, Graph, attribute
+from compress.exporting.graph import Array, Graph, attribute
 
 
 @dataclass(frozen=True)

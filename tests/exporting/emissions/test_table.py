@@ -5,8 +5,8 @@ from typing import get_args
 import onnx
 import pytest
 
-from compress.export.emissions.table import EMISSIONS
-from compress.export.stage import Emission
+from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.stage import Emission
 from compress.targets.settings import EMISSIONS as KNOWN_TO_TARGETS
 from tests.export.canonical_graphs import canonical_graph
 
