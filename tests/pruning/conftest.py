@@ -136,11 +136,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Such small networks only lose time to a second thread."""
+def one_thread_and_seed() -> Iterator[None]:
+    """Such small networks only lose time to a second thread; what a test draws is the same each time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
     torch.set_num_threads(before)
 
 
