@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -248,6 +249,7 @@ def _main(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status; what a user can cause is one message, not a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)  # torch 2.13's own
     sys.exit(_status(arguments))
 
 

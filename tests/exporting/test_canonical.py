@@ -9,7 +9,7 @@ from compress.exporting.canonical import Scale, dequantized, split
 from compress.exporting.parity import run
 from compress.exporting.torch_onnx import save
 from compress.quantization.fake_quantize import FakeQuantize
-from tests.export.canonical_graphs import canonical_graph
+from tests.exporting.canonical_graphs import canonical_graph
 
 
 def test_splits_into_the_float_graph_and_a_scale_for_each_tensor(tmp_path: Path) -> None:

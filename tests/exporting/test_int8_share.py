@@ -7,7 +7,7 @@ import pytest
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
 from compress.exporting.torch_onnx import save
-from tests.export.canonical_graphs import canonical_graph
+from tests.exporting.canonical_graphs import canonical_graph
 
 
 @pytest.mark.parametrize(("emission", "signed"), [("ort-x86", False), ("ort-arm", True)])

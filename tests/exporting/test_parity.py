@@ -11,7 +11,7 @@ from compress.errors import StageError
 from compress.exporting import parity
 from compress.exporting.emissions.ort_x86 import emit
 from compress.exporting.torch_onnx import save
-from tests.export.canonical_graphs import canonical_graph
+from tests.exporting.canonical_graphs import canonical_graph
 
 
 def outputs(*rows: tuple[float, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ from compress.exporting.emissions.integer import rewrite
 from compress.exporting.graph import Graph
 from compress.exporting.parity import run
 from compress.exporting.torch_onnx import save
-from tests.export.canonical_graphs import canonical_graph
+from tests.exporting.canonical_graphs import canonical_graph
 
 
 @pytest.mark.parametrize("name", ["residual", "encoder-decoder", "mobile", "pre-activation", "perceptron"])

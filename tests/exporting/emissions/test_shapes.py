@@ -10,7 +10,7 @@ from compress.exporting.emissions.shapes import merge_shortcuts, pad_input_chann
 from compress.exporting.graph import Graph
 from compress.exporting.parity import run
 from compress.exporting.torch_onnx import save
-from tests.export.canonical_graphs import canonical_graph
+from tests.exporting.canonical_graphs import canonical_graph
 
 
 def test_shortcuts_become_one_convolution_of_exactly_the_same_numbers(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.stage import Emission
 from compress.targets.settings import EMISSIONS as KNOWN_TO_TARGETS
-from tests.export.canonical_graphs import canonical_graph
+from tests.exporting.canonical_graphs import canonical_graph
 
 
 def test_yaml_targets_and_the_table_know_the_same_emissions() -> None:
