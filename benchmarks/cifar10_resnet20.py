@@ -91,6 +91,9 @@ def main() -> int:
         outcome = execute(pipeline, Store(arguments.store), Path("runs"), progress)
         assert outcome is not None
         rows = {row["name"]: row for row in outcome.report["models"]}
+        for row in rows.values():  # training is kept only if validation is no worse for it
+            made_from = rows.get(row["parent"] or "", {})
+            row["kept"] = made_from.get("quantization", {}).get("kept", "").replace("_", "-")
         data = open_data(pipeline.data)
         files = {name: outcome.folder / rows[name]["path"] for name in (REFERENCE, *OURS.values())}
         files["onnxruntime-static"] = static_quantization(files[REFERENCE], data, 512, Path(scratch))
@@ -119,6 +122,7 @@ def _lines(accuracy: dict[str, float], rows: dict[str, Any], measured: Profile) 
             share = rows[name]["int8_share"]
             line["size"] = f"{rows[name]['size_bytes'] / 1e3:.0f} kB"
             line["int8"] = "" if share is None else f"{share:.1%}"
+            line["weights kept"] = rows[name].get("kept", "")
         for batch in BATCHES:
             latency = _at(measured[name], batch)
             ratio = compare(_at(measured[REFERENCE], batch), latency)
