@@ -101,12 +101,12 @@ def _references(link: Link) -> Iterator[_Reference]:
         return
     fields = type(link.stage).model_fields
     for role, name in link.stage.references().items():
-        key = "model" if role == SOURCE else role
+        key = "model" if role == SOURCE else role.partition("-")[0]
         key = key if key in fields else ""
         if role == SOURCE and link.source is not None:
             name, key = link.source, "from"  # noqa: PLW2901 - `from:` stands for the first thing read
         if name is not None or not link.partial:
-            yield _Reference(role, key, name, tuple(link.stage.takes[role]), link.stage.verb)
+            yield _Reference(role, key, name, tuple(link.stage.accepts(role)), link.stage.verb)
 
 
 def _resolved(reference: _Reference, state: _State) -> tuple[Origin | None, str | None]:

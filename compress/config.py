@@ -16,7 +16,7 @@ from compress.pipeline import KEYS, Budget, Header, Pipeline, Placed
 from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
 from compress.suggest import did_you_mean, listed
 from compress.targets.settings import TargetSettings, read_target
-from compress.tasks.settings import REGRESSION, TaskSettings, read_task_settings
+from compress.tasks.settings import TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
 from compress.yaml_source import Place, Source, as_mapping, read_yaml
 
@@ -85,8 +85,10 @@ class _Reading:
 
     def check_metric(self, task: TaskSettings) -> None:
         """Whether the task has the accuracy that the budget speaks of."""
-        if task.name == REGRESSION:
-            self.add(("budget", "accuracy_drop"), "a regression has no accuracy; use metric_drop, in the metric's unit")
+        metric = task.primary_metric
+        if metric not in ("accuracy", None):
+            judged = f"a {task.name} is judged by its {metric} and has no accuracy"
+            self.add(("budget", "accuracy_drop"), f"{judged}; use metric_drop, in the metric's unit")
 
     def read_part(self, key: str, read: Callable[[Any, Path], Read]) -> Read | None:
         """A part that has a reader of its own."""

@@ -167,7 +167,7 @@ class _Planner:
 
     def _key(self, stage: Stage, inputs: Mapping[str, str], target: TargetSettings | None) -> str:
         """A digest of the stage, its settings, its inputs' keys and what it reads of the world."""
-        settings: Any = stage.model_dump(mode="json", exclude={"model", *stage.takes})  # names of models and stages
+        settings: Any = stage.asked()
         if isinstance(stage, Build):
             settings = {"name": stage.name, "model": stage.model.fingerprint()}
         content = {

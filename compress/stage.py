@@ -92,6 +92,14 @@ class Stage(Settings):
         """For each role the name of the model or stage to read, or None for the model before this stage."""
         return dict.fromkeys(self.takes)
 
+    def accepts(self, role: str) -> tuple[Kind, ...]:
+        """The kinds that are accepted for a role of `references`; `teacher-2` is one more `teacher`."""
+        return self.takes[role.partition("-")[0]]
+
+    def asked(self) -> dict[str, Any]:
+        """The settings that its key covers, as plain data: all but the names of models and stages."""
+        return self.model_dump(mode="json", exclude={"model", *self.takes})
+
     def faults(self) -> list[tuple[str, str]]:
         """(path inside the stage, message) for each combination that types alone cannot refuse. Before any work."""
         return []

@@ -1,4 +1,4 @@
-"""Columns of Arrow tables -> splits: images, lists and numbers as inputs; classes, numbers and lists as targets.
+"""Columns of Arrow tables -> splits: images, texts, lists, numbers as inputs; classes, numbers and lists as targets.
 
 A column is read one value at a time through Arrow's own random access, so that a memory-mapped table stays on disk.
 """
@@ -29,8 +29,12 @@ from compress.data.arrow_values import (
     picture,
 )
 from compress.data.classes import class_numbers
-from compress.data.dataset import Indices, Opened, Split, target_array
 from compress.data.decoded import Decoded
+from compress.data.multi_label import Labels, multi_label
+from compress.data.source_settings import UNLABELLED
+from compress.data.splits import Indices, Opened, Split, no_classes, target_array
+from compress.data.text_settings import TextSettings
+from compress.data.text_split import text_splits
 from compress.errors import UsageError
 
 Array = npt.NDArray[Any]
@@ -39,25 +43,27 @@ Columns = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to read of a table: columns, the user's names of classes, and where files lie that a column names."""
+    """What to read of a table: columns, names of classes, where files lie that a column names, what texts are for."""
 
     input: Columns
-    target: Columns
+    target: Columns | None
     labels: tuple[str, ...] | None = None
     folder: Path | None = None
+    text: TextSettings | None = None
 
 
 @dataclass(frozen=True)
 class ColumnSplit:
     """Examples in Arrow columns (`pyarrow.ChunkedArray`).
 
-    `inputs` and `outputs` hold one column, or several of numbers that make a vector; `classes` are class numbers that
-    stand for a column of names; `what` names the input, for messages.
+    `inputs` and `outputs` hold one column, or several of numbers that make a vector; no `outputs`: nothing is known.
+    `classes` are class numbers that stand for a column of names, or N x classes for lists of them; `what` names the
+    input, for messages.
     """
 
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
-    classes: npt.NDArray[np.int64] | None
+    classes: Array | None
     what: str
     folder: Path | None = None
 
@@ -71,6 +77,8 @@ class ColumnSplit:
     def targets(self, indices: Indices) -> Array:
         """Class numbers, or numbers and arrays of lists."""
         chosen = np.asarray(indices, dtype=np.int64)
+        if not self.outputs:
+            return no_classes(len(chosen))
         if self._small_targets is not None:
             return target_array(self._small_targets[chosen])
         values = [array_of(self.outputs[0][int(index)], f"the target of row {index}") for index in chosen]
@@ -103,19 +111,43 @@ def open_columns(tables: Mapping[str, pa.Table], wanted: Wanted, content: Mappin
     Raises:
         UsageError: a column that is missing or holds what cannot be read; the message lists the columns and types.
     """
+    targets = None if wanted.text is not None and wanted.text.targets == "text" else wanted.target
+    known = {name: table for name, table in tables.items() if name != UNLABELLED}
+    outputs = {name: _pick(table, targets, name) for name, table in known.items()} if targets else {}
+    names = _label_names(next(iter(tables.values())).schema, targets) if targets else None
+    classes, found = _classes(outputs, wanted.labels, names)
+    names = wanted.labels or found or names
+    if wanted.text is not None:
+        known_targets = {name: ColumnSplit(o, o, classes.get(name), "texts") for name, o in outputs.items()}
+        return Opened(text_splits(tables, wanted.input, wanted.target, wanted.text, known_targets), names)
     inputs = {name: _pick(table, wanted.input, name) for name, table in tables.items()}
-    outputs = {name: _pick(table, wanted.target, name) for name, table in tables.items()}
-    classes, names = _classes(outputs, wanted.labels)
-    names = wanted.labels or names or _label_names(next(iter(tables.values())).schema, wanted.target)
     kinds = {is_picture(columns[0].type) for columns in inputs.values()}
     if len(kinds) > 1:
         raise UsageError(f"data: the input {wanted.input!r} holds images in some splits and numbers in others")
     splits: dict[str, Split] = {}
     for name, columns in inputs.items():
         what = f"input {wanted.input!r} of the {name} split"
-        split = ColumnSplit(columns, outputs[name], classes.get(name), what, wanted.folder)
+        _require_files(columns[0], what, wanted.folder)
+        split = ColumnSplit(columns, outputs.get(name, ()), classes.get(name), what, wanted.folder)
         splits[name] = Decoded(split, content[name]) if True in kinds else split
     return Opened(splits, names, images=True in kinds)
+
+
+def _require_files(column: Any, what: str, folder: Path | None) -> None:
+    """Strings that are no texts must name files: the first one says whether they do."""
+    if not is_text(column.type) or not len(column):
+        return
+    first = column[0].as_py()
+    try:
+        if folder is not None and first and (folder / first).is_file():
+            return
+    except OSError:  # longer than a name may be
+        pass
+    sought = f"{folder / first if folder else first}"
+    raise UsageError(
+        f"data: {what} holds strings, and the first names no file ({sought[:80]}); if they are texts, add "
+        "`text: {tokenizer: ...}`, if names of images, say where these lie as `folder:`"
+    )
 
 
 def _pick(table: pa.Table, names: Columns, split: str) -> tuple[Any, ...]:
@@ -133,18 +165,20 @@ def _pick(table: pa.Table, names: Columns, split: str) -> tuple[Any, ...]:
 
 
 def _classes(
-    outputs: Mapping[str, tuple[Any, ...]], labels: tuple[str, ...] | None
-) -> tuple[dict[str, npt.NDArray[np.int64]], tuple[str, ...] | None]:
-    """Class numbers for targets that are names."""
+    outputs: Mapping[str, tuple[Any, ...]], labels: Labels | None, stored: Labels | None
+) -> tuple[Mapping[str, Array], Labels | None]:
+    """Class numbers for targets that are names; N x classes for lists of names, or of numbers of named classes."""
+    if not outputs or any(len(columns) > 1 for columns in outputs.values()):
+        return {}, None
+    if (lists := multi_label({split: column for split, (column,) in outputs.items()}, labels or stored)) is not None:
+        return lists
     names: dict[str, Sequence[str]] = {}
-    for split, columns in outputs.items():
-        column = columns[0]
-        if types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if len(columns) == 1 and is_text(column.type):
-            if column.null_count:
-                raise UsageError(f"data: {column.null_count} targets of the {split} split are empty")
-            names[split] = column.to_pylist()
+    for split, (column,) in outputs.items():
+        plain = column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
+        if is_text(plain.type):
+            if plain.null_count:
+                raise UsageError(f"data: {plain.null_count} targets of the {split} split are empty")
+            names[split] = plain.to_pylist()
     if not names:
         return {}, None
     if names.keys() != outputs.keys():

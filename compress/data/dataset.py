@@ -2,91 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from compress.data.augmentation import augment as augmented
+from compress.data.objectives import Collate, Encoded, Labelled
+from compress.data.prepared import Prepared, prepare
 from compress.data.preprocessing import Preprocessing
+from compress.data.splits import Array, ArraySplit, Indices, Opened, Split, Subset, target_array
+from compress.data.text import TextEncoder
 from compress.errors import UsageError
 
-Array = npt.NDArray[Any]
-Indices = Sequence[int] | npt.NDArray[np.integer]
+__all__ = ["Array", "ArraySplit", "Batch", "Data", "Indices", "Opened", "Split", "Subset", "target_array"]
 
-KEEP_BYTES = 512 * 1024**2
-"""Preprocessed examples of a split are kept in memory if all of them take less."""
-
-
-class Split(Protocol):
-    """Examples with random access, as they are stored."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def raw(self, indices: Indices) -> list[Array]:
-        """The inputs as stored, of any sizes: H x W, H x W x C, vectors, anything without preprocessing."""
-
-    def targets(self, indices: Indices) -> Array:
-        """N class numbers (int64), or N x the target's shape (float32)."""
-
-
-@dataclass(frozen=True)
-class ArraySplit:
-    """Inputs and targets in arrays, or memory-mapped files, whose first axis is the example."""
-
-    inputs: Array | Sequence[Array]
-    outputs: Array
-
-    def __len__(self) -> int:
-        return len(self.outputs)
-
-    def raw(self, indices: Indices) -> list[Array]:
-        """The inputs as stored."""
-        return [np.asarray(self.inputs[int(index)]) for index in indices]
-
-    def targets(self, indices: Indices) -> Array:
-        """The targets as stored."""
-        return target_array(self.outputs[np.asarray(indices, dtype=np.int64)])
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Some examples of another split."""
-
-    whole: Split
-    chosen: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def raw(self, indices: Indices) -> list[Array]:
-        """The inputs as stored."""
-        return self.whole.raw(self.chosen[np.asarray(indices, dtype=np.int64)])
-
-    def targets(self, indices: Indices) -> Array:
-        """The targets as stored."""
-        return self.whole.targets(self.chosen[np.asarray(indices, dtype=np.int64)])
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a source gives: its own splits, the class names if it knows them, whether examples are decoded images."""
-
-    splits: Mapping[str, Split]
-    labels: tuple[str, ...] | None = None
-    images: bool = False
+_LABELLED = Labelled()
+_ENCODING = Lock()
+"""Threads that read ahead wait for the one that encodes a split first."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Preprocessed examples.
 
-    `inputs` holds one array for each input of the network, N x anything, float32; `targets` are N class numbers or
-    N x the target's shape; `indices` are the examples' numbers in their split.
+    `inputs` holds one array for each input of the network: N x anything, float32; of texts N x tokens, int64, filled up
+    on the right. `targets` are N class numbers (-1: not known) or N x the target's shape; N x tokens, int64, for
+    modelling language. `indices` are the examples' numbers in their split.
     """
 
     inputs: tuple[Array, ...]
@@ -106,7 +52,14 @@ class Data:
     augmentation: tuple[dict[str, Any], ...] = ()
     fingerprint: str = ""
     input_names: tuple[str, ...] = ("input",)
+    unlabelled: Split | None = None
+    """More training examples, whose targets are not known."""
+    text: TextEncoder | None = None
+    """How the texts of the splits become token ids; None where examples are no texts."""
+    collate: Collate | None = None
+    """What batches of texts are for; None: the splits' own targets."""
     _prepared: dict[int, Prepared] = field(default_factory=dict, repr=False, compare=False)
+    _encoded: dict[tuple[int, Collate], tuple[Split, Encoded]] = field(default_factory=dict, repr=False, compare=False)
 
     def batch(self, split: Split, indices: Indices, augment: tuple[int, int] | None = None) -> Batch:
         """Examples of `split`, augmented for (seed, epoch) if `augment` gives them.
@@ -115,6 +68,8 @@ class Data:
             UsageError: preprocessing or augmentation cannot take an example.
         """
         numbers = np.asarray(indices, dtype=np.int64)
+        if self.text is not None:
+            return self._text_batch(self.text, split, numbers, augment)
         inputs = self._prepared_of(split)(numbers)
         targets = split.targets(numbers)
         if augment is not None and self.augmentation:
@@ -132,6 +87,20 @@ class Data:
         for start in range(0, len(split), batch_size):
             yield self.batch(split, np.arange(start, min(start + batch_size, len(split))))
 
+    def collated(self, collate: Collate) -> Data:
+        """The same texts in batches of another kind, with the inputs' names that go with it.
+
+        Raises:
+            UsageError: the data are no texts, or lack what such batches need.
+        """
+        if self.text is None:
+            raise UsageError("data: this task needs texts: name a tokenizer as `text: {tokenizer: ...}`")
+        return replace(self, collate=collate, input_names=collate.names(self.text))
+
+    def lengths(self, split: Split) -> npt.NDArray[np.int64] | None:
+        """How many tokens each example of `split` has as an input; None where examples are no texts."""
+        return None if self.text is None else self._encoded_of(self.text, split).tokens.lengths
+
     def head(self, count: int) -> Data:
         """The same data with only the first `count` examples of each split, for a rehearsal."""
 
@@ -143,18 +112,22 @@ class Data:
             train=first(self.train),
             validation=first(self.validation),
             test=first(self.test),
+            unlabelled=None if self.unlabelled is None else first(self.unlabelled),
             fingerprint=f"{self.fingerprint}-head-{count}",
             _prepared={},
+            _encoded={},
         )
 
     @cached_property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each input of one example after preprocessing, without the batch axis."""
+        """The shape of each input of the first example after preprocessing, without the batch axis."""
+        if self.text is not None:
+            return tuple(array.shape[1:] for array in self.batch(self.train, [0]).inputs)
         return (tuple(prepare(self.train, self._preprocess, np.arange(1)).shape[1:]),)
 
     @cached_property
     def target_shape(self) -> tuple[int, ...]:
-        """The shape of one example's target; () for a class number."""
+        """The shape of one example's target in its split; () for a class number."""
         return tuple(self.train.targets([0]).shape[1:])
 
     @cached_property
@@ -182,52 +155,17 @@ class Data:
             known = self._prepared[id(split)] = Prepared(split, self._preprocess, self.input_shapes[0])
         return known
 
+    def _text_batch(
+        self, text: TextEncoder, split: Split, numbers: npt.NDArray[np.int64], augment: tuple[int, int] | None
+    ) -> Batch:
+        rows = self._encoded_of(text, split).take(numbers)
+        inputs, targets = (self.collate or _LABELLED)(text, rows, numbers, augment)
+        return Batch(inputs, split.targets(numbers) if targets is None else targets, numbers)
 
-class Prepared:
-    """Preprocessed examples of a split, each kept after its first use if all of them fit in `KEEP_BYTES`."""
-
-    def __init__(self, split: Split, preprocessing: Preprocessing, shape: tuple[int, ...]) -> None:
-        self.split = split
-        self._preprocessing = preprocessing
-        small = len(split) * int(np.prod(shape)) * 4 < KEEP_BYTES
-        self._kept = np.empty((len(split), *shape), dtype=np.float32) if small else None
-        self._known = np.zeros(len(split), dtype=bool)
-
-    def __call__(self, indices: npt.NDArray[np.int64]) -> Array:
-        """A batch, N x the shape."""
-        if self._kept is None:
-            return prepare(self.split, self._preprocessing, indices)
-        new = np.unique(indices[~self._known[indices]])
-        if len(new):
-            examples = prepare(self.split, self._preprocessing, new)
-            if examples.shape[1:] != self._kept.shape[1:]:
-                raise UsageError(
-                    f"data: preprocessing gives examples of shapes {self._kept.shape[1:]} and {examples.shape[1:]}; "
-                    "add `resize`, `center_crop` or `color` so that all come out in one shape"
-                )
-            self._kept[new] = examples
-            self._known[new] = True
-        return np.asarray(self._kept[indices])
-
-
-def prepare(split: Split, preprocessing: Preprocessing, indices: npt.NDArray[np.int64]) -> Array:
-    """Preprocessed examples, N x their shape.
-
-    Raises:
-        UsageError: preprocessing cannot take an example.
-    """
-    try:
-        return preprocessing(split.raw(indices))
-    except ValueError as error:
-        raise UsageError(f"data: preprocessing: {error}") from error
-
-
-def target_array(values: Array) -> Array:
-    """Targets as a network's loss reads them: whole numbers of one axis are classes, int64; all else is float32.
-
-    One real number for each example becomes a vector of length one, as a network gives it.
-    """
-    if values.ndim == 1 and (np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_):
-        return np.ascontiguousarray(values, dtype=np.int64)
-    floats = np.ascontiguousarray(values, dtype=np.float32)
-    return floats[:, None] if floats.ndim == 1 else floats
+    def _encoded_of(self, text: TextEncoder, split: Split) -> Encoded:
+        collate = self.collate or _LABELLED
+        with _ENCODING:
+            known = self._encoded.get((id(split), collate))
+            if known is None or known[0] is not split:
+                known = self._encoded[id(split), collate] = split, collate.encode(text, split)
+        return known[1]

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.data.dataset import Indices, Split
 from compress.data.locations import cache_folder
+from compress.data.splits import Indices, Split
 
 FORMAT = 1
 MOST_BYTES = 4 * 1024**3

@@ -12,6 +12,7 @@ from compress.data.digests import text_digest
 from compress.data.locations import builtin_folder, find_path
 from compress.data.source_settings import DataSource
 from compress.data.step_settings import AugmentationStep, PreprocessingStep
+from compress.data.text_settings import TextSettings
 from compress.errors import UsageError
 from compress.settings import Settings
 from compress.suggest import did_you_mean, listed
@@ -19,6 +20,9 @@ from compress.validation import faults_of
 from compress.yaml_source import Source, read_yaml
 
 __all__ = ["DataSettings", "Limit", "SplitSettings", "builtin_folder", "read_data_settings"]
+
+TEXT_SOURCES = ("table", "hub", "plain_text", "python")
+"""Sources that may hold texts."""
 
 FORMAT = 1
 """Raised when the same data file would give other examples."""
@@ -31,6 +35,8 @@ class SplitSettings(Settings):
     """Share of the training examples to choose by; used only where the source has no validation split."""
     test: float = Field(default=0.2, gt=0, lt=1)
     """Share of the training examples to report on; used only where the source has no test split."""
+    unlabelled: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the remaining training examples whose targets are hidden: to learn from them without."""
     seed: int = 0
     """Which of the equally good cuts is taken; the pipeline's own seed does not change it."""
 
@@ -63,10 +69,27 @@ class DataSettings(Settings):
     """Fewer examples, for a quick try."""
     labels: tuple[str, ...] | None = None
     """Names of the classes in the order of their numbers; by default the source's own."""
+    text: TextSettings | None = None
+    """Says that inputs are texts, and how they become token ids."""
     preprocessing: tuple[PreprocessingStep, ...] = ()
     """What is done to every example, in order. Images come out as float32 with channels first."""
     augmentation: tuple[AugmentationStep, ...] = ()
     """What is done to training images at random, a function of seed, epoch and example."""
+
+    @model_validator(mode="after")
+    def _texts_or_not(self) -> Self:
+        kind = self.source.kind
+        if self.text is None:
+            if kind == "plain_text":
+                raise ValueError("source plain_text needs a tokenizer: add `text: {tokenizer: ...}`")
+            if kind in ("table", "hub") and getattr(self.source, kind).target is None:
+                raise ValueError(f"source.{kind}.target is missing: the column to learn")
+            return self
+        if self.preprocessing or self.augmentation:
+            raise ValueError("texts have neither preprocessing nor augmentation: `text:` says what is done with them")
+        if kind not in TEXT_SOURCES:
+            raise ValueError(f"source {kind} has no texts: remove `text:`; {', '.join(TEXT_SOURCES)} may have such")
+        return self
 
     def plain_preprocessing(self) -> tuple[dict[str, Any], ...]:
         """The steps of preprocessing as the plain data that `compress.data.preprocessing` reads."""
@@ -84,9 +107,14 @@ class DataSettings(Settings):
         """
         try:
             identity = self.source.identity()
+            text = None if self.text is None else self.text.identity()
         except OSError as error:
             raise UsageError(f"data: cannot read {error.filename or self.source.kind}: {error.strerror}") from error
         rest = self.model_dump(mode="json", include={"split", "limit", "labels"})
+        if self.split.unlabelled is None:
+            del rest["split"]["unlabelled"]
+        if text is not None:
+            rest["text"] = text
         steps = {"preprocessing": self.plain_preprocessing(), "augmentation": self.plain_augmentation()}
         return text_digest({"format": FORMAT, "source": identity, **rest, **steps})
 

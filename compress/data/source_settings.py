@@ -16,6 +16,8 @@ from compress.settings import Settings
 from compress.user_code import absolute_spec, source_digest
 
 SPLITS = ("train", "validation", "test")
+UNLABELLED = "unlabelled"
+"""The split of training examples whose targets are not read."""
 
 
 def _base(info: ValidationInfo) -> Path | None:
@@ -48,9 +50,10 @@ FoundFunction = Annotated[str, BeforeValidator(_found_function)]
 Columns = str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-def column_names(*parts: Columns) -> list[str]:
+def column_names(*parts: Columns | None) -> list[str]:
     """Every column that `parts` name, once."""
-    return list(dict.fromkeys(name for part in parts for name in ([part] if isinstance(part, str) else part)))
+    lists = ([part] if isinstance(part, str) else part or () for part in parts)
+    return list(dict.fromkeys(name for names in lists for name in names))
 
 
 class Digits(Settings):
@@ -102,14 +105,22 @@ class _Files(Settings):
 
 
 class Table(_Files):
-    """Parquet, CSV, TSV or Arrow files. Images are bytes, Hugging Face's {bytes, path}, or file names."""
+    """Parquet, CSV, TSV, JSON Lines or Arrow files. Images are bytes, Hugging Face's {bytes, path}, or file names."""
 
     input: Columns
-    """The column to read: images, lists or numbers; or a list of number columns, which make a vector."""
-    target: Columns
-    """The column to learn: class numbers or names, or numbers and lists for regression; or a list of number columns."""
+    """The column to read: images, texts, lists or numbers; or a list of number columns, which make a vector, or of
+    two columns of texts, which make a pair."""
+    target: Columns | None = None
+    """The column to learn: class numbers or names, or numbers and lists for regression; or a list of number columns.
+    Lists of names, or of numbers where `labels` names these, are several classes an example. Texts need none."""
     folder: FoundPath | None = None
     """Where the files lie that an input column of file names names."""
+    unlabelled: FoundPaths | None = None
+    """The file or files of further training examples, of which only the input is read."""
+
+    def files(self) -> dict[str, tuple[Path, ...]]:
+        """The files of each split that is given, those without targets last."""
+        return {**super().files(), **({UNLABELLED: self.unlabelled} if self.unlabelled else {})}
 
     def identity(self) -> dict[str, Any]:
         """Digests of the files, and of the folder of images."""
@@ -129,11 +140,12 @@ class Hub(Settings):
     revision: str = "main"
     """Branch, tag or commit. A name is resolved to a commit on first use and kept, so that results stay comparable."""
     input: Columns
-    """The column to read."""
-    target: Columns
-    """The column to learn."""
-    splits: dict[Annotated[str, Field(pattern="^(train|validation|test)$")], str] | None = None
-    """Which of its splits is ours, such as {train: train, test: validation}; by default those of the same names."""
+    """The column to read, or a list of number columns or of two columns of texts."""
+    target: Columns | None = None
+    """The column to learn, as of a `table`."""
+    splits: dict[Annotated[str, Field(pattern="^(train|validation|test|unlabelled)$")], str] | None = None
+    """Which of its splits is ours, such as {train: train, test: validation}; by default those of the same names.
+    Of `unlabelled` only the input is read."""
 
     @model_validator(mode="after")
     def _name_or_path(self) -> Self:
@@ -156,6 +168,17 @@ class Hub(Settings):
         else:
             which = {"name": str(self.name), "commit": self.commit()}
         return {**which, **self.model_dump(mode="json", include={"config", "input", "target", "splits"})}
+
+
+class PlainText(_Files):
+    """Text files in UTF-8, for modelling language: one long text, cut into blocks of `text.max_length` tokens.
+
+    A validation or test split that is not given is cut from the end of the text.
+    """
+
+    def identity(self) -> dict[str, Any]:
+        """Digests of the files."""
+        return {"content": self._content()}
 
 
 class Npz(_Files):
@@ -210,7 +233,9 @@ class DataSource(Settings):
     images: Images | None = None
     """A folder of images."""
     table: Table | None = None
-    """Parquet, CSV, TSV or Arrow."""
+    """Parquet, CSV, TSV, JSON Lines or Arrow."""
+    plain_text: PlainText | None = None
+    """Text files without columns."""
     hub: Hub | None = None
     """A Hugging Face data set."""
     npz: Npz | None = None

@@ -1,25 +1,48 @@
-"""A student learns from a teacher's answers and from the labels."""
+"""A student learns from a teacher's answers, from what lies inside of it, and from the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from torch import nn
 
 from compress.data.dataset import Data
-from compress.distillation.losses.table import LOSSES, Answers
-from compress.distillation.settings import LossTerm
-from compress.distillation.teacher import Teacher, check_answers, open_teacher
+from compress.data.locations import cache_folder
+from compress.distillation.cache import AnswerCache
+from compress.distillation.caching import Costs, decide
+from compress.distillation.ensemble import Ensemble, MovingAverage, OlderSelf
+from compress.distillation.loss_term import LossTerm
+from compress.distillation.method import Distillation
+from compress.distillation.teacher import CachedTeacher, Teacher, answer_computer
+from compress.distillation.teacher_settings import Cache, OwnPast
+from compress.distillation.terms.site import Side, Site
+from compress.distillation.terms.table import check_fit, looks_inside, place_terms
 from compress.errors import UsageError
+from compress.models.count import count_macs
+from compress.models.rest import state_digest
 from compress.stage import Context
 from compress.tasks.task import Task
+from compress.training.batches import to_torch
+from compress.training.device import training_device
 from compress.training.fit import fit
 from compress.training.log import FitLog
-from compress.training.method import Method, TorchBatch, TrainingProgress
 from compress.training.settings import Recipe
 
-_CLASS_LOSSES = ("kl", "cross_entropy")
+AnyLosses = Iterable[LossTerm | Mapping[str, Any] | str] | None
+CacheChoice = Literal["auto", "off"] | Cache
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One of several teachers: its network, its share, and the class numbers that it teaches (None: all)."""
+
+    module: nn.Module
+    weight: float = 1.0
+    domain: tuple[int, ...] | None = None
 
 
 def default_losses(task: Task) -> tuple[LossTerm, ...]:
@@ -31,7 +54,7 @@ def default_losses(task: Task) -> tuple[LossTerm, ...]:
     return tuple(LossTerm.model_validate(term) for term in terms)
 
 
-def chosen_losses(losses: Iterable[LossTerm | Mapping[str, Any] | str] | None, task: Task) -> tuple[LossTerm, ...]:
+def chosen_losses(losses: AnyLosses, task: Task) -> tuple[LossTerm, ...]:
     """The terms to use: those given (as settings or as YAML has them) or the task's default.
 
     Raises:
@@ -40,64 +63,178 @@ def chosen_losses(losses: Iterable[LossTerm | Mapping[str, Any] | str] | None, t
     if losses is None:
         return default_losses(task)
     terms = tuple(term if isinstance(term, LossTerm) else LossTerm.model_validate(term) for term in losses)
-    wrong = [term.name for term in terms if term.name in _CLASS_LOSSES]
-    if wrong and task.distillation != "classes":
-        names = ", ".join(wrong)
-        raise UsageError(f"losses: {names} need classes, and the task {task.name} has values: use mse and task")
+    check_fit(terms, task)
     return terms
-
-
-class Distillation(Method):
-    """The weighted sum of loss terms between a student, its teacher and the targets."""
-
-    def __init__(self, teacher: Teacher, losses: Sequence[LossTerm], task: Task) -> None:
-        self.teacher = teacher
-        self.losses = tuple(losses)
-        self.task = task
-
-    def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
-        """Sum of weight times term."""
-        teacher = self.teacher(batch)
-        student = model(*batch.inputs)
-        check_answers(student, teacher)
-        answers = Answers(student, teacher, batch.targets, self.task.loss)
-        parts = [term.settings.weight * LOSSES[term.name](term.settings, answers) for term in self.losses]
-        return sum(parts[1:], start=parts[0])
 
 
 def distill(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: nn.Module | Sequence[Voice] | OwnPast,
     data: Data,
     task: Task,
     recipe: Recipe,
-    losses: Iterable[LossTerm | Mapping[str, Any] | str] | None = None,
+    losses: AnyLosses = None,
     context: Context | None = None,
     *,
-    cache_teacher: bool = True,
+    cache: CacheChoice = "auto",
+    average: Literal["probabilities", "logits"] = "probabilities",
 ) -> FitLog:
-    """Train `student` in place to answer like `teacher`, which is put into evaluation mode and left as it is.
+    """Train `student` in place to answer like its teacher, which is put into evaluation mode and left as it is.
 
     Args:
         student: ends in evaluation mode with the weights that the recipe keeps.
-        teacher: any module whose outputs have the student's shape.
+        teacher: any module whose outputs have the student's shape; several of them; or the student's own past.
         data: examples; the teacher sees the same augmented ones as the student.
         task: gives the targets' loss and the validation metric.
         recipe: how long and how fast.
         losses: terms, each with its weight; None for `default_losses`.
         context: seed, device, threads, processes, checkpoints.
-        cache_teacher: whether the teacher may answer once for all epochs where examples are not augmented.
+        cache: whether the teacher's answers are kept on disk for all epochs (`compress.distillation.caching`).
+        average: of several teachers.
 
     Raises:
-        UsageError: teacher and student answer in different shapes, or a loss does not fit the task; and as `fit`.
+        UsageError: teacher and student answer in different shapes, or a loss does not fit networks or task; as `fit`.
         StageError: as `fit` does.
     """
     context = context or Context()
-    terms = chosen_losses(losses, task)
-    home = next((p.device for p in teacher.parameters()), None)
+    voices = [] if isinstance(teacher, OwnPast) else [Voice(teacher)] if isinstance(teacher, nn.Module) else teacher
+    homes = [(voice.module, next((p.device for p in voice.module.parameters()), None)) for voice in voices]
     try:
-        opened = open_teacher(teacher, data, context, cache=cache_teacher)
-        return fit(student, data, task, Distillation(opened, terms, task), recipe, context=context)
+        method = method_for(student, teacher, data, task, recipe, losses, context, cache=cache, average=average)
+        return fit(student, data, task, method, recipe, context=context)
     finally:
-        if home is not None:
-            teacher.to(home)
+        for module, home in homes:
+            if home is not None:
+                module.to(home)
+
+
+def method_for(
+    student: nn.Module,
+    teacher: nn.Module | Sequence[Voice] | OwnPast,
+    data: Data,
+    task: Task,
+    recipe: Recipe,
+    losses: AnyLosses = None,
+    context: Context | None = None,
+    *,
+    cache: CacheChoice = "auto",
+    average: Literal["probabilities", "logits"] = "probabilities",
+    inside: bool = True,
+) -> Distillation:
+    """The method that `distill` trains by, its teachers on the training device; arguments as there.
+
+    `inside` says whether the student's modules can be watched while it runs (those of an exported graph cannot).
+
+    Raises:
+        UsageError: as `distill` does.
+    """
+    context = context or Context()
+    terms = chosen_losses(losses, task)
+    peering = looks_inside(terms)
+    if peering and not inside:
+        raise UsageError(f"losses: {', '.join(peering)} look inside of the student, which is not possible in int8 "
+                         "training: use losses between answers")  # fmt: skip
+    mask = data.input_names.index("attention_mask") if "attention_mask" in data.input_names else None
+    if isinstance(teacher, OwnPast):
+        if all(term.name not in ("task", "cross_entropy") for term in terms) and teacher.past is not None:
+            raise UsageError("losses: a student that learns from its past needs the labels as well: add `task`")
+        own: Teacher = MovingAverage(student, teacher.ema) if teacher.ema else OlderSelf(student, teacher.past or 1)
+        assert own.module is not None
+        placed = place_terms(terms, _site(student, own.module, data, task, context), context.seed)
+        return Distillation(own, placed, task, mask)
+    voices = [Voice(teacher)] if isinstance(teacher, nn.Module) else list(teacher)
+    if peering and len(voices) > 1:
+        raise UsageError(f"losses: {', '.join(peering)} look inside of one teacher, and there are {len(voices)}")
+    device = training_device(context)
+    for voice in voices:
+        voice.module.to(device).eval()
+    placed = place_terms(terms, _site(student, voices[0].module, data, task, context), context.seed)
+    obstacle = _obstacle(terms, task, context)
+    measured = student if inside else voices[0].module
+    opened = [_opened(voice.module, measured, data, recipe, context, device, cache, obstacle) for voice in voices]
+    if len(voices) == 1:
+        return Distillation(opened[0], placed, task, mask)
+    domains = [None if v.domain is None else torch.tensor(v.domain) for v in voices]
+    weights = [voice.weight for voice in voices]
+    return Distillation(Ensemble(opened, weights, domains, average, task.class_axis), placed, task, mask)
+
+
+def _site(student: nn.Module, teacher: nn.Module, data: Data, task: Task, context: Context) -> Any:
+    def make() -> Site:
+        targets = data.train.targets(np.arange(len(data.train)))
+        classes = torch.from_numpy(targets) if targets.ndim == 1 and targets.dtype == np.int64 else None
+        if classes is not None and (classes.min() < 0 or len(classes.unique()) < 2):
+            classes = None
+        sides = Side.of("student", student, data), Side.of("teacher", teacher, data)
+        return Site(*sides, task, len(data.train), classes, context.seed)
+
+    return make
+
+
+def _obstacle(terms: Sequence[LossTerm], task: Task, context: Context) -> str | None:
+    """Why the teacher's answers cannot be kept."""
+    if context.rehearsal:
+        return "off: this is a rehearsal"
+    if peering := looks_inside(terms):
+        return f"off: {', '.join(peering)} need the teacher itself at every step"
+    if task.class_axis == -1:
+        return "off: answers to each token of a text are not kept"
+    return None
+
+
+def _opened(
+    module: nn.Module,
+    student: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    context: Context,
+    device: torch.device,
+    choice: CacheChoice,
+    obstacle: str | None,
+) -> Teacher:
+    """A teacher, its answers kept on disk if that was decided."""
+    if obstacle is not None or choice == "off":
+        if isinstance(choice, Cache) and not context.rehearsal:
+            context.progress.say(f"teacher cache: {obstacle}")
+        return Teacher(module)
+    batch = to_torch(data.batch(data.train, np.arange(1)), device)
+    with torch.no_grad():
+        answer_bytes = 2 * module(*batch.inputs).numel()
+    home = next((p.device for p in student.parameters()), torch.device("cpu"))
+    costs = Costs(
+        teacher_macs=count_macs(module, batch.inputs),
+        student_macs=count_macs(student, tuple(x.to(home) for x in batch.inputs)),
+        examples=len(data.train),
+        epochs=recipe.epochs,
+        answer_bytes=answer_bytes,
+        augmented=bool(data.augmentation),
+    )
+    decision = decide(choice, costs)
+    context.progress.say(f"teacher cache: {decision.reason}")
+    if not decision.views:
+        return Teacher(module)
+    identity = {
+        "teacher": state_digest(module),
+        "network": type(module).__name__,
+        "data": data.fingerprint or _content_digest(data),
+        "augmentation": list(data.augmentation),
+        "preprocessing": list(data.preprocessing),
+        "examples": len(data.train),
+        "form": "logits-fp16",
+    }
+    settings = choice if isinstance(choice, Cache) else Cache()
+    compute = answer_computer(module, data, context, device)
+    kept = AnswerCache(cache_folder() / "teachers", identity, len(data.train), compute, settings.max_bytes)
+    return CachedTeacher(module, kept, decision.views, context, device)
+
+
+def _content_digest(data: Data) -> str:
+    """Of data that were made in memory and have no fingerprint."""
+    import hashlib
+
+    total = hashlib.sha256()
+    for start in range(0, len(data.train), 256):
+        batch = data.batch(data.train, np.arange(start, min(start + 256, len(data.train))))
+        for array in (*batch.inputs, batch.targets):
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()

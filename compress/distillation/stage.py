@@ -1,48 +1,90 @@
-"""`distill`: fit a student to a teacher's outputs and to the labels."""
+"""`distill`: fit a student to its teachers and to the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from compress.bundle import Bundle, Kind
 from compress.distillation.settings import DistillationRecipe
+from compress.distillation.teacher_settings import Cache, OneTeacher, OwnPast, TeacherSettings
 from compress.stage import Context, Metrics, Stage
+
+TEACHER = "teacher"
 
 
 class Distill(DistillationRecipe, Stage):
     """Train a student on the outputs of a teacher."""
 
     verb: ClassVar[str] = "distill"
-    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,), "teacher": (Kind.TORCH,)}
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,), TEACHER: (Kind.TORCH,)}
     gives: ClassVar[Kind | None] = Kind.TORCH
     reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes"})
     trains: ClassVar[bool] = True
 
     model: str | None = None
     """The student: a name from `models:` or a stage; unset: the model before this stage."""
-    teacher: str
-    """The model to learn from: a name from `models:` (its latest state above this line) or a stage."""
+    teacher: TeacherSettings
+    """Who teaches: a name from `models:` (its latest state above this line) or a stage; a list of names or of
+    `{model: name, weight: 2, classes: [cat, dog]}`; or the student's own past, `{ema: 0.999}` or `{past: 5}`."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged where several teachers answer."""
+    cache: Literal["auto", "off"] | Cache = Field("auto", union_mode="left_to_right")
+    """Whether answers are kept on disk: `{views: 16}` keeps those to 16 augmented versions of each example; `auto`
+    decides from counted arithmetic and bytes, and says what it chose."""
+
+    def voices(self) -> tuple[OneTeacher, ...]:
+        """The models that teach; none if it is the student's own past."""
+        if isinstance(self.teacher, OwnPast) or self.teacher is None:
+            return ()
+        given = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        return tuple(OneTeacher(model=one) if isinstance(one, str) else one for one in given)
 
     def references(self) -> dict[str, str | None]:
-        """The student and its teacher."""
-        return {"source": self.model, "teacher": self.teacher}
+        """The student and its teachers."""
+        roles = {role(number): voice.model for number, voice in enumerate(self.voices())}
+        return {"source": self.model, **roles}
+
+    def asked(self) -> dict[str, Any]:
+        """All settings, with the teachers' shares and domains in place of their names."""
+        teachers: Any = [voice.model_dump(mode="json", exclude={"model"}) for voice in self.voices()]
+        if isinstance(self.teacher, OwnPast):
+            teachers = self.teacher.model_dump(mode="json")
+        return {**super().asked(), TEACHER: teachers}
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""
         found = self.recipe_faults() + self.loss_faults()
-        if self.model == self.teacher:
-            found.append(("teacher", f"`{self.teacher}` would learn from itself: name another model"))
+        names = [voice.model for voice in self.voices()]
+        found += [(TEACHER, f"`{name}` is named twice") for name in sorted(set(names)) if names.count(name) > 1]
+        if self.model in names:
+            found.append((TEACHER, f"`{self.model}` would learn from itself: name another model"))
         return found
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
-        """Train `source` to answer like `teacher`, write it into `out`, measure it on validation."""
-        from compress.distillation.distill import distill
+        """Train `source` to answer like its teachers, write it into `out`, measure it on validation."""
+        from compress.distillation.distill import Voice, distill
+        from compress.distillation.domains import class_numbers_of
         from compress.models.rest import load
         from compress.training.finish import finish_training, open_training
 
         work = open_training(inputs["source"], context)
-        teacher = load(inputs["teacher"].path)
-        log = distill(work.module, teacher, work.data, work.task, self, self.losses, context)
+        teacher: Any = self.teacher
+        if not isinstance(self.teacher, OwnPast):
+            teacher = [
+                Voice(load(inputs[role(number)].path), voice.weight, class_numbers_of(voice.classes, work.data.labels))
+                for number, voice in enumerate(self.voices())
+            ]
+        log = distill(
+            work.module, teacher, work.data, work.task, self, self.losses, context, cache=self.cache,
+            average=self.average,
+        )  # fmt: skip
         return finish_training(work, inputs["source"], out, context, log)
+
+
+def role(number: int) -> str:
+    """The role of the teacher of that number: `teacher`, `teacher-2`, ..."""
+    return TEACHER if number == 0 else f"{TEACHER}-{number + 1}"

@@ -1,69 +1,102 @@
-"""A teacher's answers to the training examples: computed at every step, or once for all epochs."""
+"""Who answers for the student to learn: a frozen network, or the answers that it gave before."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.data.dataset import Data
-from compress.errors import UsageError
+from compress.distillation.cache import AnswerCache
+from compress.distillation.outputs import Seen, observe
 from compress.stage import Context
-from compress.training.device import training_device
-from compress.training.evaluate import predict
-from compress.training.method import TorchBatch
+from compress.training.batches import to_torch
+from compress.training.device import limited_threads
+from compress.training.method import TorchBatch, TrainingProgress
+from compress.training.processes import broadcast_object
 
-_LARGEST_CACHE_BYTES = 256 * 2**20
+VIEW_SEED = 0
+"""Views are the same for every seed of training, so that runs share the answers to them."""
+CACHE_BATCH = 128
 
 
 class Teacher:
-    """Answers batches of the training split. Its network is in evaluation mode, gets no gradients, never changes."""
+    """A network in evaluation mode that gets no gradients and never changes."""
 
-    def __init__(self, module: nn.Module, cached: Tensor | None = None) -> None:
-        self.module = module.eval()
-        self.cached = cached
+    def __init__(self, module: nn.Module) -> None:
+        self.module: nn.Module | None = module.eval()
 
-    def __call__(self, batch: TorchBatch) -> Tensor:
-        """The teacher's outputs for a batch, without gradients."""
+    def __call__(self, batch: TorchBatch, points: Sequence[str], progress: TrainingProgress) -> Seen | None:
+        """Its answers to a batch, and what passed `points`; None while it has nothing to say."""
+        assert self.module is not None
         with torch.no_grad():
-            if self.cached is not None:
-                return self.cached[batch.indices.to(self.cached.device)]
-            outputs: Tensor = self.module(*batch.inputs)
-            return outputs
+            return observe(self.module, batch.inputs, points)
+
+    def before_step(self, student: nn.Module, progress: TrainingProgress) -> None:
+        """Called before each step: teachers that follow the student look at it here."""
+
+    def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
+        """The (seed, epoch) that the examples of an epoch are augmented by."""
+        return seed, epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps between steps, for checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
 
 
-def open_teacher(module: nn.Module, data: Data, context: Context, *, cache: bool = True) -> Teacher:
-    """A teacher on the training device, with its answers to the whole training split if these stay the same.
+class CachedTeacher(Teacher):
+    """Answers from disk: view `epoch mod views` of each example, computed by the network when it is first needed."""
 
-    They do where examples are not augmented; then one pass replaces one per epoch. Answers over 256 MiB are not kept.
-    """
-    device = training_device(context)
-    module.to(device).eval()
-    if (
-        not cache
-        or context.rehearsal
-        or data.augmentation
-        or _answer_bytes(module, data, device) > _LARGEST_CACHE_BYTES
-    ):
-        return Teacher(module)
-    with context.progress.task("teacher", None):
-        answers = predict(module, data, data.train, context=context)
-    return Teacher(module, torch.from_numpy(answers).to(device))
+    def __init__(
+        self, module: nn.Module, cache: AnswerCache, views: int, context: Context, device: torch.device
+    ) -> None:
+        super().__init__(module)
+        self.cache, self.views, self.context, self.device = cache, views, context, device
+        self._ready: set[int] = set()
+
+    def __call__(self, batch: TorchBatch, points: Sequence[str], progress: TrainingProgress) -> Seen:
+        """The kept answers in float32; there is nothing at points."""
+        view = progress.epoch % self.views
+        if view not in self._ready:
+            self._prepare(view)
+        found = self.cache.answers(batch.indices.numpy(), view)
+        return Seen(torch.from_numpy(found["logits"]).to(self.device, torch.float32))
+
+    def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
+        """That of the epoch's view."""
+        return VIEW_SEED, epoch % self.views
+
+    def _prepare(self, view: int) -> None:
+        """All shards of a view, each process making its part."""
+        context, cache = self.context, self.cache
+        own = range(context.rank, cache.shards, context.world_size)
+        if context.world_size > 1 or not cache.has(view):
+            with context.progress.task(
+                f"the teacher's answers, view {view + 1} of {self.views}", cache.examples
+            ) as advance:
+                cache.prepare(view, own, advance)
+        if context.world_size > 1:
+            broadcast_object(None)  # all shards are written once every process has come here
+        self._ready.add(view)
 
 
-def check_answers(student: Tensor, teacher: Tensor) -> None:
-    """UsageError unless both answer in the same shape."""
-    if student.shape != teacher.shape:
-        shapes = f"{tuple(teacher.shape[1:])} per example, the student's {tuple(student.shape[1:])}"
-        raise UsageError(f"the teacher's output has shape {shapes}: they must answer the same question")
+def answer_computer(module: nn.Module, data: Data, context: Context, device: torch.device) -> Any:
+    """A function (view, indices) -> the logits of the training examples of a view, float16, for `AnswerCache`."""
 
+    def compute(view: int, indices: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, np.ndarray[Any, Any]]:
+        augment = (VIEW_SEED, view) if data.augmentation else None
+        parts: list[Tensor] = []
+        with torch.no_grad(), limited_threads(context.threads):
+            for start in range(0, len(indices), CACHE_BATCH):
+                chosen = indices[start : start + CACHE_BATCH]
+                batch = to_torch(data.batch(data.train, chosen, augment=augment), device)
+                parts.append(module(*batch.inputs).to("cpu", torch.float16))
+        return {"logits": torch.cat(parts).numpy()}
 
-def _answer_bytes(module: nn.Module, data: Data, device: torch.device) -> int:
-    import numpy as np
-
-    one = data.batch(data.train, np.arange(1))
-    with torch.no_grad():
-        outputs = module(*(torch.from_numpy(array).to(device) for array in one.inputs))
-    numbers: int = math.prod(outputs.shape[1:]) * len(data.train)
-    return 4 * numbers
+    return compute

@@ -18,7 +18,8 @@ from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.run import finish, stop_rounding_activations
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import example_inputs, to_proto
-from compress.models.build import deployment_of, try_once
+from compress.models.build import try_once
+from compress.models.deployment import deployment_of, write_tokenizer
 from compress.quantization.convert import canonical
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.stage import Context
@@ -28,19 +29,23 @@ from compress.tasks.task import Task
 def export_module(model: nn.Module, data: Data, task: Task, emission: str, path: Path, settings: Export) -> Path:
     """Write one file and check it against `model` on validation examples; returns `path`.
 
+    The tokenizer of a network that reads texts is put beside it.
+
     Raises:
         UsageError: an int8 file is asked of a float network, or network, data and task do not fit each other.
         StageError: the network cannot be exported, or the file does not give its answers.
     """
+    data = task.prepare(data)
     batch = data.batch(data.validation, np.arange(min(2, len(data.validation))))
     output = try_once(model, batch, data, task)
-    deployment = deployment_of(data, {"name": task.name, "arguments": {}}, tuple(output.shape[1:]))
+    deployment = deployment_of(data, task, {"name": task.name, "arguments": {}}, output)
     proto, module = _proto(model, emission, deployment, settings.opset)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         out = Path(scratch)
         finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=Context())
         shutil.move(out / "model.onnx", path)
+    write_tokenizer(data, path.parent)
     return path
 
 

@@ -70,11 +70,13 @@ def check(
     *,
     integer: bool,
     again: Sequence[Array] | None = None,
+    counted: Sequence[Array] | None = None,
     strict: bool = True,
 ) -> Parity:
     """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
 
-    `again` is the reference computed by torch in another order, where there is one.
+    `again` is the reference computed by torch in another order, where there is one. `counted` says of outputs for
+    tokens, (examples, tokens) for each batch, which are no padding; each such token is then an example of its own.
 
     Not `strict`, an int8 network is compared but not judged: before it is trained, its outputs hardly differ from
     each other, so that one step inside is many of theirs.
@@ -82,11 +84,11 @@ def check(
     Raises:
         StageError: The answers differ by more than rounding explains.
     """
-    plain, optimized = (np.concatenate(run(model, feeds, optimize=on)) for on in (False, True))
-    expected = np.concatenate(list(reference))
+    plain, optimized = (_rows(run(model, feeds, optimize=on), counted) for on in (False, True))
+    expected = _rows(reference, counted)
     parity = compare(plain, optimized, expected, integer=integer, output_scale=output_scale(model) if integer else 0.0)
     if again is not None:
-        parity = replace(parity, torch_within_step=_share_within(np.concatenate(list(again)), expected, parity.step))
+        parity = replace(parity, torch_within_step=_share_within(_rows(again, counted), expected, parity.step))
     faults = parity.faults(integer=integer) if strict or not integer else []
     if faults:
         raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}")
@@ -108,6 +110,13 @@ def compare(plain: Array, optimized: Array, expected: Array, *, integer: bool, o
         largest_steps=float(steps.max()),
         agreement=agreement(optimized, plain, step),
     )
+
+
+def _rows(outputs: Sequence[Array], counted: Sequence[Array] | None) -> Array:
+    """The outputs of all batches, one row an example, or one a token that counts."""
+    if counted is None:
+        return np.concatenate(list(outputs))
+    return np.concatenate([output[kept] for output, kept in zip(outputs, counted, strict=True)])
 
 
 def _share_within(found: Array, expected: Array, step: float) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import ModelProto
@@ -23,9 +25,20 @@ from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, 
 from compress.exporting.tracing import quiet
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
+from compress.models.deployment import copy_tokenizer
 from compress.stage import Context, Metrics
+from compress.tasks.open import open_task
 
 BATCH = 32
+TEXT_BATCH = 8
+"""Texts at a time: few, so that batches of different lengths are compared."""
+PARITY_BYTES = 64 * 2**20
+"""What the outputs that are compared may take: of language models those of a few texts."""
+WRITING = ("causal-lm", "sequence-to-sequence")
+NO_CACHE = (
+    "files of language models give the logits of all tokens of a text at once and keep no keys and values from one "
+    "call to the next: a runtime that writes text with them repeats the whole pass for each token"
+)
 
 
 def export_emission(
@@ -40,10 +53,13 @@ def export_emission(
         StageError: The network cannot be exported, or the file does not give its answers.
     """
     settings, context = settings or Export(), context or Context()
-    data = None if context.data is None else open_data(context.data)
+    task = open_task(context.task)
+    data = None if context.data is None else task.prepare(open_data(context.data))
     deployment = _with_batch(source.deployment, settings.batch)
     proto, module = _proto(source, emission, settings.opset)
-    return finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=context)
+    metrics = finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=context)
+    copy_tokenizer(source.path, out)
+    return metrics | ({"notes": [NO_CACHE]} if task.name in WRITING else {})
 
 
 def finish(
@@ -73,7 +89,7 @@ def finish(
         "int8_share": None,
         "not_int8": [],
         "parameters": count_parameters(module),
-        "macs": count_macs(module, example_inputs(deployment, batch=1)),
+        "macs": count_macs(module, example_inputs(deployment, batch=1, nominal=True)),
     }
     if integer:
         counted = int8_share(path, signed=emission == "ort-arm")
@@ -132,15 +148,9 @@ def _parity(
     path: Path, module: nn.Module, data: Data, deployment: Deployment, count: int, *, integer: bool, strict: bool
 ) -> parity.Parity:
     """The file against torch on the first validation examples, in batches that the file takes."""
-    fixed_batch = deployment.inputs[0].shape[0]
-    size = fixed_batch if isinstance(fixed_batch, int) else BATCH
-    count = min(count, len(data.validation))
-    feeds, expected, again = [], [], []
+    feeds, expected, again, counted = [], [], [], []
     module.eval()
-    for start in range(0, count, size):
-        indices = np.arange(start, start + size) % len(data.validation)
-        if not isinstance(fixed_batch, int):
-            indices = indices[: count - start]
+    for indices in _batches(data, deployment, count):
         inputs = data.batch(data.validation, indices).inputs
         feeds.append(dict(zip((spec.name for spec in deployment.inputs), inputs, strict=True)))
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
@@ -148,4 +158,40 @@ def _parity(
             expected.append(module(*tensors).numpy())
             with quiet(), torch.backends.mkldnn.flags(enabled=False):
                 again.append(module(*tensors).numpy())
-    return parity.check(path, feeds, expected, integer=integer, again=again, strict=strict)
+        counted.append(_unpadded(feeds[-1], expected[-1]))
+    tokens = counted if _answers_tokens(deployment) else None
+    return parity.check(path, feeds, expected, integer=integer, again=again, counted=tokens, strict=strict)
+
+
+def _batches(data: Data, deployment: Deployment, count: int) -> list[npt.NDArray[np.int64]]:
+    """The first validation examples, texts in order of length; repeated where a file's batch is fixed."""
+    fixed_batch, available = deployment.inputs[0].shape[0], len(data.validation)
+    lengths = data.lengths(data.validation)
+    size = fixed_batch if isinstance(fixed_batch, int) else BATCH if lengths is None else TEXT_BATCH
+    order = np.arange(min(count, available))
+    if lengths is not None:
+        order = order[np.argsort(lengths[order], kind="stable")]
+        if _answers_tokens(deployment):
+            row = 4 * int(deployment.outputs[0].shape[-1]) * max(int(lengths[order].max()), *_decoded(deployment))
+            order = order[:: -(-len(order) * row // PARITY_BYTES)]
+    if isinstance(fixed_batch, int):
+        order = np.resize(order, -(-len(order) // size) * size)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _answers_tokens(deployment: Deployment) -> bool:
+    """Whether outputs have a dynamic axis besides the batch: that of tokens."""
+    return any(isinstance(axis, str) for axis in deployment.outputs[0].shape[1:])
+
+
+def _decoded(deployment: Deployment) -> list[int]:
+    """The longest text that a decoder says, if there is one, in tokens; 0 to begin with."""
+    return [0, *(size for name, size in deployment.extra.get("sizes", {}).items() if name.startswith("target"))]
+
+
+def _unpadded(feed: dict[str, npt.NDArray[Any]], outputs: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which tokens of the outputs, (examples, tokens), stand for a token of the inputs and no padding."""
+    mask = feed.get("attention_mask")
+    if mask is not None and mask.shape == outputs.shape[:2]:
+        return np.asarray(mask > 0)
+    return np.ones(outputs.shape[:2], dtype=np.bool_)

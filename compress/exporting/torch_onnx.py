@@ -68,12 +68,21 @@ def to_proto(
     return proto
 
 
-def example_inputs(deployment: Deployment, batch: int = 2, size: int = 8) -> tuple[Tensor, ...]:
-    """Zeros of the deployment's shapes: `batch` on the axis of that name, `size` on other dynamic ones."""
+def example_inputs(deployment: Deployment, batch: int = 2, *, nominal: bool = False) -> tuple[Tensor, ...]:
+    """Zeros of the deployment's shapes, and ones for masks: `batch` on the axis of that name.
+
+    Other dynamic axes get the lengths at which files are measured where `nominal`, else short and different ones.
+    """
+    longest = deployment.extra.get("sizes", {})
+    names = dict.fromkeys(axis for spec in deployment.inputs for axis in spec.shape if isinstance(axis, str))
+    sizes = {"batch": batch}
+    for name in names:
+        if name not in sizes:
+            short = max(2, 9 - len(sizes))
+            sizes[name] = longest.get(name, short) if nominal else min(short, longest.get(name, short))
     return tuple(
-        torch.zeros(
-            [(batch if axis == "batch" else size) if isinstance(axis, str) else axis for axis in spec.shape],
-            dtype=getattr(torch, spec.dtype),
+        (torch.ones if "mask" in spec.name and spec.dtype == "int64" else torch.zeros)(
+            [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape], dtype=getattr(torch, spec.dtype)
         )
         for spec in deployment.inputs
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.bundle import Deployment, Kind, TensorSpec, write_bundle
+from compress.bundle import Kind, write_bundle
 from compress.data.dataset import Batch, Data
 from compress.data.open import open_data
-from compress.errors import UsageError
+from compress.errors import Fault, UsageError
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
+from compress.models.deployment import deployment_of, nominal_inputs, write_tokenizer
 from compress.models.factory import build, factory_for, load_initial_weights
+from compress.models.need import Need, TextNeed
 from compress.models.stage import Build, seed_for
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
@@ -33,39 +34,46 @@ def build_bundle(stage: Build, out: Path, context: Context) -> Metrics:
     if context.data is None:
         raise UsageError(f"models.{stage.name}: needs data, whose shapes the network must fit")
     data, task = open_data(context.data), open_task(context.task)
+    faults = task.check(data)
+    if faults:
+        raise UsageError([Fault(fault, where="data") for fault in faults])
     try:
-        return _build_bundle(stage, data, task, out, context)
+        return _build_bundle(stage, task.prepare(data), task, out, context)
     except UsageError as error:
         place = f"models.{stage.name}"
         raise UsageError([replace(fault, where=fault.where or place) for fault in error.faults]) from error
 
 
 def _build_bundle(stage: Build, data: Data, task: Task, out: Path, context: Context) -> Metrics:
-    factory = factory_for(stage.model, data.input_shapes, task.output_size(data))
+    factory = factory_for(stage.model, need_of(data, task))
     module = build(factory, seed_for(context.seed, stage.name))
     load_initial_weights(module, stage.model, factory)
     batch = data.batch(data.train, np.arange(min(2, len(data.train))))
-    inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.inputs)
     output = try_once(module, batch, data, task)
     rest.save(module, factory, out)
-    write_bundle(out, Kind.TORCH, deployment_of(data, context.task.plain(), tuple(output.shape[1:])))
+    write_bundle(out, Kind.TORCH, deployment_of(data, task, context.task.plain(), output))
+    write_tokenizer(data, out)
     return {
         "parameters": count_parameters(module),
-        "macs": count_macs(module, inputs),
+        "macs": count_macs(module, nominal_inputs(data)),
         "size_bytes": (out / rest.WEIGHTS_FILE).stat().st_size,
     }
 
 
-def deployment_of(data: Data, task: dict[str, Any], output_shape: tuple[int, ...]) -> Deployment:
-    """The deployer's half of a network that takes `data` and gives values of `output_shape` for each example."""
-    named = zip(data.input_names, data.input_shapes, strict=True)
-    return Deployment(
-        task=task,
-        inputs=tuple(TensorSpec(name, "float32", ("batch", *shape)) for name, shape in named),
-        outputs=(TensorSpec("output", "float32", ("batch", *output_shape)),),
-        preprocessing=tuple(data.preprocessing),
-        labels=data.labels,
+def need_of(data: Data, task: Task) -> Need:
+    """What a network for `data`, prepared by `task`, must take and give."""
+    text = data.text
+    if text is None:
+        return Need(data.input_shapes, task.output_size(data), task.name, data.input_names)
+    known = TextNeed(
+        vocabulary_size=text.vocabulary_size,
+        max_length=max(text.max_length, text.target_max_length or 0),
+        pad_id=text.pad_id,
+        bos_id=text.bos_id,
+        eos_id=text.eos_id,
+        start_id=text.start_id,
     )
+    return Need((), task.output_size(data), task.name, data.input_names, known)
 
 
 def try_once(module: nn.Module, batch: Batch, data: Data, task: Task) -> Tensor:
@@ -85,9 +93,8 @@ def try_once(module: nn.Module, batch: Batch, data: Data, task: Task) -> Tensor:
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = f"a tensor of {output.dtype}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise UsageError(f"the network must give one tensor of floating-point numbers; it gives {kind}")
-    size = task.output_size(data)
-    expected = (len(batch.indices), *((size,) if isinstance(size, int) else size))
-    if tuple(output.shape) != expected:
+    expected = _expected_shape(batch, data, task)
+    if not _fits(tuple(output.shape), expected, task):
         raise UsageError(
             f"the network gives {tuple(output.shape)} for inputs of shape {given}; the task {task.name} on these data "
             f"needs {expected}"
@@ -98,3 +105,16 @@ def try_once(module: nn.Module, batch: Batch, data: Data, task: Task) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise UsageError(f"the loss of the task {task.name} must be a tensor with one number")
     return output
+
+
+def _expected_shape(batch: Batch, data: Data, task: Task) -> tuple[int, ...]:
+    size = task.output_size(data)
+    examples = batch.targets.shape if task.class_axis == -1 else (len(batch.indices),)
+    return (*examples, *((size,) if isinstance(size, int) else size))
+
+
+def _fits(found: tuple[int, ...], expected: tuple[int, ...], task: Task) -> bool:
+    """A vocabulary may have room for more tokens than the tokenizer has."""
+    if task.class_axis == -1:
+        return found[:-1] == expected[:-1] and found[-1] >= expected[-1]
+    return found == expected

@@ -14,14 +14,19 @@ import torch
 from torch import nn
 
 from compress.errors import UsageError
-from compress.models import timm_models, torchvision_models, transformers_vision
+from compress.models import (
+    timm_models,
+    torchvision_models,
+    transformers_library,
+    transformers_text,
+    transformers_vision,
+)
+from compress.models.need import Need
 from compress.models.settings import ModelSettings
 from compress.models.weights import load_weights
 from compress.models.zoo.names import match
 from compress.models.zoo.table import build_zoo
 from compress.user_code import call, load_function
-
-Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,15 @@ class Factory:
     code: Path | None = None
 
 
-def factory_for(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple[int, ...]) -> Factory:
-    """The factory of a network that takes inputs of these shapes (without batch) and gives `output_size` values.
+def factory_for(settings: ModelSettings, need: Need) -> Factory:
+    """The factory of a network that takes and gives what data and task need.
 
-    Where the network can be told them, the number of classes and of input channels are filled in.
+    Where the network can be told them, the number of classes, of input channels, of tokens and the like are filled in.
 
     Raises:
         UsageError: there is no such network, or it cannot take such inputs or give such outputs.
     """
-    return FACTORIES[settings.source](settings, input_shapes, output_size)
+    return FACTORIES[settings.source](settings, need)
 
 
 def build(factory: Factory, seed: int | None = None) -> nn.Module:
@@ -71,28 +76,30 @@ def load_initial_weights(module: nn.Module, settings: ModelSettings, factory: Fa
         UsageError: weights cannot be read or do not fit; lists every difference.
     """
     new_head = settings.head == "new"
+    inner = module.network if isinstance(module, transformers_vision.Logits | transformers_text.Answer) else module
     if isinstance(settings.transformers, str):
-        transformers_vision.load_published(module, settings.transformers, settings.arguments, new_head)
+        auto_class = transformers_text.HEADS.get(factory.arguments.get("head", ""), transformers_vision.AUTO_CLASS)
+        given = settings.transformers
+        transformers_library.load_published(inner, auto_class, given, settings.arguments, new_head)
     elif settings.timm is not None and settings.arguments.get("pretrained"):
         timm_models.load_published(module, settings.timm, factory.arguments, new_head)
     elif settings.torchvision is not None and settings.arguments.get("weights") is not None:
         torchvision_models.load_published(module, settings.torchvision, settings.arguments["weights"], new_head)
     if settings.weights is not None:
-        inner = module.network if isinstance(module, transformers_vision.Logits) else module
         load_weights(inner, Path(settings.weights))
 
 
-def _zoo(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple[int, ...]) -> Factory:
+def _zoo(settings: ModelSettings, need: Need) -> Factory:
     assert settings.zoo is not None
     family, _ = match(settings.zoo)
-    channels, height, width = _one_image(settings.zoo, input_shapes)
+    channels, height, width = need.one_image(settings.zoo)
     if min(height, width) < family.smallest:
         raise UsageError(
             f"{settings.zoo} needs images of at least {family.smallest}x{family.smallest} pixels; "
             f"the data give {height}x{width}: enlarge them in the preprocessing (`resize`)"
         )
     arguments: dict[str, Any] = {
-        "num_classes": _vector(settings.zoo, output_size),
+        "num_classes": need.vector(settings.zoo),
         "in_channels": channels,
         "width": 1.0 if settings.width is None else float(settings.width),
     }
@@ -101,35 +108,43 @@ def _zoo(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple
     return Factory("zoo", settings.zoo, arguments)
 
 
-def _transformers(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple[int, ...]) -> Factory:
-    given = settings.transformers
+def _transformers(settings: ModelSettings, need: Need) -> Factory:
+    given, new_head = settings.transformers, settings.head == "new"
     assert given is not None
-    image = _one_image("a transformers image classifier", input_shapes)
-    classes = _vector("a transformers image classifier", output_size)
-    config = transformers_vision.configuration(given, settings.arguments, image, classes, settings.head == "new")
-    return Factory("transformers", config["model_type"], {"config": config})
+    if need.text is None:
+        config = transformers_vision.configuration(given, settings.arguments, need, new_head)
+        return Factory("transformers", config["model_type"], {"config": config})
+    config = transformers_text.configuration(given, settings.arguments, need, new_head)
+    head, inputs = transformers_text.head_for(need.task), list(need.input_names)
+    return Factory("transformers", config["model_type"], {"config": config, "head": head, "inputs": inputs})
 
 
-def _timm(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple[int, ...]) -> Factory:
+def _timm(settings: ModelSettings, need: Need) -> Factory:
     assert settings.timm is not None
-    channels, _, _ = _one_image(settings.timm, input_shapes)
-    filled = {"num_classes": _vector(settings.timm, output_size), "in_chans": channels, **settings.arguments}
+    channels, _, _ = need.one_image(settings.timm)
+    filled = {"num_classes": need.vector(settings.timm), "in_chans": channels, **settings.arguments}
     return Factory("timm", settings.timm, {key: value for key, value in filled.items() if key != "pretrained"})
 
 
-def _torchvision(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple[int, ...]) -> Factory:
+def _torchvision(settings: ModelSettings, need: Need) -> Factory:
     assert settings.torchvision is not None
-    filled = {"num_classes": _vector(settings.torchvision, output_size), **settings.arguments}
+    if need.text is not None:
+        need.one_image(settings.torchvision)
+    filled = {"num_classes": need.vector(settings.torchvision), **settings.arguments}
     return Factory("torchvision", settings.torchvision, {k: v for k, v in filled.items() if k != "weights"})
 
 
-def _python(settings: ModelSettings, input_shapes: Shapes, output_size: int | tuple[int, ...]) -> Factory:
-    """`num_classes` and `in_channels` are filled in where the function has parameters of these names."""
+def _python(settings: ModelSettings, need: Need) -> Factory:
+    """`num_classes`, `in_channels` and `vocabulary_size` are filled in where the function has such parameters."""
     assert settings.python is not None
     function = load_function(settings.python, settings.base)
-    known: dict[str, Any] = {"in_channels": input_shapes[0][0]} if input_shapes and input_shapes[0] else {}
-    if isinstance(output_size, int) or len(output_size) == 1:
-        known["num_classes"] = _vector(settings.python, output_size)
+    known: dict[str, Any] = {}
+    if need.text is not None:
+        known["vocabulary_size"] = need.text.vocabulary_size
+    elif need.input_shapes and need.input_shapes[0]:
+        known["in_channels"] = need.input_shapes[0][0]
+    if isinstance(need.output_size, int) or len(need.output_size) == 1:
+        known["num_classes"] = need.vector(settings.python)
     accepted = _parameters(function)
     filled = {key: value for key, value in known.items() if key in accepted}
     return Factory("python", settings.python, {**filled, **settings.arguments}, settings.base)
@@ -140,7 +155,13 @@ def _build_python(factory: Factory) -> nn.Module:
     return call(factory.name, function, **factory.arguments)  # type: ignore[no-any-return]
 
 
-FACTORIES: Mapping[str, Callable[[ModelSettings, Shapes, int | tuple[int, ...]], Factory]] = {
+def _build_transformers(factory: Factory) -> nn.Module:
+    if "head" in factory.arguments:
+        return transformers_text.build(**factory.arguments)
+    return transformers_vision.build(**factory.arguments)
+
+
+FACTORIES: Mapping[str, Callable[[ModelSettings, Need], Factory]] = {
     "zoo": _zoo,
     "transformers": _transformers,
     "timm": _timm,
@@ -150,32 +171,11 @@ FACTORIES: Mapping[str, Callable[[ModelSettings, Shapes, int | tuple[int, ...]],
 
 BUILDERS: Mapping[str, Callable[[Factory], nn.Module]] = {
     "zoo": lambda factory: build_zoo(factory.name, **factory.arguments),
-    "transformers": lambda factory: transformers_vision.build(**factory.arguments),
+    "transformers": _build_transformers,
     "timm": lambda factory: timm_models.build(factory.name, factory.arguments),
     "torchvision": lambda factory: torchvision_models.build(factory.name, factory.arguments),
     "python": _build_python,
 }
-
-
-def _one_image(name: str, shapes: Shapes) -> tuple[int, int, int]:
-    if len(shapes) != 1 or len(shapes[0]) != 3:
-        raise UsageError(
-            f"{name} takes one image (channels, height, width); the data give {', '.join(map(str, shapes))}"
-        )
-    channels, height, width = shapes[0]
-    return channels, height, width
-
-
-def _vector(name: str, output_size: int | tuple[int, ...]) -> int:
-    """The length of the vector that the task asks for."""
-    if isinstance(output_size, int):
-        return output_size
-    if len(output_size) != 1:
-        raise UsageError(
-            f"{name} gives one vector for each example; the targets have shape {output_size}: use a network of your "
-            "own (`python: file.py:function`) or targets of shape (n,)"
-        )
-    return output_size[0]
 
 
 def _parameters(function: Callable[..., Any]) -> set[str]:

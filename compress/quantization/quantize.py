@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from compress.data.dataset import Data
-from compress.distillation.distill import Distillation, chosen_losses
+from compress.distillation.distill import method_for
 from compress.distillation.losses.kl import kl
-from compress.distillation.teacher import open_teacher
+from compress.models.deployment import nominal_inputs
 from compress.quantization.calibrate import calibrate, squared_error
 from compress.quantization.prepare import prepare
 from compress.quantization.stage import Quantize
@@ -58,7 +58,7 @@ def quantize(
         StageError: the network cannot be traced, or training diverged.
     """
     settings, context = settings or Quantize(), context or Context()
-    examples = tuple(torch.zeros(2, *shape) for shape in data.input_shapes)
+    examples = nominal_inputs(data, 2)
     module.to("cpu").eval()
     model = prepare(
         module,
@@ -106,9 +106,8 @@ def _train(
     model: GraphModule, teacher: nn.Module, data: Data, task: Task, *, settings: Quantize, context: Context
 ) -> FitLog:
     """Train in place, with the float network as the teacher."""
-    opened = open_teacher(teacher, data, context)
-    inner = Distillation(opened, chosen_losses(settings.losses, task), task)
     try:
+        inner = method_for(model, teacher, data, task, settings, settings.losses, context, inside=False)
         method = QuantizationAware(inner, freeze_norms=settings.freeze_batch_norm)
         return fit(model, data, task, method, settings, context=context)
     finally:

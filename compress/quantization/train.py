@@ -60,6 +60,10 @@ class QuantizationAware(Method):
             module.update_scale()
         self.inner.after_step(progress)
 
+    def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
+        """The inner method's."""
+        return self.inner.augmentation(seed, epoch)
+
     def may_keep(self, progress: TrainingProgress) -> bool:
         """Once the ranges are fixed."""
         return progress.fraction >= RANGES_FIXED_AFTER

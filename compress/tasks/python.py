@@ -25,7 +25,7 @@ from compress.data.dataset import Data
 from compress.errors import UsageError
 from compress.tasks.intervals import bootstrap
 from compress.tasks.settings import TaskSettings
-from compress.tasks.task import Distillation, Metrics, same_class, same_values
+from compress.tasks.task import Distillation, Metrics, PerExample, same_class, same_values
 from compress.user_code import call, load_function
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _OPTIONAL = ("metric_name", "distillation", "agreement", "output_size")
 
 
 @dataclass(frozen=True)
-class PythonTask:
+class PythonTask(PerExample):
     """The user's functions behind the face of a task; their failures are told with the user's own line."""
 
     name: str

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from compress.data.dataset import Data
 from compress.errors import UsageError
 from compress.tasks.intervals import bootstrap_mean
-from compress.tasks.task import Distillation, same_values
+from compress.tasks.task import Distillation, PerExample, same_values
+from compress.tasks.text_metrics import regression_text_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(PerExample):
     """Mean squared or mean absolute error, to train and to judge by."""
 
     error: Literal["mse", "l1"] = "mse"
@@ -34,20 +35,30 @@ class Regression:
         return "mse" if self.error == "mse" else "mae"
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean error over all values of the batch."""
+        """The mean error over all values of the batch that are known; nan stands for one that is not."""
         from torch.nn import functional
 
         aligned = targets.to(outputs.dtype).reshape(_shape(tuple(outputs.shape), tuple(targets.shape)))
-        return functional.mse_loss(outputs, aligned) if self.error == "mse" else functional.l1_loss(outputs, aligned)
+        known = aligned.isfinite()
+        wanted = aligned.where(known, outputs.detach())
+        error = functional.mse_loss if self.error == "mse" else functional.l1_loss
+        return error(outputs, wanted, reduction="sum") / known.sum().clamp(min=1)
 
     def metrics(self, outputs: Array, targets: Array) -> dict[str, float]:
-        """`mse` and `mae`, the chosen one first, and `r2`, the share of the targets' variance that is explained."""
+        """`mse` and `mae`, the chosen one first, and `r2`, the share of the targets' variance that is explained.
+
+        Where each target is one number, `pearson` and `spearman` correlations besides.
+        """
         difference = _difference(outputs, targets)
         squared = float(np.mean(difference**2))
         errors = {"mse": squared, "mae": float(np.mean(np.abs(difference)))}
         variance = float(np.var(targets, axis=0, dtype=np.float64).mean())
         explained = 1 - squared / variance if variance > 0 else float(squared == 0)
-        return {self.metric: errors.pop(self.metric), **errors, "r2": explained}
+        found = {self.metric: errors.pop(self.metric), **errors, "r2": explained}
+        if difference.size == len(targets):
+            correlations = regression_text_metrics(outputs, targets)
+            found |= {key: correlations[key] for key in ("pearson", "spearman")}
+        return found
 
     def interval(self, outputs: Array, targets: Array) -> tuple[float, float]:
         """A 95 % bootstrap interval of the primary metric over examples."""

@@ -20,6 +20,11 @@ from compress.yaml_source import Source
 
 IMAGE_CLASSIFICATION = "image-classification"
 REGRESSION = "regression"
+TEXT_CLASSIFICATION = "text-classification"
+MULTI_LABEL_CLASSIFICATION = "multi-label-classification"
+CAUSAL_LM = "causal-lm"
+MASKED_LM = "masked-lm"
+SEQUENCE_TO_SEQUENCE = "sequence-to-sequence"
 
 
 class ImageClassification(Settings):
@@ -33,7 +38,50 @@ class Regression(Settings):
     """`mse`: mean squared error; `l1`: mean absolute error. It is the primary metric as well."""
 
 
-BUILTIN: dict[str, type[Settings]] = {IMAGE_CLASSIFICATION: ImageClassification, REGRESSION: Regression}
+class TextClassification(Settings):
+    """Texts, or pairs of texts, of one class of several."""
+
+    metric: Literal["accuracy", "f1", "matthews"] = "accuracy"
+    """The primary metric; `f1` is that of class 1 of two, or the mean over more. The others are told beside it."""
+
+
+class MultiLabelClassification(Settings):
+    """Any number of labels for each example; primary metric: f1_micro, over all decisions."""
+
+
+class CausalLM(Settings):
+    """Each token from those before it; primary metric: perplexity. Prompts are read, only answers count."""
+
+
+class MaskedLM(Settings):
+    """Hidden tokens from those around them; primary metric: perplexity of the hidden tokens."""
+
+    share: float = Field(0.15, gt=0, lt=1)
+    """How many of a text's tokens are hidden: of these 80 % become the mask, 10 % another token, 10 % stay."""
+
+
+class SequenceToSequence(Settings):
+    """A text from another text; primary metric: perplexity of the target's tokens."""
+
+
+BUILTIN: dict[str, type[Settings]] = {
+    IMAGE_CLASSIFICATION: ImageClassification,
+    REGRESSION: Regression,
+    TEXT_CLASSIFICATION: TextClassification,
+    MULTI_LABEL_CLASSIFICATION: MultiLabelClassification,
+    CAUSAL_LM: CausalLM,
+    MASKED_LM: MaskedLM,
+    SEQUENCE_TO_SEQUENCE: SequenceToSequence,
+}
+PRIMARY = {
+    IMAGE_CLASSIFICATION: "accuracy",
+    REGRESSION: "mean error",
+    MULTI_LABEL_CLASSIFICATION: "f1_micro",
+    CAUSAL_LM: "perplexity",
+    MASKED_LM: "perplexity",
+    SEQUENCE_TO_SEQUENCE: "perplexity",
+}
+"""The primary metric of tasks that do not let it be chosen."""
 
 
 def _arguments(task: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +93,7 @@ def _arguments(task: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 class TaskSettings(Settings):
-    """`image-classification`, `regression`, `{regression: {loss: l1}}`, or `module:function` of your own."""
+    """`image-classification`, `text-classification`, `{regression: {loss: l1}}`, ..., or `module:function` of yours."""
 
     name: str = IMAGE_CLASSIFICATION
     """A built-in task, or `module:function` or `path/file.py:function` that returns a task."""
@@ -83,6 +131,11 @@ class TaskSettings(Settings):
     def is_builtin(self) -> bool:
         """Whether the task is one of ours."""
         return self.name in BUILTIN
+
+    @property
+    def primary_metric(self) -> str | None:
+        """What models are judged by; None for a task of the user's own, which says so itself when it is loaded."""
+        return self.arguments["metric"] if self.name == TEXT_CLASSIFICATION else PRIMARY.get(self.name)
 
     def plain(self) -> dict[str, Any]:
         """Name and arguments for a bundle or manifest; of a user's file only its name, so that no path leaves."""

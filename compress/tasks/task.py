@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,10 @@ Distillation = Literal["classes", "values"]
 
 
 class Task(Protocol):
-    """What the rest of the house asks of a task. Outputs and targets have the example as their first axis."""
+    """What the rest of the house asks of a task. Outputs and targets have the example as their first axis.
+
+    Metrics, interval and agreement read condensed outputs (`condense`), which for most tasks are the outputs.
+    """
 
     @property
     def name(self) -> str:
@@ -36,8 +39,18 @@ class Task(Protocol):
     def distillation(self) -> Distillation:
         """What a student learns from a teacher: a distribution over classes (`classes`), or the outputs themselves."""
 
+    @property
+    def class_axis(self) -> int:
+        """The axis of the outputs along which classes stand: 1, or -1 where each token has an answer (N x T x V)."""
+
+    def prepare(self, data: Data) -> Data:
+        """The data with the targets that this task learns from; unchanged where the data's own targets are these."""
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What training makes small: a scalar, the mean over the batch."""
+
+    def condense(self, outputs: Tensor | Array, targets: Tensor | Array) -> Array:
+        """What metrics need of a batch's raw outputs: they themselves, or a few numbers for each token."""
 
     def metrics(self, outputs: Array, targets: Array) -> Metrics:
         """The metrics over all given examples, the primary one first."""
@@ -53,6 +66,20 @@ class Task(Protocol):
 
     def output_size(self, data: Data) -> int | tuple[int, ...]:
         """What the network must give for each example: the number of classes, or a shape."""
+
+
+class PerExample:
+    """For tasks whose network gives one answer an example: nothing to prepare, nothing to condense."""
+
+    class_axis: ClassVar[int] = 1
+
+    def prepare(self, data: Data) -> Data:
+        """The data as they are."""
+        return data
+
+    def condense(self, outputs: Tensor | Array, targets: Tensor | Array) -> Array:
+        """The outputs themselves, fp32 where they are tensors."""
+        return outputs if isinstance(outputs, np.ndarray) else np.asarray(outputs.float().cpu().numpy())
 
 
 def same_class(outputs: Array, reference_outputs: Array) -> float:

@@ -14,6 +14,7 @@ from compress.data.open import open_data
 from compress.errors import UsageError
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters, size_bytes
+from compress.models.deployment import copy_tokenizer, nominal_inputs
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 from compress.tasks.task import Task
@@ -38,7 +39,8 @@ def open_training(source: Bundle, context: Context) -> Work:
     """
     if context.data is None:
         raise UsageError("this stage trains, and the pipeline names no data: add `data:`")
-    return Work(rest.load(source.path), open_data(context.data), open_task(context.task))
+    task = open_task(context.task)
+    return Work(rest.load(source.path), task.prepare(open_data(context.data)), task)
 
 
 def save_trained(module: nn.Module, source: Bundle, out: Path, context: Context) -> None:
@@ -46,6 +48,7 @@ def save_trained(module: nn.Module, source: Bundle, out: Path, context: Context)
     if context.is_main:
         rest.save(module, rest.read_factory(source.path), out)
         write_bundle(out, Kind.TORCH, source.deployment)
+        copy_tokenizer(source.path, out)
 
 
 def measure_model(module: nn.Module, data: Data, task: Task, context: Context, *, keep_mode: bool = False) -> Metrics:
@@ -60,13 +63,12 @@ def measure_model(module: nn.Module, data: Data, task: Task, context: Context, *
     """
     if context.rehearsal:
         data = data.head(2)
-    examples = tuple(torch.zeros(1, *shape) for shape in data.input_shapes)
     home = next((p.device for p in module.parameters()), torch.device("cpu"))
     validation = evaluate(module, data, task, data.validation, context=context, keep_mode=keep_mode)
     metrics = {
         "validation": validation,
         "parameters": count_parameters(module),
-        "macs": count_macs(module, examples),
+        "macs": count_macs(module, nominal_inputs(data)),
         "size_bytes": size_bytes(module),
     }
     module.to(home)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from compress.data.dataset import Data
@@ -16,7 +15,7 @@ from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.batches import epoch_batches, load_batches, reader_count, share
 from compress.training.device import limited_threads
-from compress.training.evaluate import predict
+from compress.training.evaluate import mean_loss, predict
 from compress.training.interrupts import deferred_interrupt
 from compress.training.log import EpochLog, FitLog
 from compress.training.method import Method
@@ -96,7 +95,8 @@ def _train_epoch(session: Session, interrupted: Callable[[], bool], advance: Cal
     parts = [share(batch, context.rank, context.world_size) for batch in batches]
     readers = reader_count(session.device, context.threads)
     _training_mode(session)
-    for whole, batch in zip(batches, load_batches(data, data.train, parts, (seed, epoch), readers), strict=True):
+    augment = session.method.augmentation(seed, epoch)
+    for whole, batch in zip(batches, load_batches(data, data.train, parts, augment, readers), strict=True):
         training_step(session, batch, len(whole))
         advance(1)
         if session.reached.step % _STEPS_BETWEEN_CHECKS == 0:
@@ -132,14 +132,14 @@ def _end_epoch(session: Session, epoch: int) -> None:
     session.check_finite()
     reached, task, recipe = session.reached, session.task, session.recipe
     session.method.eval_mode(session.student)
-    outputs = predict(session.student, session.data, session.data.validation, context=session.context, keep_mode=True)
-    loss = task.loss(torch.from_numpy(outputs), torch.from_numpy(session.validation_targets))
+    data, targets = session.data, session.validation_targets
+    answers = predict(session.student, data, data.validation, context=session.context, task=task, keep_mode=True)
     log = EpochLog(
         epoch=epoch,
         learning_rate=learning_rate(recipe, reached.step - 1, session.steps_per_epoch),
         training_loss=reached.loss_sum.item() / session.steps_per_epoch,
-        validation_loss=float(loss),
-        validation=dict(task.metrics(outputs, session.validation_targets)),
+        validation_loss=mean_loss(task, answers, targets),
+        validation=dict(task.metrics(answers, targets)),
     )
     best = reached.best_metric(task.metric)
     reached.epochs.append(log)

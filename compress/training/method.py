@@ -83,6 +83,10 @@ class Method(ABC):
         """Whether the weights at the end of this epoch may be chosen by `keep: best` (int8: observers settled)."""
         return True
 
+    def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
+        """The (seed, epoch) by which the examples of an epoch are augmented: its own, or those of an earlier view."""
+        return seed, epoch
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and JSON values by name, for checkpoints, beside the state of `modules()`."""
         return {}

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from compress.data import dataset
+from compress.data import prepared
 from compress.data.augmentation import augment
 from compress.data.dataset import ArraySplit, Data, Split, Subset, target_array
 from compress.errors import UsageError
@@ -101,7 +101,7 @@ def test_preprocessed_examples_are_kept_when_they_are_few(monkeypatch: pytest.Mo
     assert not (data.batch(split, [2, 3, 1]).inputs[0] == 0).all(axis=(1, 2, 3)).any()
     assert split.read == [1, 2, 3]
 
-    monkeypatch.setattr(dataset, "KEEP_BYTES", 0)
+    monkeypatch.setattr(prepared, "KEEP_BYTES", 0)
     split = Counting(images(10))
     large = data_of(split)
     for _ in range(2):

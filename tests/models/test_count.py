@@ -6,6 +6,7 @@ from torch import nn
 
 from compress.errors import UsageError
 from compress.models.count import count_macs, count_parameters, size_bytes
+from compress.models.need import Need
 from compress.models.transformers_vision import build, configuration
 
 
@@ -18,7 +19,7 @@ def test_resnet18_has_the_published_parameters_and_macs() -> None:
         "depths": [2, 2, 2, 2],
         "layer_type": "basic",
     }
-    network = build(configuration(given, {}, (3, 224, 224), 1000, new_head=False)).to("meta")
+    network = build(configuration(given, {}, Need(((3, 224, 224),), 1000), new_head=False)).to("meta")
     assert count_parameters(network) == 11_689_512
     assert count_macs(network, (torch.zeros(2, 3, 224, 224),)) == 1_814_073_344
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from compress.errors import UsageError
 from compress.models import rest
 from compress.models.factory import Factory, build
+from compress.models.need import Need
 from compress.models.transformers_vision import configuration
 
 ENCODER_DECODER = """
@@ -77,7 +78,7 @@ def _vit() -> Factory:
         "num_attention_heads": 2,
         "patch_size": 4,
     }
-    return Factory("transformers", "vit", {"config": configuration(given, {}, (1, 16, 16), 4, new_head=False)})
+    return Factory("transformers", "vit", {"config": configuration(given, {}, Need(((1, 16, 16),), 4), new_head=False)})
 
 
 def _own(folder: Path) -> Factory:

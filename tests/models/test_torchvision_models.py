@@ -13,6 +13,7 @@ from torch import nn
 
 from compress.errors import UsageError
 from compress.models.factory import build, factory_for, load_initial_weights
+from compress.models.need import Need
 from compress.models.settings import ModelSettings
 
 SHAPES = ((3, 8, 8),)
@@ -54,7 +55,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _filled(settings: ModelSettings, classes: int) -> nn.Module:
-    factory = factory_for(settings, SHAPES, classes)
+    factory = factory_for(settings, Need(SHAPES, classes))
     module = build(factory)
     load_initial_weights(module, settings, factory)
     return module
@@ -79,7 +80,7 @@ def test_a_new_head_is_left_random() -> None:
 
 
 def test_the_factory_at_rest_downloads_nothing() -> None:
-    factory = factory_for(ModelSettings(torchvision="tiny", arguments={"weights": "V1"}), SHAPES, 7)
+    factory = factory_for(ModelSettings(torchvision="tiny", arguments={"weights": "V1"}), Need(SHAPES, 7))
     assert factory.arguments == {"num_classes": 7}
 
 

@@ -9,6 +9,7 @@ import transformers
 
 from compress.errors import UsageError
 from compress.models.factory import Factory, build, factory_for, load_initial_weights
+from compress.models.need import Need
 from compress.models.settings import ModelSettings
 
 TINY = {
@@ -32,14 +33,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _filled(settings: ModelSettings, classes: int) -> tuple[Factory, torch.nn.Module]:
-    factory = factory_for(settings, SHAPES, classes)
+    factory = factory_for(settings, Need(SHAPES, classes))
     module = build(factory, 1)
     load_initial_weights(module, settings, factory)
     return factory, module.eval()
 
 
 def test_a_configuration_is_filled_in_from_the_data() -> None:
-    factory = factory_for(ModelSettings(transformers=TINY), ((1, 8, 16),), 7)
+    factory = factory_for(ModelSettings(transformers=TINY), Need(((1, 8, 16),), 7))
     config = factory.arguments["config"]
     assert (config["num_channels"], config["image_size"], len(config["id2label"])) == (1, (8, 16), 7)
     assert build(factory).eval()(torch.zeros(2, 1, 8, 16)).shape == (2, 7)
@@ -55,7 +56,7 @@ def test_a_configuration_is_filled_in_from_the_data() -> None:
     ids=lambda given: given["model_type"],
 )
 def test_other_architectures_are_made(given: dict[str, Any]) -> None:
-    factory = factory_for(ModelSettings(transformers=given), ((3, 32, 32),), 5)
+    factory = factory_for(ModelSettings(transformers=given), Need(((3, 32, 32),), 5))
     assert build(factory).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 
@@ -121,12 +122,12 @@ def test_a_file_of_weights_may_have_the_librarys_own_names(folder: Path) -> None
 )
 def test_configurations_that_do_not_fit_are_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        build(factory_for(ModelSettings(transformers=given), SHAPES, 3))
+        build(factory_for(ModelSettings(transformers=given), Need(SHAPES, 3)))
 
 
 def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder with a network nor a name on the hub"):
-        factory_for(ModelSettings(transformers=str(tmp_path)), SHAPES, 3)
+        factory_for(ModelSettings(transformers=str(tmp_path)), Need(SHAPES, 3))
 
 
 def test_a_folder_without_weights_is_refused(folder: Path) -> None:
@@ -138,4 +139,4 @@ def test_a_folder_without_weights_is_refused(folder: Path) -> None:
 def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="'nobody/nothing' is neither a folder"):
-        factory_for(ModelSettings(transformers="nobody/nothing"), SHAPES, 3)
+        factory_for(ModelSettings(transformers="nobody/nothing"), Need(SHAPES, 3))

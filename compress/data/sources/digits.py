@@ -6,9 +6,9 @@ import gzip
 
 import numpy as np
 
-from compress.data.dataset import ArraySplit, Opened
 from compress.data.source_settings import Digits
 from compress.data.sources.digits_file import digits_file
+from compress.data.splits import ArraySplit, Opened
 
 NAMES = tuple("0123456789")
 

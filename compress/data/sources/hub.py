@@ -9,15 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from compress.data.columns import Wanted, open_columns
-from compress.data.dataset import Opened
 from compress.data.digests import text_digest
-from compress.data.source_settings import SPLITS, Hub, column_names
+from compress.data.source_settings import SPLITS, UNLABELLED, Hub, column_names
+from compress.data.splits import Opened
+from compress.data.text_settings import TextSettings
 from compress.errors import UsageError
 
 SAME_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
-def open_hub(settings: Hub, labels: tuple[str, ...] | None) -> Opened:
+def open_hub(settings: Hub, labels: tuple[str, ...] | None, text: TextSettings | None = None) -> Opened:
     """The data set's splits, downloaded on first use if it is named.
 
     Raises:
@@ -26,10 +27,14 @@ def open_hub(settings: Hub, labels: tuple[str, ...] | None) -> Opened:
     found = _load(settings)
     names = _split_names(settings, list(found))
     identity = text_digest(settings.identity())
-    tables = {ours: _table(found[theirs], settings, theirs) for ours, theirs in names.items()}
+    targets = column_names(settings.target, text.rationale if text else None)
+    tables = {}
+    for ours, theirs in names.items():
+        columns = column_names(settings.input, () if ours == UNLABELLED else tuple(targets))
+        tables[ours] = _table(found[theirs], columns, theirs)
     content = {ours: f"{identity}-{theirs}" for ours, theirs in names.items()}
     # Images of a local folder of files are named by absolute paths, to which no folder needs to be added.
-    wanted = Wanted(settings.input, settings.target, labels, settings.path or Path("/"))
+    wanted = Wanted(settings.input, settings.target, labels, settings.path or Path("/"), text)
     return open_columns(tables, wanted, content)
 
 
@@ -71,11 +76,10 @@ def _split_names(settings: Hub, found: list[str]) -> dict[str, str]:
     return {ours: theirs for ours, theirs in names.items() if theirs is not None}
 
 
-def _table(split: Any, settings: Hub, name: str) -> pa.Table:
+def _table(split: Any, wanted: list[str], name: str) -> pa.Table:
     """The wanted columns as a memory-mapped Arrow table, images as they are stored."""
     import datasets
 
-    wanted = column_names(settings.input, settings.target)
     for column in wanted:
         if column not in split.features:
             found = ", ".join(f"{key} ({type(value).__name__})" for key, value in split.features.items())
@@ -83,5 +87,6 @@ def _table(split: Any, settings: Hub, name: str) -> pa.Table:
         if isinstance(split.features[column], datasets.Image):
             split = split.cast_column(column, datasets.Image(decode=False))
     table = split.select_columns(wanted).with_format("arrow")[:]
-    named = {c: {"names": f.names} for c, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
+    kinds = {column: getattr(kind, "feature", kind) for column, kind in split.features.items()}  # of lists their items'
+    named = {c: {"names": kind.names} for c, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
     return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": named}})})

@@ -1,4 +1,4 @@
-"""The commit behind a branch or tag of a data set on the Hugging Face hub. Light: standard library only."""
+"""The commit behind a branch or tag of a data set or model on the Hugging Face hub. Light: standard library only."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
 from compress.data.digests import recall, remember
 from compress.errors import UsageError
+
+Kind = Literal["datasets", "models"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT_SECONDS = 20
 
 
-def resolve(name: str, revision: str) -> str:
-    """The commit that `revision` of data set `name` meant when it was first asked for.
+def resolve(name: str, revision: str, kind: Kind = "datasets") -> str:
+    """The commit that `revision` of data set or model `name` meant when it was first asked for.
 
     Remembered, so that a run, its continuation and its repetition read the same examples; else read from the local
     hub cache, else asked of the hub. A commit is returned as it is.
 
     Raises:
-        UsageError: the hub cannot be reached, or has no such data set or revision.
+        UsageError: the hub cannot be reached, or has no such data set, model or revision.
     """
     if _COMMIT.fullmatch(revision):
         return revision
-    key = f"hub:datasets/{name}@{revision}"
+    key = f"hub:{kind}/{name}@{revision}"
     known = recall(key)
     if isinstance(known, str) and _COMMIT.fullmatch(known):
         return known
-    commit = _cached(name, revision) or _asked(name, revision)
+    commit = _cached(name, revision, kind) or _asked(name, revision, kind)
     remember(key, commit)
     return commit
 
 
-def _cached(name: str, revision: str) -> str | None:
+def _cached(name: str, revision: str, kind: Kind) -> str | None:
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    reference = hub / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+    reference = hub / f"{kind}--{name.replace('/', '--')}" / "refs" / revision
     try:
         commit = reference.read_text().strip()
     except OSError:
@@ -48,9 +51,10 @@ def _cached(name: str, revision: str) -> str | None:
     return commit if _COMMIT.fullmatch(commit) else None
 
 
-def _asked(name: str, revision: str) -> str:
+def _asked(name: str, revision: str, kind: Kind) -> str:
+    what = "data set" if kind == "datasets" else "model"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    address = f"{endpoint}/api/datasets/{name}/revision/{urllib.parse.quote(revision, safe='')}"
+    address = f"{endpoint}/api/{kind}/{name}/revision/{urllib.parse.quote(revision, safe='')}"
     request = urllib.request.Request(address)
     if token := os.environ.get("HF_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
@@ -59,13 +63,13 @@ def _asked(name: str, revision: str) -> str:
             commit = str(json.load(answer).get("sha", ""))
     except urllib.error.HTTPError as error:
         raise UsageError(
-            f"data set {name!r}, revision {revision!r}: the hub answers {error.code} {error.reason}"
+            f"{what} {name!r}, revision {revision!r}: the hub answers {error.code} {error.reason}"
         ) from error
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"data set {name!r}: cannot ask the hub what {revision!r} is ({error}); "
-            "write its commit as `revision:`, or name a local folder as `path:`"
+            f"{what} {name!r}: cannot ask the hub what {revision!r} is ({error}); "
+            "write its commit as `revision:`, or name a local folder instead"
         ) from error
     if not _COMMIT.fullmatch(commit):
-        raise UsageError(f"data set {name!r}: the hub names no commit for revision {revision!r}")
+        raise UsageError(f"{what} {name!r}: the hub names no commit for revision {revision!r}")
     return commit

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.classes import class_numbers
-from compress.data.dataset import Indices, Opened, Split
 from compress.data.decoded import Decoded
 from compress.data.digests import folder_digest
 from compress.data.pictures import decode
 from compress.data.source_settings import Images
+from compress.data.splits import Indices, Opened, Split
 from compress.errors import UsageError
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

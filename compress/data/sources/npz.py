@@ -13,10 +13,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.data.dataset import ArraySplit, Opened, Split
 from compress.data.digests import file_digest
 from compress.data.locations import cache_folder
 from compress.data.source_settings import Npz
+from compress.data.splits import ArraySplit, Opened, Split
 from compress.errors import StageError, UsageError
 
 Array = npt.NDArray[Any]

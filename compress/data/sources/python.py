@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from compress.data.dataset import ArraySplit, Indices, Opened, Split, target_array
+from compress.data.columns import Wanted, open_columns
 from compress.data.source_settings import SPLITS, PythonFunction
+from compress.data.splits import ArraySplit, Indices, Opened, Split, target_array
+from compress.data.text_settings import TextSettings
 from compress.errors import UsageError
 from compress.user_code import call, load_function
 
@@ -54,8 +57,8 @@ class ItemSplit:
         return item[0], item[1]
 
 
-def open_python(settings: PythonFunction, labels: tuple[str, ...] | None) -> Opened:
-    """What the function returns, as splits.
+def open_python(settings: PythonFunction, labels: tuple[str, ...] | None, text: TextSettings | None = None) -> Opened:
+    """What the function returns, as splits; with `text` inputs are strings, or tuples of two.
 
     Raises:
         UsageError: the function fails, or returns something else than its contract says.
@@ -66,8 +69,13 @@ def open_python(settings: PythonFunction, labels: tuple[str, ...] | None) -> Ope
         raise UsageError(f"data: {spec} must return a mapping with the key 'train', got {_brief(returned)}")
     if unknown := set(returned) - {*SPLITS, "labels"}:
         raise UsageError(f"data: {spec} returned the key {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}, labels")
-    splits = {name: _split(returned[name], f"{spec}, {name!r}") for name in SPLITS if returned.get(name) is not None}
+    found = {name: returned[name] for name in SPLITS if returned.get(name) is not None}
     names = returned.get("labels")
+    if text is not None:
+        tables = {name: _text_table(value, f"{spec}, {name!r}") for name, value in found.items()}
+        inputs = tuple(name for name in ("input", "second") if name in tables["train"].column_names)
+        return open_columns(tables, Wanted(inputs, "target", labels or names, text=text), {})
+    splits = {name: _split(value, f"{spec}, {name!r}") for name, value in found.items()}
     first = splits["train"].items[0][0] if isinstance(splits["train"], ItemSplit) and len(splits["train"]) else None
     image = type(first).__module__.startswith("PIL.")
     return Opened(splits, labels or (None if names is None else tuple(map(str, names))), images=image)
@@ -84,6 +92,22 @@ def _split(value: Any, what: str) -> Split:
     if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str):
         return ItemSplit(value, what)
     raise UsageError(f"data: {what} must be (inputs, targets) or a sequence of (input, target), got {_brief(value)}")
+
+
+def _text_table(value: Any, what: str) -> pa.Table:
+    """(texts, targets), or a sequence of (text, target), as columns."""
+    if isinstance(value, tuple) and len(value) == 2:
+        inputs, targets = list(value[0]), list(value[1])
+    else:
+        items = _split(value, what)
+        rows = [items._item(index) for index in range(len(items))] if isinstance(items, ItemSplit) else []
+        inputs, targets = [row[0] for row in rows], [row[1] for row in rows]
+    pairs = bool(inputs) and isinstance(inputs[0], tuple | list)
+    columns = dict(zip(("input", "second"), zip(*inputs, strict=True), strict=False)) if pairs else {"input": inputs}
+    try:
+        return pa.table({**{name: list(column) for name, column in columns.items()}, "target": targets})
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UsageError(f"data: {what} must give texts, or pairs of texts, and as many targets: {error}") from error
 
 
 def _brief(value: Any) -> str:

@@ -1,41 +1,51 @@
-"""Parquet, CSV, TSV and Arrow files. Large ones are converted once to an Arrow file that is memory-mapped."""
+"""Parquet, CSV, TSV, JSON Lines and Arrow files. Large ones become an Arrow file once, which is memory-mapped."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet
 
 from compress.data.columns import Wanted, open_columns
-from compress.data.dataset import Opened
 from compress.data.digests import file_digest
 from compress.data.locations import cache_folder
-from compress.data.source_settings import Table, column_names
+from compress.data.source_settings import UNLABELLED, Table, column_names
+from compress.data.splits import Opened
+from compress.data.text_settings import TextSettings
 from compress.errors import StageError, UsageError
 
 IN_MEMORY_BYTES = 256 * 1024**2
-"""Files whose needed columns take less when unpacked are read into memory; CSV is judged by the file's size."""
+"""Files whose needed columns take less when unpacked are read into memory; CSV and JSON are judged by their size."""
+
+JSON_BYTES = 64 * 1024**2
+"""How much of a file of JSON Lines is read at a time."""
 
 
-def open_table(settings: Table, labels: tuple[str, ...] | None) -> Opened:
+def open_table(settings: Table, labels: tuple[str, ...] | None, text: TextSettings | None = None) -> Opened:
     """The splits that the files hold.
 
     Raises:
         UsageError: a file that is no table, or lacks a column; the message lists what it has.
     """
-    names = column_names(settings.input, settings.target)
+    targets = column_names(settings.target, text.rationale if text else None)
+    wanted = Wanted(settings.input, settings.target, labels, settings.folder, text)
     tables, content = {}, {}
     for split, files in settings.files().items():
-        tables[split] = _joined([_read(file, names) for file in files], files)
+        names = column_names(settings.input, () if split == UNLABELLED else tuple(targets))
+        strings = targets if text is not None and text.targets == "text" else []
+        tables[split] = _joined([_read(file, names, strings) for file in files], files)
         content[split] = " ".join([*map(file_digest, files), str(settings.input)])
-    return open_columns(tables, Wanted(settings.input, settings.target, labels, settings.folder), content)
+    return open_columns(tables, wanted, content)
 
 
 def _joined(tables: list[pa.Table], files: tuple[Path, ...]) -> pa.Table:
@@ -45,17 +55,18 @@ def _joined(tables: list[pa.Table], files: tuple[Path, ...]) -> pa.Table:
         raise UsageError(f"data: {', '.join(file.name for file in files)} do not make one table: {error}") from error
 
 
-def _read(file: Path, wanted: list[str]) -> pa.Table:
+def _read(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
+    """The wanted columns; of those in `strings` the words that stand in the file, where it does not say their types."""
     reader = READERS.get(file.suffix.lower())
     if reader is None:
         raise UsageError(f"data: {file} is no table that can be read ({', '.join(READERS)})")
     try:
-        return reader(file, wanted)
+        return reader(file, wanted, strings)
     except pa.ArrowException as error:
         raise UsageError(f"data: cannot read {file}: {error}") from error
 
 
-def _read_parquet(file: Path, wanted: list[str]) -> pa.Table:
+def _read_parquet(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
     with pa.parquet.ParquetFile(file) as stored:
         schema = stored.schema_arrow
         _require(file, wanted, schema)
@@ -70,20 +81,21 @@ def _read_parquet(file: Path, wanted: list[str]) -> pa.Table:
         return _mapped(file, wanted, kept, lambda: stored.iter_batches(batch_size=1024, columns=wanted))
 
 
-def _read_csv(file: Path, wanted: list[str]) -> pa.Table:
+def _read_csv(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
     parse = pa.csv.ParseOptions(delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    types = dict.fromkeys(strings, pa.string())
     if file.stat().st_size <= IN_MEMORY_BYTES:
-        table = pa.csv.read_csv(file, parse_options=parse)
+        table = pa.csv.read_csv(file, parse_options=parse, convert_options=pa.csv.ConvertOptions(column_types=types))
         _require(file, wanted, table.schema)
         return table.select(wanted)
     with pa.csv.open_csv(file, parse_options=parse) as rows:
         _require(file, wanted, rows.schema)
-        convert = pa.csv.ConvertOptions(include_columns=wanted)
+        convert = pa.csv.ConvertOptions(include_columns=wanted, column_types=types)
     with pa.csv.open_csv(file, parse_options=parse, convert_options=convert) as rows:
         return _mapped(file, wanted, rows.schema, lambda: rows)
 
 
-def _read_arrow(file: Path, wanted: list[str]) -> pa.Table:
+def _read_arrow(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
     source = pa.memory_map(str(file))
     try:
         table = pa.ipc.open_file(source).read_all()
@@ -93,10 +105,35 @@ def _read_arrow(file: Path, wanted: list[str]) -> pa.Table:
     return table.select(wanted)
 
 
-READERS: dict[str, Callable[[Path, list[str]], pa.Table]] = {
+def _read_json(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
+    with file.open("rb") as stream:
+        rows = _json_batches(stream)
+        first = next(rows, None)
+        if first is None:
+            raise UsageError(f"data: {file} has no rows: one JSON object a line is read")
+        _require(file, wanted, first.schema)
+        kept = pa.schema([first.schema.field(name) for name in wanted])
+        batches = (batch.cast(kept) for part in chain([first], rows) for batch in part.select(wanted).to_batches())
+        if file.stat().st_size <= IN_MEMORY_BYTES:
+            return pa.Table.from_batches(list(batches), kept)
+        return _mapped(file, wanted, kept, lambda: batches)
+
+
+def _json_batches(stream: IO[bytes]) -> Iterator[pa.Table]:
+    """The rows of a file of JSON Lines, some megabytes of whole lines at a time; types are those of the first."""
+    while lines := stream.readlines(JSON_BYTES):
+        content = b"".join(lines)
+        if content.strip():
+            options = pa.json.ReadOptions(block_size=len(content) + 1)
+            yield pa.json.read_json(io.BytesIO(content), read_options=options)
+
+
+READERS: dict[str, Callable[[Path, list[str], list[str]], pa.Table]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
     ".tsv": _read_csv,
+    ".jsonl": _read_json,
+    ".json": _read_json,
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
 }

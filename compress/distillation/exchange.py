@@ -1,0 +1,114 @@
+"""What a loss may compare in one step: the answers of student and teacher, what lies inside of both, the targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NoReturn
+
+import torch
+from torch import Tensor
+
+from compress.distillation.outputs import Seen
+from compress.errors import UsageError
+from compress.tasks.task import Task
+from compress.training.method import TrainingProgress
+
+IGNORED = -100
+"""The target of a position that has none."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Distributions side by side: logits (rows, classes) of both, class numbers (rows,), below 0 where unknown."""
+
+    student: Tensor
+    teacher: Tensor
+    targets: Tensor | None
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers; where there is no label, the teacher's own choice stands in."""
+        chosen = self.teacher.argmax(dim=1)
+        return chosen if self.targets is None else torch.where(self.targets >= 0, self.targets, chosen)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One step's material. `mask` is (examples, tokens), 1 for what is no padding; None where nothing is padded."""
+
+    student: Seen
+    teacher: Seen
+    targets: Tensor
+    indices: Tensor
+    task: Task
+    progress: TrainingProgress
+    mask: Tensor | None = None
+    inputs: tuple[Tensor, ...] = ()
+    _rows: dict[str, Rows] = field(default_factory=dict, repr=False)
+
+    def rows(self, positions: Literal["targets", "all"] = "targets") -> Rows:
+        """The logits of every position that counts, in rows; see `Response.positions`.
+
+        Raises:
+            UsageError: student and teacher answer in different shapes.
+        """
+        if positions not in self._rows:
+            self._rows[positions] = self._make_rows(positions)
+        return self._rows[positions]
+
+    @cached_property
+    def labelled(self) -> Tensor | None:
+        """Which examples have a label, for tasks whose targets are class numbers; None if all have one."""
+        if self.targets.is_floating_point() or self.targets.ndim != 1:
+            return None
+        known = self.targets >= 0
+        return None if bool(known.all()) else known
+
+    def token_mask(self, tokens: Tensor) -> Tensor:
+        """The mask that fits states (examples, tokens, ...): of ones where nothing is padded."""
+        size = tuple(tokens.shape[:2])
+        if self.mask is not None and tuple(self.mask.shape) == size:
+            return self.mask
+        if self.targets.ndim == 2 and tuple(self.targets.shape) == size:
+            return self.targets.ne(IGNORED)
+        return torch.ones(size, dtype=torch.long, device=tokens.device)
+
+    def _make_rows(self, positions: str) -> Rows:
+        student, teacher = self.student.logits, self.teacher.logits
+        check_answers(student, teacher, self.task)
+        if student.ndim == 2:
+            targets = self.targets if self.targets.ndim == 1 and not self.targets.is_floating_point() else None
+            return Rows(student, teacher, targets)
+        if self.task.class_axis == 1:
+            student, teacher = student.movedim(1, -1), teacher.movedim(1, -1)
+        classes = student.shape[-1]
+        rows = Rows(student.reshape(-1, classes), teacher.reshape(-1, classes), None)
+        if tuple(self.targets.shape) != tuple(student.shape[:-1]) or self.targets.is_floating_point():
+            return rows
+        targets = self.targets.reshape(-1)
+        counted = targets.ne(IGNORED) if positions == "targets" else self._unpadded(student)
+        return Rows(rows.student[counted], rows.teacher[counted], targets[counted])
+
+    def _unpadded(self, student: Tensor) -> Tensor:
+        if self.mask is not None and tuple(self.mask.shape) == tuple(student.shape[:2]):
+            return self.mask.reshape(-1).bool()
+        return self.targets.reshape(-1).ne(IGNORED)
+
+
+def check_answers(student: Tensor, teacher: Tensor, task: Task | None = None) -> None:
+    """UsageError unless both answer in the same shape."""
+    if student.shape == teacher.shape:
+        return
+    if task is not None and task.class_axis == -1 and student.ndim == teacher.ndim == 3:
+        refuse_vocabularies(teacher.shape[-1], student.shape[-1])
+    shapes = f"{tuple(teacher.shape[1:])} per example, the student's {tuple(student.shape[1:])}"
+    raise UsageError(f"the teacher's output has shape {shapes}: they must answer the same question")
+
+
+def refuse_vocabularies(teacher: int, student: int) -> NoReturn:
+    """UsageError that says what to do with a teacher of another vocabulary."""
+    raise UsageError(
+        f"the teacher's vocabulary has {teacher:,} tokens, the student's {student:,}: their answers cannot be compared "
+        "token by token; use a teacher with the student's tokenizer, or train on the texts that it writes (`generate`)"
+    )

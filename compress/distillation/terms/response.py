@@ -1,0 +1,82 @@
+"""Losses between answers, and those of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from compress.distillation.exchange import Exchange, Rows, check_answers
+from compress.distillation.loss_settings import Response
+from compress.distillation.losses.cross_entropy import cross_entropy
+from compress.distillation.losses.dist import dist
+from compress.distillation.losses.dkd import dkd
+from compress.distillation.losses.jsd import generalized_jsd
+from compress.distillation.losses.kl import kl
+from compress.distillation.losses.mlkd import mlkd
+from compress.distillation.losses.mse import mse
+from compress.distillation.losses.reverse_kl import reverse_kl
+from compress.distillation.losses.soft_cross_entropy import soft_cross_entropy
+from compress.distillation.losses.standardize import standardize
+from compress.distillation.terms.base import Term
+
+RESPONSES: dict[str, Callable[[Any, Rows], Tensor]] = {
+    "kl": lambda s, r: kl(r.student, r.teacher, s.temperature),
+    "soft_cross_entropy": lambda s, r: soft_cross_entropy(r.student, r.teacher, s.temperature),
+    "mse": lambda s, r: mse(r.student, r.teacher),
+    "reverse_kl": lambda s, r: reverse_kl(r.student, r.teacher, s.temperature),
+    "jsd": lambda s, r: generalized_jsd(r.student, r.teacher, s.beta, s.temperature),
+    "dkd": lambda s, r: dkd(r.student, r.teacher, r.labels, s.alpha, s.beta, s.temperature),
+    "dist": lambda s, r: dist(r.student, r.teacher, s.beta, s.gamma, s.temperature),
+    "mlkd": lambda s, r: mlkd(r.student, r.teacher, s.temperatures),
+}
+"""The table of response losses: a term's name in YAML -> its function of settings and rows."""
+
+OF_VALUES = ("mse",)
+"""Response losses that need no classes."""
+
+
+class ResponseTerm(Term):
+    """A loss between the answers of both."""
+
+    def __init__(self, name: str, settings: Response) -> None:
+        super().__init__(settings)
+        self.name = name
+
+    def forward(self, exchange: Exchange) -> Tensor:
+        """The loss over the positions that count; 0 if none does."""
+        settings: Any = self.settings
+        if exchange.task.distillation == "values":
+            check_answers(exchange.student.logits, exchange.teacher.logits)
+            return mse(exchange.student.logits, exchange.teacher.logits)
+        rows = exchange.rows(settings.positions)
+        if not len(rows.student):
+            return exchange.student.logits.sum() * 0
+        if settings.standardize:
+            rows = Rows(standardize(rows.student), standardize(rows.teacher), rows.targets)
+        return RESPONSES[self.name](settings, rows)
+
+
+class LabelTerm(Term):
+    """A loss between the student and the targets; examples without a label do not count."""
+
+    reads_teacher = False
+
+    def __init__(self, name: str, settings: Any) -> None:
+        super().__init__(settings)
+        self.name = name
+
+    def forward(self, exchange: Exchange) -> Tensor:
+        """The task's loss, or the cross-entropy with smoothed labels."""
+        outputs, targets, settings = exchange.student.logits, exchange.targets, self.settings
+        known = exchange.labelled
+        if known is not None:
+            if not known.any():
+                return outputs.sum() * 0
+            outputs, targets = outputs[known], targets[known]
+        if self.name == "task":
+            return exchange.task.loss(outputs, targets)
+        if exchange.task.class_axis == -1:
+            outputs = outputs.movedim(-1, 1)
+        return cross_entropy(outputs, targets, getattr(settings, "label_smoothing", 0.0))
