@@ -27,8 +27,8 @@ from compress.distillation.distill import distill
 from compress.distillation.teacher_settings import Cache
 from compress.errors import UsageError
 from compress.library import load_data, load_task
-from compress.models.zoo.table import build_zoo
 from compress.models.weights import load_weights
+from compress.models.zoo.table import build_zoo
 from compress.stage import Context
 from compress.training.evaluate import evaluate
 from compress.training.settings import Recipe

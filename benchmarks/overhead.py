@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.data.dataset import ArraySplit, Data
-from compress.distillation.distill import Distillation, default_losses
-from compress.distillation.teacher import Teacher
+from compress.distillation.distill import method_for
 from compress.quantization.calibrate import calibrate
 from compress.quantization.prepare import prepare
 from compress.quantization.train import QuantizationAware
@@ -190,7 +189,8 @@ def distillation(sizes: Sizes, data: Data) -> tuple[dict[str, list[float]], str,
     teacher, ours, theirs = network(sizes, 0), network(sizes, 1), network(sizes, 1)
     images = torch.from_numpy(np.stack(data.train.raw(range(len(data.train)))))
     targets = torch.from_numpy(data.train.targets(range(len(data.train))))
-    method = Distillation(Teacher(teacher), default_losses(TASK), TASK)
+    context = Context(device="cpu", threads=sizes.threads)
+    method = method_for(ours, teacher, data, TASK, Recipe(epochs=1), context=context, cache="off")
     contenders = {
         "distillation, by hand": lambda: by_hand(theirs, teacher, images, targets, sizes),
         "distillation, compress": lambda: by_fit(ours, method, data, sizes),

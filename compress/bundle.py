@@ -15,13 +15,15 @@ class Kind(enum.StrEnum):
     """What lies in a bundle.
 
     `TORCH` is a float PyTorch model (`compress.models.rest`), `QUANTIZED` a fake-quantized one with its canonical ONNX
-    graph (`compress.quantization.rest`), `ONNX` and `ENGINE` files to deploy.
+    graph (`compress.quantization.rest`), `ONNX` and `ENGINE` files to deploy, `RESPONSES` no model but texts that a
+    teacher has written (`compress.generation.responses`).
     """
 
     TORCH = "torch"
     QUANTIZED = "quantized"
     ONNX = "onnx"
     ENGINE = "engine"
+    RESPONSES = "responses"
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ class Bundle:
         return self.path / ("model.onnx" if self.kind is Kind.ONNX else "model.engine")
 
 
-def write_bundle(folder: Path, kind: Kind, deployment: Deployment) -> Bundle:
-    """Write `bundle.json` into `folder`, whose model files the caller has written or will write."""
-    text = json.dumps({"format": 1, "kind": kind.value, "deployment": deployment.as_json()}, indent=1, sort_keys=True)
+def write_bundle(folder: Path, kind: Kind, deployment: Deployment | None = None) -> Bundle:
+    """Write `bundle.json` into `folder`, whose files the caller has written or will write; texts have no deployment."""
+    deployed = {} if deployment is None else {"deployment": deployment.as_json()}
+    text = json.dumps({"format": 1, "kind": kind.value, **deployed}, indent=1, sort_keys=True)
     (folder / BUNDLE_FILE).write_text(text + "\n")
     return Bundle(kind, folder)
 

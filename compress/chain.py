@@ -20,12 +20,16 @@ WORDS = {
     Kind.QUANTIZED: "a quantized network",
     Kind.ONNX: "an exported file",
     Kind.ENGINE: "an engine",
+    Kind.RESPONSES: "texts",
 }
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a stage reads: `model` in the state that the stage named `stage` gave it; None: as it is made or loaded."""
+    """What a stage reads: `model` in the state that the stage named `stage` gave it; None: as it is made or loaded.
+
+    Texts that no model of the pipeline has written come from the model `""`.
+    """
 
     model: str
     stage: str | None = None
@@ -84,16 +88,24 @@ def linked(links: Sequence[Link], models: Mapping[str, bool]) -> tuple[list[Inpu
             origin, message = _resolved(reference, state)
             if origin is None and message and reference.name is not None:
                 message = _not_above(reference.name, link.name, below) or message
-            elif origin is not None and not message and reference.role != SOURCE and origin.stage is None:
+            elif origin is not None and not message and _must_be_trained(reference, link) and origin.stage is None:
+                role = "model" if reference.role == SOURCE else reference.role
                 hint = "is untrained here: train it above, or give it weights"
-                message = None if models[origin.model] else f"the {reference.role} '{origin.model}' {hint}"
+                message = None if models[origin.model] else f"the {role} '{origin.model}' {hint}"
             if message:
                 faults.append((position, reference.key, message))
             if origin is not None:
                 found[reference.role] = origin
+        if link.source is not None and link.stage is not None and SOURCE not in link.stage.references():
+            faults.append((position, "from", f"has no effect: this {link.stage.verb} reads no model"))
         inputs.append(found)
         _advance(state, link, found.get(SOURCE))
     return inputs, faults
+
+
+def _must_be_trained(reference: _Reference, link: Link) -> bool:
+    """Models that teach must know something: those beside the one that a stage works on, and those that write."""
+    return reference.role != SOURCE or (link.stage is not None and link.stage.gives is Kind.RESPONSES)
 
 
 def _references(link: Link) -> Iterator[_Reference]:
@@ -145,6 +157,11 @@ def _wrong_kind(reference: _Reference, name: str, state: _State) -> str:
     origin, kind = state.outputs.get(name) or state.history[name][-1]
     needs = " or ".join(WORDS[accepted] for accepted in reference.kinds)
     gives = WORDS[kind] if kind else "nothing"
+    if kind is Kind.RESPONSES:
+        told = f"'{name}' gives texts, which train and distill learn as `on: {name}`"
+        return f"{reference.verb} needs {needs}, but {told}"
+    if Kind.RESPONSES in reference.kinds:
+        return f"'{name}' gives {gives}, not texts: name a `generate` stage"
     text = f"{reference.verb} needs {needs}, but '{name}' gives {gives}: put {reference.verb} above it"
     for other, (earlier, earlier_kind) in reversed(state.outputs.items()):
         same = earlier is not None and origin is not None and earlier.model == origin.model
@@ -158,6 +175,11 @@ def _advance(state: _State, link: Link, lineage: Origin | None) -> None:
     gives = link.stage.gives if link.stage is not None else None
     if link.stage is not None and gives is None:
         state.outputs[link.name] = (lineage, None)
+        return
+    if link.stage is not None and gives is Kind.RESPONSES:  # beside the models: what follows goes on from those
+        own = SOURCE not in link.stage.references()
+        origin = Origin("", link.name) if own else None if lineage is None else Origin(lineage.model, link.name)
+        state.outputs[link.name] = (origin, gives)
         return
     output = None if lineage is None else Origin(lineage.model, link.name)
     state.before = link.name

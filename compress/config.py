@@ -14,7 +14,7 @@ from compress.models.settings import ModelSettings
 from compress.overrides import apply_overrides
 from compress.pipeline import KEYS, Budget, Header, Pipeline, Placed
 from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
-from compress.suggest import did_you_mean, listed
+from compress.suggest import did_you_mean, listed, unknown
 from compress.targets.settings import TargetSettings, read_target
 from compress.tasks.settings import TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
@@ -125,7 +125,20 @@ class _Reading:
                     result[name] = settings.resolved(self.base)
                 except UsageError as error:
                     self.faults += relocated(error, self.source, ("models", name))
+        self.check_origins(given, result)
         return result
+
+    def check_origins(self, given: Mapping[str, Any], read: Mapping[str, ModelSettings]) -> None:
+        """Whether models that are made from others name one above them."""
+        above: list[str] = []
+        for position, name in enumerate(given):
+            origin = read[name].origin if name in read else None
+            if origin is not None and origin not in above:
+                hint = "a model below; put it above" if origin in given else unknown("model", origin, above)
+                self.add(("models", name, "from"), f"names {hint}" if origin in given else hint)
+            elif origin is not None and position == 0:
+                self.add(("models", name, "from"), "the first model is what others are compared with: make it whole")
+            above.append(name)
 
     def targets(self) -> list[TargetSettings]:
         """The targets; this machine unless others are named."""

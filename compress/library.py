@@ -54,7 +54,7 @@ def load_data(data: AnyData) -> Data:
 
 
 def load_task(task: AnyTask) -> Task:
-    """A task by name (`image-classification`, `regression`), as a pipeline writes it, or `module:function`.
+    """A task by name (`image-classification`, `causal-lm`), as a pipeline writes it, or `module:function`.
 
     Raises:
         UsageError: there is no such task, or the user's own cannot be imported.
@@ -100,7 +100,7 @@ def train(
     stage = _settings(Train, settings)
     trained = copy.deepcopy(model)
     context = _context(seed, device, threads, checkpoints, progress)
-    train_in_place(trained, load_data(data), load_task(task), stage, context, label_smoothing=stage.label_smoothing)
+    train_in_place(trained, *_opened(data, task), stage, context, label_smoothing=stage.label_smoothing)
     return trained
 
 
@@ -132,7 +132,7 @@ def distill(
     trained = copy.deepcopy(student)
     context = _context(seed, device, threads, checkpoints, progress)
     frozen = copy.deepcopy(teacher)
-    distill_in_place(trained, frozen, load_data(data), load_task(task), stage, stage.losses, context)
+    distill_in_place(trained, frozen, *_opened(data, task), stage, stage.losses, context)
     return trained
 
 
@@ -162,7 +162,7 @@ def prune(
     stage = _settings(Prune, settings)
     pruned = copy.deepcopy(model)
     context = _context(seed, device, threads, checkpoints, progress)
-    prune_and_recover(pruned, load_data(data), load_task(task), stage, stage.recover, context)
+    prune_and_recover(pruned, *_opened(data, task), stage, stage.recover, context)
     return pruned
 
 
@@ -190,7 +190,7 @@ def quantize(
     from compress.quantization.quantize import quantize as quantize_module
 
     context = _context(seed, device, threads, checkpoints, progress)
-    quantized = quantize_module(model, load_data(data), load_task(task), _settings(Quantize, settings), context)
+    quantized = quantize_module(model, *_opened(data, task), _settings(Quantize, settings), context)
     return quantized.module
 
 
@@ -204,6 +204,8 @@ def export(
     **settings: Any,
 ) -> dict[str, Path]:
     """Write ONNX files of a float network, or of one that `quantize` gave; check each against PyTorch on real examples.
+
+    The tokenizer of a network that reads texts is put beside them.
 
     Args:
         model: what to write.
@@ -225,9 +227,9 @@ def export(
     stage = _settings(Export, {"emit": list(emit), **settings})
     home = Path(folder)
     home.mkdir(parents=True, exist_ok=True)
-    opened = load_data(data)
+    opened, chosen = _opened(data, task)
     names = [name for name in stage.emit if stage.emit != "auto"] or ["fp32"]
-    return {name: export_module(model, opened, load_task(task), name, home / f"{name}.onnx", stage) for name in names}
+    return {name: export_module(model, opened, chosen, name, home / f"{name}.onnx", stage) for name in names}
 
 
 def profile(
@@ -263,10 +265,12 @@ def save(model: nn.Module, folder: str | Path, *, like: str | Path) -> None:
     """
     from compress.bundle import read_bundle
     from compress.models import rest
+    from compress.models.deployment import copy_tokenizer
 
     home = Path(folder)
     rest.save(model, rest.read_factory(Path(like)), home)
     write_bundle(home, Kind.TORCH, read_bundle(Path(like)).deployment)
+    copy_tokenizer(Path(like), home)
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -287,6 +291,12 @@ def load(folder: str | Path) -> nn.Module:
     from compress.models.rest import load as load_float
 
     return load_float(home)
+
+
+def _opened(data: AnyData, task: AnyTask) -> tuple[Data, Task]:
+    """Data as the task needs them, and the task."""
+    chosen = load_task(task)
+    return chosen.prepare(load_data(data)), chosen
 
 
 def _settings(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:

@@ -17,7 +17,7 @@ from typing import Any
 from compress.bundle import Kind
 from compress.chain import Origin
 from compress.exporting.stage import Export
-from compress.models.stage import Build
+from compress.models.stage import Build, Derive
 from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile
 from compress.stage import Stage
@@ -121,21 +121,29 @@ class _Planner:
         self.by_key: dict[str, str] = {}
         self.rows: dict[str, Row] = {}
         self.aliases: dict[str, str] = {}  # name of a stage -> its step
+        self.latest: dict[str, str] = {}  # name of a model -> the step of its latest float state
         self.models: dict[str, str] = {}  # step of a model or stage -> name of the model that it comes from
 
     def plan(self) -> Plan:
         for name in self._used_models():
-            step = self._add(f"models.{name}", Build(name=name, model=self.pipeline.models[name]), {})
-            self.models[step.name] = name
+            if self.pipeline.models[name].origin is None:
+                self._build(name)
         reference_step = f"models.{next(iter(self.pipeline.models))}"
         for placed in self.pipeline.stages:
+            for origin in self.pipeline.inputs(placed).values():
+                if origin.stage is None:
+                    self._derive(origin.model)
             inputs = {role: self._step_of(origin) for role, origin in self.pipeline.inputs(placed).items()}
             if isinstance(placed.stage, Export):
                 self._export(placed.stage, inputs["source"])
                 continue
             step = self._add(placed.name, placed.stage, inputs)
             self.aliases[placed.name] = step.name
+            if step.stage.gives is Kind.RESPONSES:
+                continue
             self.models[step.name] = self.models[inputs["source"]]
+            if step.stage.gives is Kind.TORCH:
+                self.latest[self.models[step.name]] = step.name
             if inputs["source"] == reference_step and isinstance(self.steps[reference_step].stage, Build):
                 reference_step = step.name if placed.verb in ("train", "distill") else reference_step
             self._torch_row(placed, step, inputs["source"])
@@ -144,10 +152,28 @@ class _Planner:
         self._measure(reference)
         return Plan(self.pipeline, tuple(self.steps.values()), tuple(self.rows.values()), reference.name)
 
+    def _build(self, name: str) -> None:
+        """The step that makes a model of its own."""
+        step = self._add(f"models.{name}", Build(name=name, model=self.pipeline.models[name]), {})
+        self.models[step.name], self.latest[name] = name, step.name
+
+    def _derive(self, name: str) -> None:
+        """The step that makes a model from another, in the state that this one has where the first stage reads it."""
+        settings = self.pipeline.models[name]
+        if settings.origin is None or name in self.latest:
+            return
+        self._derive(settings.origin)
+        made_from = self.latest[settings.origin]
+        step = self._add(f"models.{name}", Derive(name=name, smaller=settings), {"source": made_from})
+        self.models[step.name], self.latest[name] = name, step.name
+
     def _used_models(self) -> list[str]:
         """The reference, and every model that a stage reads; one that none reads costs nothing."""
         origins = [o for placed in self.pipeline.stages for o in self.pipeline.inputs(placed).values()]
         read = {origin.model for origin in origins if origin.stage is None}
+        for name in reversed(self.pipeline.models):  # a model is made from one above it
+            if name in read and (made_from := self.pipeline.models[name].origin) is not None:
+                read.add(made_from)
         return [n for i, n in enumerate(self.pipeline.models) if i == 0 or n in read]
 
     def _step_of(self, origin: Origin) -> str:

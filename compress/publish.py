@@ -1,4 +1,4 @@
-"""Records -> `runs/<name>/`: files to deploy, PyTorch models, and the report."""
+"""Records -> `runs/<name>/`: files to deploy, PyTorch models, written texts, and the report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 from compress.bundle import Bundle, Kind
 from compress.environment import environment
+from compress.generation.settings import RESPONSES_FILE
 from compress.plan import Plan, Row
 from compress.report.manifest import ArtifactFile, write_artifacts
 from compress.report.summary import summarise
 from compress.report.write import replacing, write_report
 from compress.run import Done
-from compress.store import Store, folder_sha256
+from compress.store import Store, file_sha256, folder_sha256
 
-ARTIFACTS, MODELS = "artifacts", "models"
+ARTIFACTS, MODELS, TEXTS = "artifacts", "models", "texts"
 
 
 def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) ->
     files: dict[str, dict[str, Any]] = {}
     _write_models(plan, done, store, folder / MODELS, files)
     _write_files(plan, done, store, folder / ARTIFACTS, files)
+    _write_texts(plan, done, store, folder / TEXTS)
     report = summarise(plan, done, files, environment())
     write_report(report, folder)
     return report
@@ -78,6 +80,19 @@ def _write_models(
                 shutil.rmtree(home, ignore_errors=True)
         size = sum(path.stat().st_size for path in home.rglob("*.safetensors"))
         files[row.name] = {"path": f"{MODELS}/{row.name}", "sha256": record.digest, "size_bytes": size}
+
+
+def _write_texts(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) -> None:
+    """What teachers have written, one file a stage; files of stages that the plan no longer has are removed."""
+    steps = {f"{step.name}.jsonl": step for step in plan.steps if step.stage.gives is Kind.RESPONSES}
+    for stale in [path for path in folder.glob("*.jsonl") if path.name not in steps]:
+        stale.unlink()
+    for name, step in steps.items():
+        folder.mkdir(exist_ok=True)
+        written = store.artifact(done[step.name].record.digest) / RESPONSES_FILE
+        if not (folder / name).is_file() or file_sha256(folder / name) != file_sha256(written):
+            with replacing(folder / name) as scratch:
+                shutil.copyfile(written, scratch)
 
 
 def _bundle(row: Row, done: Mapping[str, Done], store: Store) -> Bundle:

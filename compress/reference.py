@@ -82,7 +82,7 @@ def _rows(
     """A row for each field, and below it those of the models inside that have none yet, with dotted keys."""
     rows = []
     for key, field in fields.items():
-        here = f"{path}{key}"
+        here = f"{path}{field.alias or key}"
         default = defaults.get(key, _default(field))
         rows.append(f"| `{here}` | {_kind(field)} | {default} | {_cell(field.description or '')} |")
         below = f"{here}{'[]' if _is_list(field.annotation) else ''}."

@@ -126,7 +126,7 @@ def perform(step: Step, inputs: Mapping[str, Bundle], out: Path, context: Contex
 
 def _execute(step: Step, inputs: Mapping[str, Bundle], plan: Plan, store: Store, progress: Progress) -> Record:
     """Run one step in scratch, commit what it wrote, and record it last."""
-    checkpoints = store.progress(step.key) if step.stage.trains else None
+    checkpoints = store.progress(step.key) if step.stage.trains or step.stage.resumes else None
     context = context_for(plan, step, progress, checkpoints=checkpoints, rehearsal=False)
     start = time.perf_counter()
     with _full_disk_is_said(store), store.scratch() as out:

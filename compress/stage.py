@@ -78,7 +78,7 @@ class Stage(Settings):
     `takes` maps each role that the stage reads to the kinds it accepts; `gives` is what it makes; `reads` names what
     of the world it uses (`data`, `seed`, `threads`, `processes`, `target`), which its cache key covers, and no more;
     `version` is raised when the same settings would give other bytes; `trains` says that it runs `fit`, so that
-    several processes may join it.
+    several processes may join it; `resumes` that it goes on from what it has left in the context's checkpoints.
     """
 
     verb: ClassVar[str]
@@ -87,6 +87,7 @@ class Stage(Settings):
     gives: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset()
     trains: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
 
     def references(self) -> dict[str, str | None]:
         """For each role the name of the model or stage to read, or None for the model before this stage."""

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -51,21 +52,22 @@ def validated(model: type[Model], raw: Any, source: Source, place: Place = ()) -
     """`raw`, which stands at `place` of `source`, as a `model`; None and every fault in it if it is none."""
     errors: list[Any] = []
     result = None
+    base = Path(source.file).parent.resolve() if source.file else None
     try:
-        result = model.model_validate(raw)
+        result = model.model_validate(raw, context={"base": base})
     except ValidationError as error:
         errors += error.errors(include_url=False)
     except UsageError as error:
         return None, relocated(error, source, place)
     seen = {_inside(raw, error)[0] for error in errors}
-    errors += [error for error in _loose(model, raw) if _inside(raw, error)[0] not in seen]
+    errors += [error for error in _loose(model, raw, base) if _inside(raw, error)[0] not in seen]
     return (None, faults_of(errors, model, raw, source, place)) if errors else (result, [])
 
 
-def _loose(model: type[BaseModel], raw: Any) -> list[Any]:
+def _loose(model: type[BaseModel], raw: Any, base: Path | None) -> list[Any]:
     """What pydantic let pass as a number or boolean but is none: `epochs: true`, `epochs: "3"`, `nesterov: 1`."""
     try:
-        model.model_validate_json(json.dumps(raw), strict=True)
+        model.model_validate_json(json.dumps(raw), strict=True, context={"base": base})
     except ValidationError as error:
         return [e for e in error.errors(include_url=False) if e["type"] in ("int_type", "float_type", "bool_type")]
     except UsageError:

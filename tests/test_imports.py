@@ -19,8 +19,8 @@ HEAVY = {
 FOUNDATION = ("errors", "settings", "suggest", "yaml_source", "validation", "bundle", "user_code", "stage")
 """What everything may use."""
 KNOWLEDGE = (
-    "data", "tasks", "models", "training", "distillation", "pruning", "quantization", "exporting", "runtimes",
-    "targets", "profiling",
+    "data", "tasks", "models", "training", "generation", "distillation", "pruning", "quantization", "exporting",
+    "runtimes", "targets", "profiling",
 )  # fmt: skip
 """Folders that know nothing of pipelines, plans and stores."""
 MACHINE = (

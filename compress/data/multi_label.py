@@ -31,22 +31,24 @@ def multi_label(
         return None
     lists = {split: _plain(column) for split, column in columns.items()}
     kinds = [values.type for values, _ in lists.values()]
-    if all(is_text(kind) for kind in kinds):
-        names = {split: values.to_pylist() for split, (values, _) in lists.items()}
-        numbers, order = class_numbers(names, labels, "the target column")
-    elif labels and all(types.is_integer(kind) for kind in kinds) and not _one_each(lists, len(labels)):
-        numbers = {
-            split: values.to_numpy(zero_copy_only=False).astype(np.int64) for split, (values, _) in lists.items()
-        }
-        order = labels
-        for values in numbers.values():
-            if len(values) and not 0 <= values.min() <= values.max() < len(labels):
-                found = f"{values.min()} to {values.max()}"
-                raise UsageError(f"data: targets are the classes {found}; `labels` names 0 to {len(labels) - 1}")
-    else:
+    names = all(is_text(kind) for kind in kinds)
+    if not names and not (labels and all(map(types.is_integer, kinds)) and not _one_each(lists, len(labels))):
         return None
-    _require_lists(columns, lists)
+    for split, column in columns.items():
+        if missing := column.null_count + lists[split][0].null_count:
+            raise UsageError(f"data: {missing} targets of the {split} split are empty")
+    found = {split: values.to_pylist() for split, (values, _) in lists.items()}
+    numbers, order = class_numbers(found, labels, "the target column") if names else _numbered(found, labels or ())
     return {split: _ones(numbers[split], lists[split][1], len(order)) for split in columns}, order
+
+
+def _numbered(found: Mapping[str, list[int]], labels: Labels) -> tuple[dict[str, npt.NDArray[np.int64]], Labels]:
+    numbers = {split: np.array(values, dtype=np.int64) for split, values in found.items()}
+    for values in numbers.values():
+        if len(values) and not 0 <= values.min() <= values.max() < len(labels):
+            classes = f"{values.min()} to {values.max()}"
+            raise UsageError(f"data: targets are the classes {classes}; `labels` names 0 to {len(labels) - 1}")
+    return numbers, labels
 
 
 def _plain(column: Any) -> tuple[Any, npt.NDArray[np.int64]]:
@@ -64,12 +66,6 @@ def _one_each(lists: Mapping[str, tuple[Any, npt.NDArray[np.int64]]], count: int
         bool((lengths == count).all()) and (not len(values) or set(values.unique().to_pylist()) <= {0, 1})
         for values, lengths in lists.values()
     )
-
-
-def _require_lists(columns: Mapping[str, Any], lists: Mapping[str, tuple[Any, Any]]) -> None:
-    for split, column in columns.items():
-        if missing := column.null_count + lists[split][0].null_count:
-            raise UsageError(f"data: {missing} targets of the {split} split are empty")
 
 
 def _ones(numbers: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32]:

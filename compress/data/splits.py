@@ -9,6 +9,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from compress.errors import UsageError
+
 Array = npt.NDArray[Any]
 Indices = Sequence[int] | npt.NDArray[np.integer]
 
@@ -107,6 +109,14 @@ class Unlabelled:
         if not self.target_shape:
             return no_classes(len(indices))
         return np.full((len(indices), *self.target_shape), np.nan, dtype=np.float32)
+
+    def target_texts(self, indices: Indices) -> list[str]:
+        """There are none."""
+        raise UsageError("data: the targets of unlabelled examples are not known: there is no text to learn")
+
+    def rationales(self, indices: Indices) -> list[str]:
+        """There are none."""
+        return self.target_texts(indices)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class TextSettings(Settings):
     """What is done with inputs that are texts, and what their targets are."""
 
     tokenizer: TokenizerSettings
-    """A folder, `tokenizer.json` or hub name; `{vocabulary: vocab.txt}`; or learnt: `characters`, `{bpe: {size: N}}`."""
+    """A folder, `tokenizer.json` or hub name; `{vocabulary: vocab.txt}`; learnt: `characters` or `{bpe: {size: N}}`."""
     max_length: int = Field(default=128, ge=3)
     """Tokens; longer texts are cut. The length of the blocks that a `plain_text` is cut into."""
     targets: Literal["classes", "text"] = "classes"

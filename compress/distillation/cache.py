@@ -4,12 +4,15 @@
     <folder>/<key>/view-003/shard-00012.json             its digests, written last
 
 A shard's content is a function of teacher, data, view and shard number alone, so that a killed run, run again, leaves
-the same files as one that was never disturbed. A shard whose bytes are not those that were written is made anew.
+the same files as one that was never disturbed. A shard whose bytes are not those that were written is made anew. One
+process writes at a time, the others wait for it, so that none removes what another is writing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -22,7 +25,6 @@ from filelock import FileLock
 
 from compress.data.digests import text_digest
 from compress.errors import UsageError
-from compress.store import write_atomically
 
 SHARD = 1024
 """Examples in a shard."""
@@ -89,9 +91,9 @@ class AnswerCache:
     def _shard(self, view: int, shard: int) -> Arrays:
         arrays = self._open.get((view, shard)) or self._checked(view, shard)
         if arrays is None:  # gone or damaged since it was prepared
-            self._write(view, shard, self._compute(view, self._indices(shard)))
-            arrays = self._checked(view, shard)
-            assert arrays is not None
+            made = self._compute(view, self._indices(shard))
+            self._write(view, shard, made)
+            arrays = self._checked(view, shard) or made
         return arrays
 
     def _checked(self, view: int, shard: int) -> Arrays | None:
@@ -101,32 +103,35 @@ class AnswerCache:
             return known
         note = self._note(view, shard)
         try:
-            digests: dict[str, str] = json.loads(note.read_text())
+            digests = json.loads(note.read_text())
+            if not isinstance(digests, dict) or not digests:
+                return None
             files = {name: note.with_suffix(f".{name}.npy") for name in digests}
             if any(_digest(files[name]) != digest for name, digest in digests.items()):
                 return None
             arrays = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
         except (OSError, ValueError):
             return None
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)  # it was used
         self._open[view, shard] = arrays
         return arrays
 
     def _write(self, view: int, shard: int, arrays: Arrays) -> None:
         note = self._note(view, shard)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        self._make_room(sum(array.nbytes for array in arrays.values()))
-        note.unlink(missing_ok=True)
-        digests = {}
-        for name, array in arrays.items():
-            file = note.with_suffix(f".{name}.npy")
-            draft = file.with_suffix(f".{os.getpid()}.draft")
-            with draft.open("wb") as stream:
-                np.save(stream, array)
-                stream.flush()
-                os.fsync(stream.fileno())
-            digests[name] = _digest(draft)
-            draft.replace(file)
-        write_atomically(note, json.dumps(digests, sort_keys=True))
+        contents = {name: _saved(array) for name, array in arrays.items()}
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / "writing.lock"):
+            if self._checked(view, shard) is not None:  # another process was faster
+                return
+            note.parent.mkdir(parents=True, exist_ok=True)
+            for stale in note.parent.glob(f"{note.stem}.*"):
+                stale.unlink()
+            self._make_room(sum(map(len, contents.values())))
+            for name, content in contents.items():
+                _put(note.with_suffix(f".{name}.npy"), content)
+            digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+            _put(note, json.dumps(digests, sort_keys=True).encode())
 
     def _make_room(self, wanted: int) -> None:
         """Remove the caches that were not used for the longest time until there is room.
@@ -134,28 +139,43 @@ class AnswerCache:
         Raises:
             UsageError: this cache alone goes over the bound.
         """
-        with FileLock(self.root / "room.lock"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            os.utime(self.folder)
-            folders = {entry: _size(entry) for entry in self.root.iterdir() if entry.is_dir()}
-            if folders.get(self.folder, 0) + wanted > self.max_bytes:
-                raise UsageError(
-                    f"the teacher's answers take more than {self.max_bytes:,} bytes: raise `cache.max_bytes`, lower "
-                    "`cache.views`, or write `cache: off`"
-                )
-            total = sum(folders.values()) + wanted
-            for folder in sorted(folders, key=lambda entry: entry.stat().st_mtime):
-                if total <= self.max_bytes:
-                    break
-                if folder != self.folder:
-                    total -= folders[folder]
-                    shutil.rmtree(folder, ignore_errors=True)
+        os.utime(self.folder)
+        folders = {entry: _size(entry) for entry in self.root.iterdir() if entry.is_dir()}
+        if folders[self.folder] + wanted > self.max_bytes:
+            raise UsageError(
+                f"the teacher's answers take more than {self.max_bytes:,} bytes: raise `cache.max_bytes`, lower "
+                "`cache.views`, or write `cache: off`"
+            )
+        total = sum(folders.values()) + wanted
+        for folder in sorted(folders, key=lambda entry: entry.stat().st_mtime_ns):
+            if total <= self.max_bytes:
+                break
+            if folder != self.folder:
+                total -= folders[folder]
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _indices(self, shard: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         return np.arange(shard * SHARD, min((shard + 1) * SHARD, self.examples))
 
     def _note(self, view: int, shard: int) -> Path:
         return self.folder / f"view-{view:03d}" / f"shard-{shard:05d}.json"
+
+
+def _saved(array: np.ndarray[Any, Any]) -> bytes:
+    """The content of a `.npy` file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _put(file: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; a draft that a killed process left is overwritten."""
+    draft = file.with_name(f"{file.name}.draft")
+    with draft.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(file)
 
 
 def _digest(file: Path) -> str:

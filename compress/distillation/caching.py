@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compress.distillation.teacher_settings import Cache
+from compress.errors import UsageError
 
 AUTO_VIEWS = 16
 """Views that `auto` keeps of augmented examples."""
@@ -38,6 +39,9 @@ def decide(choice: Literal["auto", "off"] | Cache, costs: Costs, obstacle: str |
 
     A student's step counts three times its forward pass. `auto` keeps the one view of examples that are not augmented,
     or 16 views where training is at least twice as long, if that saves a fifth of all arithmetic and fits on disk.
+
+    Raises:
+        UsageError: views were asked for that do not fit into the bytes that are allowed.
     """
     if choice == "off":
         return Decision(0, "off")
@@ -52,7 +56,12 @@ def decide(choice: Literal["auto", "off"] | Cache, costs: Costs, obstacle: str |
     saved = costs.teacher_macs * (costs.epochs - views) / max(step * costs.epochs, 1)
     size = views * costs.examples * costs.answer_bytes
     words = f"{views} view{'s' if views > 1 else ''}, {size:,} bytes, saves {saved:.0%} of the arithmetic"
-    if isinstance(choice, Cache) and choice.views is not None:
+    if settings.views is not None and size > settings.max_bytes:
+        raise UsageError(
+            f"cache: answers to {views} view{'s' if views > 1 else ''} take {size:,} bytes, and only "
+            f"{settings.max_bytes:,} are allowed: raise `max_bytes`, lower `views`, or write `cache: off`"
+        )
+    if settings.views is not None:
         return Decision(views, words)
     if size > settings.max_bytes:
         return Decision(0, f"off: {words}, but only {settings.max_bytes:,} bytes are allowed")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +24,8 @@ from compress.distillation.teacher_settings import Cache, OwnPast
 from compress.distillation.terms.site import Side, Site
 from compress.distillation.terms.table import check_fit, looks_inside, place_terms
 from compress.errors import UsageError
+from compress.generation.on_policy import OnPolicy
+from compress.generation.settings import OnPolicySettings
 from compress.models.count import count_macs
 from compress.models.rest import state_digest
 from compress.stage import Context
@@ -30,6 +34,7 @@ from compress.training.batches import to_torch
 from compress.training.device import training_device
 from compress.training.fit import fit
 from compress.training.log import FitLog
+from compress.training.method import Method
 from compress.training.settings import Recipe
 
 AnyLosses = Iterable[LossTerm | Mapping[str, Any] | str] | None
@@ -78,6 +83,8 @@ def distill(
     *,
     cache: CacheChoice = "auto",
     average: Literal["probabilities", "logits"] = "probabilities",
+    on_policy: OnPolicySettings | None = None,
+    around: Callable[[Method], Method] | None = None,
 ) -> FitLog:
     """Train `student` in place to answer like its teacher, which is put into evaluation mode and left as it is.
 
@@ -91,21 +98,35 @@ def distill(
         context: seed, device, threads, processes, checkpoints.
         cache: whether the teacher's answers are kept on disk for all epochs (`compress.distillation.caching`).
         average: of several teachers.
+        on_policy: whether the student's own samples are learnt from as well (`compress.generation.on_policy`).
+        around: gives the method to train by from that of distillation; None: that itself.
 
     Raises:
-        UsageError: teacher and student answer in different shapes, or a loss does not fit networks or task; as `fit`.
+        UsageError: teacher and student answer in different shapes, or a loss does not fit networks or task; the student
+            cannot sample texts; as `fit`.
         StageError: as `fit` does.
     """
     context = context or Context()
     voices = [] if isinstance(teacher, OwnPast) else [Voice(teacher)] if isinstance(teacher, nn.Module) else teacher
     homes = [(voice.module, next((p.device for p in voice.module.parameters()), None)) for voice in voices]
     try:
-        method = method_for(student, teacher, data, task, recipe, losses, context, cache=cache, average=average)
-        return fit(student, data, task, method, recipe, context=context)
+        keep: CacheChoice = "off" if on_policy else cache
+        found = method_for(student, teacher, data, task, recipe, losses, context, cache=keep, average=average)
+        method = found if on_policy is None else _on_policy(found, data, on_policy, context)
+        return fit(student, data, task, around(method) if around else method, recipe, context=context)
     finally:
         for module, home in homes:
             if home is not None:
                 module.to(home)
+
+
+def _on_policy(method: Distillation, data: Data, settings: OnPolicySettings, context: Context) -> Method:
+    """Also of the student's own samples, which no label tells anything about."""
+    terms = nn.ModuleList(term for term in method.terms if getattr(term, "reads_teacher", False))
+    if not len(terms):
+        raise UsageError("on_policy: needs a loss between the answers of student and teacher, such as `kl` or `jsd`")
+    own = Distillation(method.teacher, terms, method.task, method.mask_input)
+    return OnPolicy(method, own, data, settings, context.rank)
 
 
 def method_for(
@@ -151,7 +172,8 @@ def method_for(
     placed = place_terms(terms, _site(student, voices[0].module, data, task, context), context.seed)
     obstacle = _obstacle(terms, task, context)
     measured = student if inside else voices[0].module
-    opened = [_opened(voice.module, measured, data, recipe, context, device, cache, obstacle) for voice in voices]
+    kind = torch.float16 if task.distillation == "classes" else torch.float32
+    opened = [_opened(voice.module, measured, data, recipe, context, device, cache, obstacle, kind) for voice in voices]
     if len(voices) == 1:
         return Distillation(opened[0], placed, task, mask)
     domains = [None if v.domain is None else torch.tensor(v.domain) for v in voices]
@@ -163,7 +185,7 @@ def _site(student: nn.Module, teacher: nn.Module, data: Data, task: Task, contex
     def make() -> Site:
         targets = data.train.targets(np.arange(len(data.train)))
         classes = torch.from_numpy(targets) if targets.ndim == 1 and targets.dtype == np.int64 else None
-        if classes is not None and (classes.min() < 0 or len(classes.unique()) < 2):
+        if classes is not None and (classes.min() < 0 or classes.min() == classes.max()):
             classes = None
         sides = Side.of("student", student, data), Side.of("teacher", teacher, data)
         return Site(*sides, task, len(data.train), classes, context.seed)
@@ -191,15 +213,16 @@ def _opened(
     device: torch.device,
     choice: CacheChoice,
     obstacle: str | None,
+    kind: torch.dtype,
 ) -> Teacher:
-    """A teacher, its answers kept on disk if that was decided."""
+    """A teacher, its answers kept on disk as `kind` if that was decided."""
     if obstacle is not None or choice == "off":
         if isinstance(choice, Cache) and not context.rehearsal:
             context.progress.say(f"teacher cache: {obstacle}")
         return Teacher(module)
     batch = to_torch(data.batch(data.train, np.arange(1)), device)
     with torch.no_grad():
-        answer_bytes = 2 * module(*batch.inputs).numel()
+        answer_bytes = kind.itemsize * module(*batch.inputs).numel()
     home = next((p.device for p in student.parameters()), torch.device("cpu"))
     costs = Costs(
         teacher_macs=count_macs(module, batch.inputs),
@@ -215,23 +238,21 @@ def _opened(
         return Teacher(module)
     identity = {
         "teacher": state_digest(module),
-        "network": type(module).__name__,
+        "network": re.sub(r" at 0x[0-9a-f]+", "", repr(module)),
         "data": data.fingerprint or _content_digest(data),
         "augmentation": list(data.augmentation),
         "preprocessing": list(data.preprocessing),
         "examples": len(data.train),
-        "form": "logits-fp16",
+        "form": str(kind),
     }
     settings = choice if isinstance(choice, Cache) else Cache()
-    compute = answer_computer(module, data, context, device)
+    compute = answer_computer(module, data, context, device, kind)
     kept = AnswerCache(cache_folder() / "teachers", identity, len(data.train), compute, settings.max_bytes)
     return CachedTeacher(module, kept, decision.views, context, device)
 
 
 def _content_digest(data: Data) -> str:
     """Of data that were made in memory and have no fingerprint."""
-    import hashlib
-
     total = hashlib.sha256()
     for start in range(0, len(data.train), 256):
         batch = data.batch(data.train, np.arange(start, min(start + 256, len(data.train))))

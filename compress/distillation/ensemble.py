@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compress.distillation.outputs import Seen
 from compress.distillation.teacher import Teacher
+from compress.errors import UsageError
 from compress.training.method import TorchBatch, TrainingProgress
 from compress.training.state import copy_of, restore
 
@@ -49,14 +50,17 @@ class Ensemble(Teacher):
         return Seen(combined(answers, self._shares(batch.targets, answers[0]), self.average, self.class_axis))
 
     def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
-        """All teachers see the same views."""
-        return self.teachers[0].augmentation(seed, epoch)
+        """That of the teachers whose answers are kept, which have the same views; the others see what is shown."""
+        asked = [teacher.augmentation(seed, epoch) for teacher in self.teachers]
+        return next((one for one in asked if one != (seed, epoch)), (seed, epoch))
 
     def _shares(self, targets: Tensor, answer: Tensor) -> Tensor:
         """(teachers, examples): what each counts for each example; they sum to 1."""
         shares = torch.tensor(self.weights, device=answer.device, dtype=torch.float32)[:, None]
         shares = shares.expand(-1, len(answer)).clone()
         for row, domain in enumerate(self.domains):
+            if domain is not None and (targets.ndim != 1 or targets.is_floating_point()):
+                raise UsageError("teacher.classes: examples of this task are not each of one class")
             if domain is not None:
                 inside = torch.isin(targets, domain.to(targets.device)) | (targets < 0)
                 shares[row] *= inside.to(shares.device)
@@ -100,8 +104,8 @@ class MovingAverage(Teacher):
         decay = min(self.decay, (1 + progress.step) / (10 + progress.step))
         self.module.to(next(student.parameters()).device)
         with torch.no_grad():
-            for own, theirs in zip(self.module.parameters(), student.parameters(), strict=True):
-                own.lerp_(theirs, 1 - decay)
+            for average, weight in zip(self.module.parameters(), student.parameters(), strict=True):
+                average.lerp_(weight, 1 - decay)
             for own, theirs in zip(self.module.buffers(), student.buffers(), strict=True):
                 own.copy_(theirs)
         self.module.eval()

@@ -59,10 +59,13 @@ class Exchange:
 
     @cached_property
     def labelled(self) -> Tensor | None:
-        """Which examples have a label, for tasks whose targets are class numbers; None if all have one."""
-        if self.targets.is_floating_point() or self.targets.ndim != 1:
+        """Which examples have a label: no negative class, no nan among values; None if all have one."""
+        if self.targets.is_floating_point():
+            known = self.targets.flatten(1).isfinite().all(1) if self.targets.ndim > 1 else self.targets.isfinite()
+        elif self.targets.ndim == 1:
+            known = self.targets >= 0
+        else:
             return None
-        known = self.targets >= 0
         return None if bool(known.all()) else known
 
     def token_mask(self, tokens: Tensor) -> Tensor:

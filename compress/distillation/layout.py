@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.distillation.outputs import INPUT, observe, watched
+from compress.distillation.outputs import INPUT, observe
 from compress.errors import UsageError
 from compress.suggest import did_you_mean, listed
 
@@ -22,13 +23,16 @@ _PROJECTIONS = (
     ("q_lin", "k_lin", "v_lin"),
     ("q", "k", "v"),
 )
-_FUSED = ("c_attn", "qkv", "query_key_value")
+_FUSED = ("c_attn", "qkv")
+_FUSED_BY_HEAD = ("query_key_value",)
+_HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
 _CROSS = ("crossattention", "cross_attn", "encoder_attn", "EncDecAttention")
 
 
 def matching(module: nn.Module, patterns: str | Sequence[str], where: str) -> tuple[str, ...]:
-    """The paths of the modules that the globs match, in the order in which the network holds them.
+    """The paths of the modules that the globs match: glob by glob, for each in the order in which the network has them.
 
+    Of what a glob matches only the modules nearest to the root count: `layer*` means `layer1`, not `layer1.0.conv1`.
     `where` names the setting, for messages.
 
     Raises:
@@ -50,13 +54,17 @@ def matching(module: nn.Module, patterns: str | Sequence[str], where: str) -> tu
 
 def shapes_at(module: nn.Module, inputs: tuple[Tensor, ...], points: Sequence[str]) -> Shapes:
     """The shape of the tensor at each point, without the batch axis."""
-    with _evaluated(module), torch.no_grad():
+    with _evaluation(module), torch.no_grad():
         seen = observe(module, inputs, points)
     return {point: tuple(tensor.shape[1:]) for point, tensor in seen.points.items()}
 
 
 def stage_points(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
-    """For each resolution of a convolution network the module that gives the last map of it; pooled ones left out."""
+    """For each resolution of a convolution network the module that gives the last map of it; pooled ones left out.
+
+    Among modules of one resolution those nearest to the root count: the end of a stage, not a layer in a block of the
+    next one. Modules without parameters do not count.
+    """
     last: dict[tuple[int, ...], str] = {}
     names = {name for name, part in module.named_modules() if name and next(part.parameters(), None) is not None}
     order: list[tuple[str, tuple[int, ...]]] = []
@@ -70,13 +78,14 @@ def stage_points(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ..
 
     handles = [module.get_submodule(name).register_forward_hook(note(name)) for name in names]
     try:
-        with _evaluated(module), torch.no_grad():
+        with _evaluation(module), torch.no_grad():
             module(*inputs)
     finally:
         for handle in handles:
             handle.remove()
     for name, size in order:
-        last[size] = name
+        if name.count(".") <= last.get(size, name).count("."):
+            last[size] = name
     return tuple(last.values())
 
 
@@ -86,7 +95,7 @@ def embedding_point(module: nn.Module) -> str:
     Raises:
         UsageError: there is no linear layer.
     """
-    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    linear: list[str] = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise UsageError("losses: the network has no linear layer whose input would be its embedding: name a module")
     return linear[-1] + INPUT
@@ -94,28 +103,41 @@ def embedding_point(module: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class Attention:
-    """The projections of one self-attention layer: three points, or one that holds all three side by side."""
+    """The projections of one self-attention layer: three points, or one that holds all three.
+
+    In one they lie side by side, or (`by_head`, as in GPT-NeoX and BLOOM) side by side for each head in its turn.
+    """
 
     points: tuple[str, ...]
     heads: int
     key_heads: int
+    by_head: bool = False
 
     def split(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (examples, tokens, width) each."""
-        if len(self.points) == 1:
-            query, key, value = seen[self.points[0]].chunk(3, dim=-1)
+        if len(self.points) == 3:
+            query, key, value = (seen[point] for point in self.points)
             return query, key, value
-        query, key, value = (seen[point] for point in self.points)
+        fused = seen[self.points[0]]
+        if self.by_head:
+            fused = fused.reshape(*fused.shape[:-1], self.heads, 3, -1).transpose(-3, -2).flatten(-3)
+        query, key, value = fused.chunk(3, dim=-1)
         return query, key, value
 
 
 @dataclass(frozen=True)
 class Transformer:
-    """The layers of a transformer in order; `rotary` says that positions enter between projection and attention."""
+    """The layers of a transformer in order.
+
+    `rotary` says that positions enter between projection and attention, `causal` that a token sees only those before
+    it. `attention` has an item for each layer; it is empty where `obstacle` says why it cannot be read.
+    """
 
     layers: tuple[str, ...]
     attention: tuple[Attention, ...]
     rotary: bool
+    causal: bool = False
+    obstacle: str = ""
 
     def hidden(self, with_embeddings: bool) -> tuple[str, ...]:
         """The points of the hidden states, those of the embedding layer first if they are wanted."""
@@ -140,16 +162,31 @@ def transformer(module: nn.Module) -> Transformer | None:
         names = listed(name.removeprefix(_WRAPPER) for name, _ in stacks)
         raise UsageError(f"losses: the network has several stacks of layers ({names}); name the modules to compare")
     (stack, layers), config = stacks[0], _config(module)
-    heads = int(_first(config, ("num_attention_heads", "n_heads", "n_head", "num_heads"), 0))
-    if not heads:
-        raise UsageError("losses: how many heads the network's attention has cannot be told from its configuration")
-    key_heads = int(_first(config, ("num_key_value_heads",), heads))
-    attention = []
-    for index, layer in enumerate(layers):
-        paths = _attention_paths(layer) or ()
-        attention.append(Attention(tuple(f"{stack}.{index}.{path}" for path in paths), heads, key_heads))
-    rotary = getattr(config, "rope_theta", None) is not None
-    return Transformer(tuple(f"{stack}.{i}" for i in range(len(layers))), tuple(attention), rotary)
+    paths = tuple(f"{stack}.{number}" for number in range(len(layers)))
+    attention = tuple(_attention(module, path, config) for path in paths)
+    causal = any(getattr(part, "is_causal", False) is True for part in layers.modules())
+    return Transformer(
+        paths,
+        () if None in attention else tuple(one for one in attention if one is not None),
+        _is_rotary(module, config),
+        causal or bool(getattr(config, "is_decoder", False)),
+        "how its heads lie in its attention cannot be told" if None in attention else "",
+    )
+
+
+def _attention(module: nn.Module, layer: str, config: Any) -> Attention | None:
+    """The attention of a layer; None if it is not known how heads lie in it."""
+    own = _attention_paths(module.get_submodule(layer))
+    if own is None:
+        return None
+    points = tuple(f"{layer}.{path}" for path in own)
+    holder = module.get_submodule(points[0].rpartition(".")[0])
+    heads = _number(holder, _HEADS) or _number(config, _HEADS)
+    # The library's two families with the switch `multi_query` each have several orders of their own.
+    if not heads or (len(points) == 1 and getattr(config, "multi_query", None) is not None):
+        return None
+    key_heads = _number(config, ("num_key_value_heads",)) or heads
+    return Attention(points, heads, key_heads, own[0].rpartition(".")[2] in _FUSED_BY_HEAD)
 
 
 def _attention_paths(layer: nn.Module) -> tuple[str, ...] | None:
@@ -162,46 +199,34 @@ def _attention_paths(layer: nn.Module) -> tuple[str, ...] | None:
         for names in _PROJECTIONS:
             if all(name in children for name in names):
                 return tuple(prefix + name for name in names)
-        for name in _FUSED:
+        for name in (*_FUSED, *_FUSED_BY_HEAD):
             if name in children:
                 return (prefix + name,)
     return None
+
+
+def _is_rotary(module: nn.Module, config: Any) -> bool:
+    if any("Rotary" in type(part).__name__ for part in module.modules()):
+        return True
+    return getattr(config, "rotary_dim", None) is not None or getattr(config, "model_type", "") == "roformer"
 
 
 def _config(module: nn.Module) -> Any:
     return next((part.config for part in module.modules() if hasattr(part, "config")), None)
 
 
-def _first(config: Any, names: Sequence[str], default: Any) -> Any:
-    for name in names:
-        value = getattr(config, name, None)
-        if value is not None:
-            return value
-    return default
+def _number(owner: Any, names: Sequence[str]) -> int:
+    """The first attribute that is there and a number; 0 if none is."""
+    return next((value for name in names if isinstance(value := getattr(owner, name, None), int)), 0)
 
 
-class _evaluated:
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
     """`eval()` inside the block, and each module's own mode after it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.modes = [(part, part.training) for part in module.modules()]
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for part, mode in self.modes:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
             part.training = mode
-
-
-__all__ = [
-    "Attention",
-    "Transformer",
-    "embedding_point",
-    "matching",
-    "shapes_at",
-    "stage_points",
-    "transformer",
-    "watched",
-]

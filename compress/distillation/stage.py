@@ -10,17 +10,22 @@ from pydantic import Field
 
 from compress.bundle import Bundle, Kind
 from compress.distillation.settings import DistillationRecipe
-from compress.distillation.teacher_settings import Cache, OneTeacher, OwnPast, TeacherSettings
-from compress.stage import Context, Metrics, Stage
+from compress.distillation.teacher_settings import Cache, OneTeacher, OwnPast, PseudoLabels, TeacherSettings
+from compress.generation.settings import TEXTS, LearnsTexts, OnPolicySettings
+from compress.stage import Context, Metrics
 
 TEACHER = "teacher"
 
 
-class Distill(DistillationRecipe, Stage):
+class Distill(DistillationRecipe, LearnsTexts):
     """Train a student on the outputs of a teacher."""
 
     verb: ClassVar[str] = "distill"
-    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,), TEACHER: (Kind.TORCH,)}
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {
+        "source": (Kind.TORCH,),
+        TEACHER: (Kind.TORCH,),
+        **LearnsTexts.takes,
+    }
     gives: ClassVar[Kind | None] = Kind.TORCH
     reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes"})
     trains: ClassVar[bool] = True
@@ -36,6 +41,13 @@ class Distill(DistillationRecipe, Stage):
     """Whether answers are kept on disk: `{views: 16}` keeps those to 16 augmented versions of each example; `auto`
     decides from counted arithmetic and bytes, and says what it chose."""
 
+    pseudo_labels: PseudoLabels | None = None
+    """What is done with the data's unlabelled examples: labels from the teacher where it is sure, such as
+    `{threshold: 0.8}`; unset: they train on its soft answers, without labels."""
+
+    on_policy: OnPolicySettings | None = None
+    """Whether the teacher also judges what the student writes itself, such as `{share: 0.5}` (language)."""
+
     def voices(self) -> tuple[OneTeacher, ...]:
         """The models that teach; none if it is the student's own past."""
         if isinstance(self.teacher, OwnPast) or self.teacher is None:
@@ -44,9 +56,9 @@ class Distill(DistillationRecipe, Stage):
         return tuple(OneTeacher(model=one) if isinstance(one, str) else one for one in given)
 
     def references(self) -> dict[str, str | None]:
-        """The student and its teachers."""
+        """The student, its teachers, and the texts that it learns."""
         roles = {role(number): voice.model for number, voice in enumerate(self.voices())}
-        return {"source": self.model, **roles}
+        return {"source": self.model, **roles, **self.texts()}
 
     def asked(self) -> dict[str, Any]:
         """All settings, with the teachers' shares and domains in place of their names."""
@@ -57,9 +69,15 @@ class Distill(DistillationRecipe, Stage):
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""
-        found = self.recipe_faults() + self.loss_faults()
+        found = self.recipe_faults() + self.loss_faults() + self.text_faults()
         names = [voice.model for voice in self.voices()]
         found += [(TEACHER, f"`{name}` is named twice") for name in sorted(set(names)) if names.count(name) > 1]
+        if self.pseudo_labels is not None and isinstance(self.teacher, OwnPast):
+            found.append(("pseudo_labels", "need a teacher that is trained already: name a model as `teacher:`"))
+        if len(names) == 1 and self.voices()[0].classes is not None:
+            found.append((TEACHER, "`classes` shares the examples out among several teachers, and there is one"))
+        if self.on_policy is not None and isinstance(self.cache, Cache):
+            found.append(("cache", "cannot hold answers to the samples of `on_policy`, which are new each time"))
         if self.model in names:
             found.append((TEACHER, f"`{self.model}` would learn from itself: name another model"))
         return found
@@ -68,6 +86,8 @@ class Distill(DistillationRecipe, Stage):
         """Train `source` to answer like its teachers, write it into `out`, measure it on validation."""
         from compress.distillation.distill import Voice, distill
         from compress.distillation.domains import class_numbers_of
+        from compress.distillation.pseudo_labels import label
+        from compress.distillation.unlabelled import with_unlabelled
         from compress.models.rest import load
         from compress.training.finish import finish_training, open_training
 
@@ -78,11 +98,15 @@ class Distill(DistillationRecipe, Stage):
                 Voice(load(inputs[role(number)].path), voice.weight, class_numbers_of(voice.classes, work.data.labels))
                 for number, voice in enumerate(self.voices())
             ]
+        data, around = self.learnt(work.data, inputs.get(TEXTS))
+        extra = dict[str, Any]()
+        if self.pseudo_labels is not None:
+            data, extra["pseudo_labels"] = label(teacher, data, work.task, self.pseudo_labels, self.average, context)
         log = distill(
-            work.module, teacher, work.data, work.task, self, self.losses, context, cache=self.cache,
-            average=self.average,
+            work.module, teacher, with_unlabelled(data), work.task, self, self.losses, context, cache=self.cache,
+            average=self.average, on_policy=self.on_policy, around=around,
         )  # fmt: skip
-        return finish_training(work, inputs["source"], out, context, log)
+        return {**finish_training(work, inputs["source"], out, context, log), **extra}
 
 
 def role(number: int) -> str:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from compress.data.dataset import Data
 from compress.distillation.cache import AnswerCache
 from compress.distillation.outputs import Seen, observe
+from compress.errors import UsageError
 from compress.stage import Context
 from compress.training.batches import to_torch
 from compress.training.device import limited_threads
 from compress.training.method import TorchBatch, TrainingProgress
-from compress.training.processes import broadcast_object
+from compress.training.processes import gather_arrays
 
 VIEW_SEED = 0
 """Views are the same for every seed of training, so that runs share the answers to them."""
@@ -81,22 +82,30 @@ class CachedTeacher(Teacher):
                 f"the teacher's answers, view {view + 1} of {self.views}", cache.examples
             ) as advance:
                 cache.prepare(view, own, advance)
-        if context.world_size > 1:
-            broadcast_object(None)  # all shards are written once every process has come here
+        gather_arrays(np.zeros(1), context.world_size)  # all shards are written once every process has come here
         self._ready.add(view)
 
 
-def answer_computer(module: nn.Module, data: Data, context: Context, device: torch.device) -> Any:
-    """A function (view, indices) -> the logits of the training examples of a view, float16, for `AnswerCache`."""
+def answer_computer(
+    module: nn.Module, data: Data, context: Context, device: torch.device, kind: torch.dtype = torch.float16
+) -> Any:
+    """A function (view, indices) -> the logits of the training examples of a view as `kind`, for `AnswerCache`.
+
+    They are computed in full precision, whatever that of the training is.
+    """
 
     def compute(view: int, indices: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, np.ndarray[Any, Any]]:
         augment = (VIEW_SEED, view) if data.augmentation else None
         parts: list[Tensor] = []
-        with torch.no_grad(), limited_threads(context.threads):
+        full = torch.autocast(device.type, enabled=False)
+        with torch.no_grad(), full, limited_threads(context.threads):
             for start in range(0, len(indices), CACHE_BATCH):
                 chosen = indices[start : start + CACHE_BATCH]
                 batch = to_torch(data.batch(data.train, chosen, augment=augment), device)
-                parts.append(module(*batch.inputs).to("cpu", torch.float16))
-        return {"logits": torch.cat(parts).numpy()}
+                parts.append(module(*batch.inputs).to("cpu"))
+        answers = torch.cat(parts)
+        if float(answers.abs().max()) > torch.finfo(kind).max:
+            raise UsageError(f"the teacher's answers are too large for {kind}: write `cache: off`")
+        return {"logits": answers.to(kind).numpy()}
 
     return compute

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from compress.settings import Settings
 
@@ -39,7 +40,7 @@ class Cache(Settings):
     """Whether the teacher's answers are kept on disk, so that it runs once for all epochs and runs."""
 
     views: int | None = Field(None, ge=1)
-    """Augmented versions of each example whose answers are kept: epoch e trains on view e mod views. Unset: see auto."""
+    """Augmented versions of each example to keep answers for; epoch e trains on view e mod views. Unset: as `auto`."""
     top: int = Field(32, ge=1)
     """Language: tokens of each position whose probabilities are kept; the rest share one number."""
     max_bytes: int = Field(8 * 2**30, ge=1)
@@ -47,4 +48,30 @@ class Cache(Settings):
 
 
 CacheChoice = Literal["auto", "off"] | Cache
-TeacherSettings = str | OwnPast | OneTeacher | tuple[str | OneTeacher, ...]
+
+
+def _form(teacher: Any) -> str:
+    """Which of the forms is meant, so that messages speak of that one alone."""
+    if isinstance(teacher, list | tuple):
+        return "several"
+    if isinstance(teacher, OwnPast) or (isinstance(teacher, Mapping) and {"ema", "past"} & teacher.keys()):
+        return "own past"
+    return "one" if isinstance(teacher, OneTeacher | Mapping) else "name"
+
+
+TeacherSettings = Annotated[
+    Annotated[str, Tag("name")]
+    | Annotated[OwnPast, Tag("own past")]
+    | Annotated[OneTeacher, Tag("one")]
+    | Annotated[tuple[str | OneTeacher, ...], Tag("several"), Field(min_length=1)],
+    Discriminator(_form),
+]
+
+
+class PseudoLabels(Settings):
+    """Labels for unlabelled examples, from a teacher that is sure of them (Lee 2013; Xie et al. 2020)."""
+
+    threshold: float = Field(0.8, ge=0, lt=1)
+    """Least probability of the teacher's class."""
+    balance: bool = True
+    """Whether classes get equally many: the surest of large ones, some twice of small ones."""

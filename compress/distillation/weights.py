@@ -50,4 +50,6 @@ def weight_at(weight: Weight, fraction: float) -> float:
 
 def is_nothing(weight: Weight) -> bool:
     """Whether the term never counts."""
-    return weight == 0 if not isinstance(weight, Ramp) else weight.first == weight.last == 0
+    if not isinstance(weight, Ramp):
+        return weight == 0
+    return weight.last == 0 and (weight.first == 0 or weight.end == 0)

@@ -25,7 +25,7 @@ from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, 
 from compress.exporting.tracing import quiet
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
-from compress.models.deployment import copy_tokenizer
+from compress.models.deployment import SEQUENCE, copy_tokenizer
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 
@@ -158,7 +158,7 @@ def _parity(
             expected.append(module(*tensors).numpy())
             with quiet(), torch.backends.mkldnn.flags(enabled=False):
                 again.append(module(*tensors).numpy())
-        counted.append(_unpadded(feeds[-1], expected[-1]))
+        counted.append(_unpadded(feeds[-1], expected[-1], deployment))
     tokens = counted if _answers_tokens(deployment) else None
     return parity.check(path, feeds, expected, integer=integer, again=again, counted=tokens, strict=strict)
 
@@ -189,9 +189,10 @@ def _decoded(deployment: Deployment) -> list[int]:
     return [0, *(size for name, size in deployment.extra.get("sizes", {}).items() if name.startswith("target"))]
 
 
-def _unpadded(feed: dict[str, npt.NDArray[Any]], outputs: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _unpadded(
+    feed: dict[str, npt.NDArray[Any]], outputs: npt.NDArray[Any], deployment: Deployment
+) -> npt.NDArray[np.bool_]:
     """Which tokens of the outputs, (examples, tokens), stand for a token of the inputs and no padding."""
-    mask = feed.get("attention_mask")
-    if mask is not None and mask.shape == outputs.shape[:2]:
-        return np.asarray(mask > 0)
+    if "attention_mask" in feed and deployment.outputs[0].shape[1] == SEQUENCE:
+        return np.asarray(feed["attention_mask"] > 0)
     return np.ones(outputs.shape[:2], dtype=np.bool_)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compress.bundle import Deployment, TensorSpec
+from compress.data.blocks import blocks_of
 from compress.data.dataset import Data
 from compress.tasks.task import Task
 
@@ -85,6 +86,11 @@ def _text_extra(data: Data) -> dict[str, Any]:
         "file": TOKENIZER_FILE,
         "max_length": data.text.max_length,
         "pad_id": data.text.pad_id,
+        "mask_id": data.text.mask_id,
+        "eos_id": data.text.end_id,
+        "start_id": data.text.start_id,
+        "beginning": [] if blocks_of(data.train) is not None else data.text.beginning,
+        "prompt": data.text.prompt,
         "inputs": list(data.input_names),
     }
     return {"tokenizer": tokenizer, "sizes": _sizes(data)}

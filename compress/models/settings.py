@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from compress.data.digests import file_digest, text_digest
 from compress.data.locations import candidates, find_path
@@ -15,12 +15,15 @@ from compress.models.zoo.names import match
 from compress.settings import Settings
 from compress.user_code import absolute_spec, source_digest
 
-SOURCES = ("zoo", "transformers", "timm", "torchvision", "python")
+SOURCES = ("zoo", "transformers", "timm", "torchvision", "python", "origin")
+"""The keys that say where a network comes from; `origin` is written `from`."""
 PRETRAINED_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*")
 
 
 class ModelSettings(Settings):
-    """One network: exactly one of `zoo`, `transformers`, `timm`, `torchvision` and `python`, and how to fill it."""
+    """One network: one of `zoo`, `transformers`, `timm`, `torchvision`, `python`, `from`, and how to fill it."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     zoo: str | None = None
     """A reference network: resnet<6n+2>, resnet8x4, resnet32x4, wrn_<6n+4>_<k>, vgg8/11/13/16/19, mobilenet_v2."""
@@ -32,8 +35,15 @@ class ModelSettings(Settings):
     """A name that `torchvision.models.get_model` knows; `arguments: {weights: DEFAULT}` loads published weights."""
     python: str | None = None
     """Your own function that returns an `nn.Module`: `module:function` or `path/file.py:function`."""
+    origin: str | None = Field(default=None, alias="from", min_length=1)
+    """A smaller one of another model: with `layers` some of its layers, as trained; with `width`, `depth` a new one."""
+    layers: Annotated[int, Field(ge=1)] | Literal["every-other"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """With `from`: which layers of the transformer are copied, all else with them: `every-other` (the first, the third,
+    ...), how many (spread evenly), or their numbers from 0 on."""
     width: float | None = Field(default=None, gt=0, le=64)
-    """Factor on all channel counts (zoo only); 1 unless given."""
+    """Factor on all channel counts (zoo), or with `from` on the width; 1 unless given."""
+    depth: float | None = Field(default=None, gt=0, le=1)
+    """With `from`: factor on the number of layers of a new network."""
     shortcut: Literal["A", "B"] | None = None
     """How a zoo ResNet changes size in a shortcut: A has no parameters, B a 1x1 convolution; its paper's by default."""
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -134,11 +144,14 @@ def read_model_settings(given: Mapping[str, Any], base: Path) -> ModelSettings:
 
 
 def _combination_faults(settings: ModelSettings) -> list[str]:
-    given = [name for name in SOURCES if getattr(settings, name) is not None]
+    given = ["from" if name == "origin" else name for name in SOURCES if getattr(settings, name) is not None]
     if len(given) != 1:
         found = " and ".join(given) if given else "none"
-        return [f"a model has exactly one of {', '.join(SOURCES)}; found {found}"]
+        return [f"a model has exactly one of {', '.join(SOURCES[:-1])}, from; found {found}"]
     faults = []
+    if settings.origin is not None:
+        return _derivation_faults(settings)
+    faults += [f"{key}: belongs to `from`" for key in ("layers", "depth") if getattr(settings, key) is not None]
     if settings.zoo is None and settings.width is not None:
         faults.append(f"width: belongs to zoo networks; give the size of a {given[0]} network in its arguments")
     if settings.zoo is not None and settings.arguments:
@@ -147,6 +160,25 @@ def _combination_faults(settings: ModelSettings) -> list[str]:
         faults.append(f"shortcut: {settings.zoo or given[0]} has no such choice; ResNets of the zoo have")
     if settings.head == "new" and settings.source not in ("transformers", "timm", "torchvision"):
         faults.append("head: belongs to published weights of transformers, timm or torchvision networks")
+    return faults
+
+
+def _derivation_faults(settings: ModelSettings) -> list[str]:
+    """What is wrong with a model that is made `from` another."""
+    faults = [
+        f"{key}: a model made `from` another takes layers, width and depth only"
+        for key in ("shortcut", "weights", "arguments")
+        if getattr(settings, key)
+    ]
+    shrinks = settings.width is not None or settings.depth is not None
+    if (settings.layers is not None) == shrinks:
+        faults.append("from: say either `layers` (copied with their weights), or `width` and `depth` (a new network)")
+    if settings.width is not None and settings.width > 1:
+        faults.append(f"width: {settings.width:g} would be wider than the model that it is from; at most 1")
+    if isinstance(settings.layers, tuple) and (
+        not settings.layers or list(settings.layers) != sorted(set(settings.layers))
+    ):
+        faults.append("layers: must be numbers that rise from one to the next")
     return faults
 
 

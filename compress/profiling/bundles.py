@@ -21,7 +21,8 @@ def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -
     if context.target is None:
         raise ValueError("a profile needs a target")
     files = {name: bundle.model_file for name, bundle in inputs.items()}
-    measured = profile(files, context.target, rehearsal=context.rehearsal, progress=context.progress)
+    sizes = {name: bundle.deployment.extra.get("sizes", {}) for name, bundle in inputs.items()}
+    measured = profile(files, context.target, sizes=sizes, rehearsal=context.rehearsal, progress=context.progress)
     repeat = measured.repeat
     found: Metrics = {
         "latency": {name: [latency.row() for latency in rows] for name, rows in measured.items()},

@@ -28,14 +28,15 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
     """
     if context.data is None:
         raise ValueError("evaluation needs data")
-    data, task = open_data(context.data), open_task(context.task)
+    task = open_task(context.task)
+    data = task.prepare(open_data(context.data))
     if context.rehearsal:
         data = data.head(REHEARSAL_EXAMPLES)
     module = _load(source)
     found: dict[str, Any] = {"primary": task.metric, "higher_is_better": task.higher_is_better}
     for name in SPLITS:
         split: Split = getattr(data, name)
-        outputs = _answers(source, module, data, split, context)
+        outputs = _answers(source, module, data, split, task, context)
         np.save(out / f"{name}.npy", outputs)
         earlier = None if reference is None else np.load(reference.path / f"{name}.npy", mmap_mode="r")
         if context.rehearsal and earlier is not None:  # it may be the reference's finished answers to all examples
@@ -45,7 +46,7 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
 
 
 def judge(task: Task, outputs: np.ndarray, targets: np.ndarray, reference: np.ndarray | None) -> dict[str, Any]:
-    """The task's metrics, the interval of the primary one, and the agreement with a reference's answers."""
+    """The task's metrics, the interval of the primary one, and the agreement with a reference's (condensed) answers."""
     found: dict[str, Any] = dict(task.metrics(outputs, targets))
     found[f"{task.metric}_ci95"] = list(task.interval(outputs, targets))
     found["agreement"] = 1.0 if reference is None else task.agreement(outputs, np.asarray(reference))
@@ -65,11 +66,11 @@ def _load(source: Bundle) -> Any:
     return None
 
 
-def _answers(source: Bundle, module: Any, data: Data, split: Split, context: Context) -> np.ndarray:
+def _answers(source: Bundle, module: Any, data: Data, split: Split, task: Task, context: Context) -> np.ndarray:
     if module is None:
         if context.target is None:
             raise ValueError("an ONNX file is evaluated on a target")
-        return answers(source.model_file, data, split, context.target, progress=context.progress)
+        return answers(source.model_file, data, split, context.target, task=task, progress=context.progress)
     from compress.training.evaluate import predict
 
-    return np.asarray(predict(module, data, split, context=context))
+    return np.asarray(predict(module, data, split, context=context, task=task))

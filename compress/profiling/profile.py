@@ -110,13 +110,15 @@ def profile(
     files: Mapping[str, Path],
     target: TargetSettings,
     *,
+    sizes: Mapping[str, Mapping[str, int]] | None = None,
     rehearsal: bool = False,
     progress: Progress = _SILENT,
 ) -> Profile:
     """Measure files against each other: rounds of fresh processes, in which each file has its turn in changing order.
 
     The first file is measured twice over, as two files: by how much the two differ is what this machine can tell apart.
-    A rehearsal runs each file a few times in one process and gives figures that mean nothing.
+    A rehearsal runs each file a few times in one process and gives figures that mean nothing. `sizes` are those of each
+    file's dynamic axes by its name, where the target's `shapes` do not say others.
 
     Raises:
         UsageError: A file is missing or cannot be loaded, or an axis needs a size.
@@ -126,21 +128,22 @@ def profile(
         return Profile({}, None, (), {})
     if missing := [str(path) for path in files.values() if not path.is_file()]:
         raise UsageError(f"no such file: {', '.join(missing)}")
+    axes = {name: {**(sizes or {}).get(name, {}), **target.shapes} for name in files}
     if rehearsal:
         jobs = {
-            name: {"model": str(path), "latency": _request(target, throughput=True, rehearsal=True)}
+            name: {"model": str(path), "latency": _request(target, axes[name], throughput=True, rehearsal=True)}
             for name, path in files.items()
         }
         done, machine = run_jobs(target, jobs)
         return Profile({name: _rows(target, [result]) for name, result in done.items()}, None, (), machine)
-    results, machine = _interleaved(files, target, progress)
+    results, machine = _interleaved(files, target, axes, progress)
     *measured, repeated = [_rows(target, found) for found in results]
     repeat = compare(measured[0][0], repeated[0])
     return Profile(dict(zip(files, measured, strict=True)), repeat, _notes(repeat), machine)
 
 
 def _interleaved(
-    files: Mapping[str, Path], target: TargetSettings, progress: Progress
+    files: Mapping[str, Path], target: TargetSettings, axes: Mapping[str, Mapping[str, int]], progress: Progress
 ) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
     """For each file, then for the first one again, the measuring program's result of each round; and the machine."""
     entries = [*files.items(), next(iter(files.items()))]
@@ -150,7 +153,7 @@ def _interleaved(
         for index in range(target.rounds):
             for turn in turns(len(entries), index):
                 name, path = entries[turn]
-                request = _request(target, throughput=turn < len(files) and index < THROUGHPUT_ROUNDS)
+                request = _request(target, axes[name], throughput=turn < len(files) and index < THROUGHPUT_ROUNDS)
                 done, machine = run_jobs(target, {name: {"model": str(path), "latency": request}})
                 results[turn].append(done[name])
                 advance(1, note=name)
@@ -164,11 +167,13 @@ def turns(count: int, index: int) -> list[int]:
     return order if index % 2 == 0 else order[::-1]
 
 
-def _request(target: TargetSettings, *, throughput: bool, rehearsal: bool = False) -> dict[str, Any]:
+def _request(
+    target: TargetSettings, axes: Mapping[str, int], *, throughput: bool, rehearsal: bool = False
+) -> dict[str, Any]:
     """What to ask of the measuring program for one file in one round."""
     return {
         "batches": list(target.batches),
-        "axes": target.shapes,
+        "axes": dict(axes),
         "warmup_seconds": 0.0 if rehearsal else target.warmup_seconds,
         "seconds": 0.0 if rehearsal else target.seconds,
         "minimum_calls": 2 if rehearsal else 5,

@@ -39,7 +39,10 @@ class ArtifactFile:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What lies there: `path` is that of a file, or of a folder where a model has several, relative to the folder."""
+    """What lies there: `path` is that of a file, or of a folder where a model has several, relative to the folder.
+
+    `size_bytes` is the model's alone: the tokenizer beside it is not part of what compression makes small.
+    """
 
     name: str
     path: str
@@ -107,7 +110,9 @@ def _copy(folder: Path, file: ArtifactFile, name: str) -> Artifact:
         with replacing(folder / path) as scratch:
             shutil.copytree(file.source, scratch, ignore=lambda _, names: {BUNDLE_FILE} & set(names))
             remove(folder / path)
-    return Artifact(name, path, model_path, digest(folder / path), size_bytes(folder / path))
+    tokenizer = folder / path / str(file.deployment.extra.get("tokenizer", {}).get("file", ""))
+    beside = tokenizer.stat().st_size if tokenizer.is_file() and tokenizer != folder / path else 0
+    return Artifact(name, path, model_path, digest(folder / path), size_bytes(folder / path) - beside)
 
 
 def _entry(file: ArtifactFile, artifact: Artifact) -> dict[str, Any]:

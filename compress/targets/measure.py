@@ -48,6 +48,7 @@ DTYPES = {
     "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
+IGNORED = -100  # the target of a token that does not count
 WARMUP_CALLS, PATIENCE = (
     20,
     10,
@@ -214,7 +215,7 @@ def concrete_shapes(inputs: dict[str, list[Any]], batch: int, axes: dict[str, in
 
 
 def made_up(shape: list[int], dtype: str) -> Any:
-    """Seeded random values: normal for floats, 0 and 1 for integers (which any embedding table and mask accepts)."""
+    """Seeded random values: normal for floats, 0 and 1 for integers (which any embedding table accepts)."""
     import numpy
 
     generator = numpy.random.default_rng(0)
@@ -272,7 +273,11 @@ def feeds_for(session: Any, batch: int, axes: dict[str, int]) -> dict[str, Any]:
     for item in session.get_inputs():
         if item.type not in DTYPES:
             raise RequestError("model", f"values for its input '{item.name}' of type {item.type} cannot be made up")
-    return {item.name: made_up(shapes[item.name], DTYPES[item.type]) for item in session.get_inputs()}
+    feeds = {item.name: made_up(shapes[item.name], DTYPES[item.type]) for item in session.get_inputs()}
+    for name, values in feeds.items():
+        if "mask" in name.lower() and values.dtype.kind != "f":
+            values[...] = 1  # what is masked may be skipped, and some kernels do
+    return feeds
 
 
 @contextlib.contextmanager
@@ -342,10 +347,17 @@ def timed(session: Any, feeds: dict[str, Any], seconds: float, minimum_calls: in
 
 
 def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Run all examples of `inputs` (input name -> .npy file) in batches; write the first output into `output`."""
+    """Run all examples of `inputs` (input name -> .npy file) in batches; write the first output into `output`.
+
+    `lengths` (input name -> .npy file of whole numbers), where given, says how much of an input's second axis each
+    example fills: batches are cut to their longest. With `condense: tokens` outputs are logits (examples, tokens,
+    vocabulary) of which `condensed_tokens` is written, by the right tokens in the file `targets`.
+    """
     import numpy
 
     arrays = {name: numpy.load(path, mmap_mode="r") for name, path in request["inputs"].items()}
+    lengths = {name: numpy.load(path) for name, path in request.get("lengths", {}).items()}
+    targets = numpy.load(request["targets"], mmap_mode="r") if request.get("condense") == "tokens" else None
     there = [item.name for item in session.get_inputs()]
     if sorted(there) != sorted(arrays):
         raise RequestError("run", f"its inputs are {', '.join(there)}, but values were given for {', '.join(arrays)}")
@@ -356,19 +368,54 @@ def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
     for start in range(0, count, batch):
         size = min(batch, count - start)
         positions = numpy.minimum(numpy.arange(start, start + (size if bound is None else batch)), count - 1)
-        feeds = {key: numpy.ascontiguousarray(array[positions]) for key, array in arrays.items()}
+        feeds = {key: cut(array[positions], lengths.get(key), positions) for key, array in arrays.items()}
         with running(feeds):
             output = session.run([name], feeds)[0]
         if output.ndim == 0 or len(output) != len(positions):
             raise RequestError(
                 "run", f"its output '{name}' has shape {list(output.shape)} for {len(positions)} examples"
             )
+        if targets is not None:
+            output = condensed_tokens(output, targets[positions], name)
         if result is None:
-            result = numpy.lib.format.open_memmap(request["output"], "w+", output.dtype, (count, *output.shape[1:]))
-        result[start : start + size] = output[:size]
+            rest = output.shape[1:] if targets is None else (targets.shape[1], *output.shape[2:])
+            result = numpy.lib.format.open_memmap(request["output"], "w+", output.dtype, (count, *rest))
+        place = (slice(start, start + size), *([slice(0, output.shape[1])] if targets is not None else []))
+        result[place] = output[:size]
     if result is not None:
         result.flush()
     return {"output": name, "examples": count}
+
+
+def cut(values: Any, lengths: Any, positions: Any) -> Any:
+    """One batch of an input, contiguous, without columns that no example of the batch fills."""
+    import numpy
+
+    return numpy.ascontiguousarray(values if lengths is None else values[:, : max(1, int(lengths[positions].max()))])
+
+
+def condensed_tokens(logits: Any, targets: Any, name: str) -> Any:
+    """What `compress.tasks.tokens` keeps of logits (N, T, V), for right tokens (N, T or more; -100: does not count).
+
+    (N, T, 4) of float32: the token with the largest logit, the negative log-likelihood of the right one in nats,
+    whether it counts, and whether the largest was right; zeros where it does not count.
+    """
+    import numpy
+
+    if logits.ndim != 3 or logits.shape[1] > targets.shape[1]:
+        raise RequestError("run", f"its output '{name}' has shape {list(logits.shape)}, and not one row for each token")
+    right = targets[:, : logits.shape[1]]
+    result = numpy.zeros((*right.shape, 4), dtype=numpy.float32)
+    for example, wanted in enumerate(right):
+        counted = numpy.flatnonzero(wanted != IGNORED)
+        if not len(counted):
+            continue
+        values, token = logits[example, counted].astype(numpy.float32), wanted[counted]
+        largest, chosen = values.max(axis=1), values.argmax(axis=1)
+        scale = numpy.log(numpy.exp(values - largest[:, None]).sum(axis=1, dtype=numpy.float64))
+        nll = largest + scale - values[numpy.arange(len(token)), token]
+        result[example, counted] = numpy.stack([chosen, nll, numpy.ones(len(token)), chosen == token], axis=1)
+    return result
 
 
 def do(job: dict[str, Any], provider: str, threads: int) -> dict[str, Any]:

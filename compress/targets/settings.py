@@ -76,7 +76,7 @@ class TargetSettings(Settings):
     throughput_batch: int = Field(32, ge=1)
     """Batch size at which throughput is measured and answers are computed, in examples."""
     shapes: dict[str, Positive] = Field(default_factory=dict)
-    """Sizes of dynamic axes other than the batch, by their names in the file, such as {sequence: 128}."""
+    """Sizes of dynamic axes but the batch, such as {sequence: 64}; else that of the longest text, at most 128."""
     rounds: int = Field(8, ge=2)
     """Fresh processes per file, interleaved between the files; intervals come from the spread between rounds."""
     warmup_seconds: float = Field(0.04, ge=0)

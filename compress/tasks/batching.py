@@ -42,14 +42,17 @@ def in_order(answers: npt.NDArray[Any], batches: list[Indices]) -> npt.NDArray[A
 
 
 def _within_memory(order: Indices, lengths: Indices, batch_size: int, size: int | tuple[int, ...]) -> list[Indices]:
-    """Batches of rising length whose logits, padded to the longest, are at most `LOGITS_BYTES`."""
+    """Batches of rising length whose logits, padded to the longest, are at most `LOGITS_BYTES`.
+
+    Where they would take more, half as many come at a time, so that there are few different sizes.
+    """
     row_bytes = lengths * int(np.prod(size)) * _FLOAT_BYTES
     batches, start = [], 0
-    for end in range(1, len(order) + 1):
-        grown = end - start + 1
-        if end == len(order) or grown > batch_size or grown * row_bytes[end] > LOGITS_BYTES:
-            batches.append(order[start:end])
-            start = end
+    while start < len(order):
+        while batch_size > 1 and batch_size * row_bytes[start : start + batch_size][-1] > LOGITS_BYTES:
+            batch_size = -(-batch_size // 2)
+        batches.append(order[start : start + batch_size])
+        start += batch_size
     return batches
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.dataset import Data
-from compress.data.splits import UNLABELLED
+from compress.data.splits import NO_CLASS
 from compress.errors import UsageError
 from compress.tasks.task import Distillation, PerExample, same_class
 
@@ -35,8 +35,8 @@ class OneClass(PerExample):
         """
         from torch.nn import functional
 
-        total = functional.cross_entropy(outputs, targets, ignore_index=UNLABELLED, reduction="sum")
-        return total / targets.ne(UNLABELLED).sum().clamp(min=1)
+        total = functional.cross_entropy(outputs, targets, ignore_index=NO_CLASS, reduction="sum")
+        return total / targets.ne(NO_CLASS).sum().clamp(min=1)
 
     def agreement(self, outputs: Array, reference_outputs: Array) -> float:
         """Share of examples that both models put into the same class."""

@@ -1,4 +1,4 @@
-"""`train`: fit a network to the labels."""
+"""`train`: fit a network to the labels, or to what a teacher has written."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import ClassVar
 from pydantic import Field
 
 from compress.bundle import Bundle, Kind
-from compress.stage import Context, Metrics, Stage
+from compress.generation.settings import TEXTS, LearnsTexts
+from compress.stage import Context, Metrics
 from compress.training.settings import Recipe
 
 
-class Train(Recipe, Stage):
+class Train(Recipe, LearnsTexts):
     """Train a model on the task's own loss."""
 
     verb: ClassVar[str] = "train"
-    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,)}
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,), **LearnsTexts.takes}
     gives: ClassVar[Kind | None] = Kind.TORCH
     reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes"})
     trains: ClassVar[bool] = True
@@ -28,12 +29,12 @@ class Train(Recipe, Stage):
     """Share of each label spread over all classes (classification only)."""
 
     def references(self) -> dict[str, str | None]:
-        """The model to train."""
-        return {"source": self.model}
+        """The model to train, and the texts that it learns."""
+        return {"source": self.model, **self.texts()}
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations of the recipe that make no sense."""
-        return self.recipe_faults()
+        return self.recipe_faults() + self.text_faults()
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Train `source`, write it into `out`, measure it on validation."""
@@ -41,5 +42,7 @@ class Train(Recipe, Stage):
         from compress.training.train import train
 
         work = open_training(inputs["source"], context)
-        log = train(work.module, work.data, work.task, self, context, label_smoothing=self.label_smoothing)
+        data, around = self.learnt(work.data, inputs.get(TEXTS))
+        smoothing = self.label_smoothing
+        log = train(work.module, data, work.task, self, context, label_smoothing=smoothing, around=around)
         return finish_training(work, inputs["source"], out, context, log)

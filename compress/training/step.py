@@ -13,7 +13,7 @@ from compress.training.optimizer import set_learning_rate
 from compress.training.randomness import derived_seed, seed_all
 from compress.training.schedule import learning_rate
 from compress.training.session import Session
-from compress.training.synchronize import average_buffers, sum_gradients
+from compress.training.synchronize import average_buffers, averaged_buffers, sum_gradients
 
 
 def training_step(session: Session, batch: Batch, examples: int) -> None:
@@ -39,7 +39,7 @@ def training_step(session: Session, batch: Batch, examples: int) -> None:
     loss = loss.detach()
     if context.world_size > 1:
         sum_gradients(session.parameters)
-        buffers = [*session.student.buffers(), *session.extra.buffers()]
+        buffers = averaged_buffers(session.student, session.extra)
         loss = average_buffers(buffers, loss, len(batch.indices))
     _update(session, progress)
     session.note_loss(loss)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
@@ -20,6 +20,33 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
         flat = torch.cat([gradient.reshape(-1) for gradient in same])
         distributed.all_reduce(flat)
         _copy_back(flat, same)
+
+
+def averaged_buffers(*modules: nn.Module) -> list[Tensor]:
+    """The buffers of the modules and of all that they hold, each once, for `average_buffers`.
+
+    A module with the attribute `averaged = False` keeps its own buffers out of it (not those of its parts): such as are
+    the same in all processes by other means.
+    """
+    parts = [part for module in modules for part in module.modules() if getattr(part, "averaged", True)]
+    return list({id(buffer): buffer for part in parts for buffer in part.buffers(recurse=False)}.values())
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows (first axis) of all processes, rank by rank, in each of them; without gradients. All must call it.
+
+    The numbers of rows may differ. Where only one process trains, the rows as they are.
+    """
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return rows.detach()
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    sizes = [int(count) for count in counts]
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 @torch.no_grad()

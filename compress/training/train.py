@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from compress.data.dataset import Data
@@ -10,7 +12,7 @@ from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.fit import fit
 from compress.training.log import FitLog
-from compress.training.method import Supervised
+from compress.training.method import Method, Supervised
 from compress.training.settings import Recipe
 
 
@@ -22,8 +24,11 @@ def train(
     context: Context | None = None,
     *,
     label_smoothing: float = 0.0,
+    around: Callable[[Method], Method] | None = None,
 ) -> FitLog:
     """Train `module` in place on the task's own loss, or on cross-entropy with smoothed labels.
+
+    `around` gives the method to train by from the plain one; None: the plain one.
 
     Raises:
         UsageError: labels are to be smoothed where the task has none; and as `fit` does.
@@ -31,4 +36,5 @@ def train(
     """
     if label_smoothing and task.distillation != "classes":
         raise UsageError(f"label_smoothing needs classes, and the task {task.name} has none: leave it out")
-    return fit(module, data, task, Supervised(task, label_smoothing), recipe, context=context)
+    method = Supervised(task, label_smoothing)
+    return fit(module, data, task, around(method) if around else method, recipe, context=context)

@@ -19,6 +19,29 @@ def test_losses_are_the_means_over_all_values() -> None:
         assert float(task.loss(torch.tensor(outputs), torch.tensor(targets))) == pytest.approx(expected)
 
 
+def test_values_that_are_not_known_carry_no_loss() -> None:
+    outputs, targets = RANDOM.normal(size=(5, 2)), RANDOM.normal(size=(5, 2))
+    known = targets.copy()
+    targets[[1, 3]] = np.nan
+    for task, power in ((MSE, 2), (L1, 1)):
+        learned = torch.tensor(outputs, requires_grad=True)
+        loss = task.loss(learned, torch.tensor(targets))
+        loss.backward()  # type: ignore[no-untyped-call]
+        expected = (np.abs(outputs - known)[[0, 2, 4]] ** power).mean()
+        assert float(loss.detach()) == pytest.approx(expected)
+        assert learned.grad is not None and (learned.grad[[1, 3]] == 0).all() and (learned.grad[0] != 0).all()
+        nothing = task.loss(torch.tensor(outputs), torch.full((5, 2), torch.nan))
+        assert float(nothing) == 0
+
+
+def test_single_values_have_correlations_beside() -> None:
+    targets = RANDOM.normal(size=(40, 1))
+    outputs = targets * 3 + RANDOM.normal(size=(40, 1))
+    found = MSE.metrics(outputs, targets)
+    assert list(found) == ["mse", "mae", "r2", "pearson", "spearman"]
+    assert found["pearson"] == pytest.approx(np.corrcoef(outputs[:, 0], targets[:, 0])[0, 1])
+
+
 def test_metrics_are_scikit_learns_primary_first() -> None:
     targets = RANDOM.normal(size=(50, 3))
     outputs = targets + RANDOM.normal(size=(50, 3)) * 0.3

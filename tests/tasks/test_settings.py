@@ -18,6 +18,9 @@ from compress.tasks.settings import TaskSettings, read_task_settings
         ("regression", {"name": "regression", "arguments": {"loss": "mse"}}),
         ({"regression": {"loss": "l1"}}, {"name": "regression", "arguments": {"loss": "l1"}}),
         ({"name": "regression", "arguments": {"loss": "l1"}}, {"name": "regression", "arguments": {"loss": "l1"}}),
+        ("text-classification", {"name": "text-classification", "arguments": {"metric": "accuracy"}}),
+        ({"masked-lm": {"share": 0.3}}, {"name": "masked-lm", "arguments": {"share": 0.3}}),
+        ({"causal-lm": {}}, {"name": "causal-lm", "arguments": {}}),
         ({"json:loads": {"s": "1"}}, {"name": "json:loads", "arguments": {"s": "1"}}),
     ],
 )
@@ -36,6 +39,8 @@ def test_every_written_form(written: Any, plain: dict[str, Any]) -> None:
         ("image-clasification", "unknown task 'image-clasification' (did you mean 'image-classification'?)"),
         ({"regression": {"loss": "l2"}}, "regression.loss: must be 'mse' or 'l1', not 'l2'"),
         ({"regression": {"los": "l1"}}, "regression.los: unknown key (did you mean 'loss'?)"),
+        ({"masked-lm": {"share": 1.5}}, "masked-lm.share: must be less than 1, not 1.5"),
+        ({"text-classification": {"metric": "f2"}}, "metric: must be 'accuracy', 'f1' or 'matthews', not 'f2'"),
         ({"image-classification": {"top": 5}}, "image-classification.top: unknown key"),
         ("nowhere_at_all:task", "no module named 'nowhere_at_all'"),
         ("gone.py:task", "no such file or folder"),

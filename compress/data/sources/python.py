@@ -70,7 +70,7 @@ def open_python(settings: PythonFunction, labels: tuple[str, ...] | None, text: 
     if unknown := set(returned) - {*SPLITS, "labels"}:
         raise UsageError(f"data: {spec} returned the key {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}, labels")
     found = {name: returned[name] for name in SPLITS if returned.get(name) is not None}
-    names = returned.get("labels")
+    names = None if returned.get("labels") is None else tuple(map(str, returned["labels"]))
     if text is not None:
         tables = {name: _text_table(value, f"{spec}, {name!r}") for name, value in found.items()}
         inputs = tuple(name for name in ("input", "second") if name in tables["train"].column_names)
@@ -78,7 +78,7 @@ def open_python(settings: PythonFunction, labels: tuple[str, ...] | None, text: 
     splits = {name: _split(value, f"{spec}, {name!r}") for name, value in found.items()}
     first = splits["train"].items[0][0] if isinstance(splits["train"], ItemSplit) and len(splits["train"]) else None
     image = type(first).__module__.startswith("PIL.")
-    return Opened(splits, labels or (None if names is None else tuple(map(str, names))), images=image)
+    return Opened(splits, labels or names, images=image)
 
 
 def _split(value: Any, what: str) -> Split:

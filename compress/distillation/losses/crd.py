@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,11 @@ class OtherExamples:
         return found
 
 
+def only_rows(rows: Tensor) -> Tensor:
+    """The rows as they are: there is one process."""
+    return rows
+
+
 class ContrastiveBank(nn.Module):
     """The contrastive loss with a memory of all examples' embeddings, from which the negatives come.
 
@@ -80,11 +86,15 @@ class ContrastiveBank(nn.Module):
         targets: (examples,) classes of all examples: negatives are of other classes, as in the paper's
             classification. None: they are any other examples.
         seed: of the memories' first values.
+        gather: this process's rows -> the rows of all processes that train together, in the same order in each, so that
+            each has the memories that one process would have (`compress.training.synchronize.gather_rows`).
 
     Raises:
         ValueError: an example has no negative, or targets are of another number.
     """
 
+    averaged = False
+    """Its buffers are the same in all processes already; the mean of large memories would take long."""
     student_bank: Tensor
     teacher_bank: Tensor
     log_constants: Tensor
@@ -101,8 +111,10 @@ class ContrastiveBank(nn.Module):
         momentum: float = 0.5,
         targets: Tensor | None = None,
         seed: int = 0,
+        gather: Callable[[Tensor], Tensor] = only_rows,
     ) -> None:
         super().__init__()
+        self.gather = gather
         self.examples, self.negatives, self.temperature, self.momentum = examples, negatives, temperature, momentum
         self.others = OtherExamples(examples, targets)
         self.student_embedding = nn.Linear(student_width, width)
@@ -132,7 +144,7 @@ class ContrastiveBank(nn.Module):
         against_student = self._log_scores(teacher, self.student_bank, compared)
         log_constants = self._log_constants(against_teacher, against_student)
         if self.training:
-            self.update(indices, student, teacher)
+            self.update(*map(self.gather, (indices.to(student.device), student.detach(), teacher.detach())))
         sides = zip((against_teacher, against_student), log_constants, strict=True)
         losses = [contrast(scores - log_constant, self.examples) for scores, log_constant in sides]
         return losses[0] + losses[1]
@@ -155,7 +167,9 @@ class ContrastiveBank(nn.Module):
         """Log Z of each side, (2,): the mean of exp(score) times the number of examples."""
         if self.estimated:
             return self.log_constants.clone()
-        found = torch.stack([side.logsumexp((0, 1)) - math.log(side.numel() / self.examples) for side in scores])
+        rows = [self.gather(side.logsumexp(1)) for side in scores]
+        pairs = len(rows[0]) * scores[0].shape[1]
+        found = torch.stack([side.logsumexp(0) for side in rows]) - math.log(pairs / self.examples)
         if self.training:
             self.log_constants.copy_(found)
             self.estimated.fill_(True)

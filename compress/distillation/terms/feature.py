@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from compress.distillation.exchange import Exchange
 from compress.distillation.loss_settings import CrdSettings, Features, HintSettings, ReviewSettings, RkdSettings
 from compress.distillation.losses.attention_transfer import attention_transfer
 from compress.distillation.losses.crd import ContrastiveBank
+from compress.distillation.losses.hidden import hidden_mse
 from compress.distillation.losses.hint import Projector, hint, match_sizes
 from compress.distillation.losses.pkt import pkt
 from compress.distillation.losses.review import ReviewConnections, hierarchical_context
@@ -21,6 +22,7 @@ from compress.distillation.terms.base import Term
 from compress.distillation.terms.site import Site
 from compress.errors import UsageError
 from compress.training.randomness import derived_seed
+from compress.training.synchronize import gather_rows
 
 
 class PairedTerm(Term):
@@ -46,12 +48,15 @@ class HintTerm(PairedTerm):
         self.projectors = nn.ModuleList(_projector(name, own[s], theirs[t]) for s, t in pairs)
 
     def forward(self, exchange: Exchange) -> Tensor:
-        """Mean over pairs."""
-        found = []
-        for projector, (own, theirs) in zip(self.projectors, self.pairs(exchange), strict=True):
-            projected = projector(own)
-            found.append(hint(*match_sizes(projected, theirs)) if theirs.ndim == 4 else hint(projected, theirs))
-        return torch.stack(found).mean()
+        """Mean over pairs; of tokens without those of padding."""
+        pairs = zip(self.projectors, self.pairs(exchange), strict=True)
+        return torch.stack([_hint(projector(own), theirs, exchange) for projector, (own, theirs) in pairs]).mean()
+
+
+def _hint(projected: Tensor, theirs: Tensor, exchange: Exchange) -> Tensor:
+    if theirs.ndim == 3:
+        return hidden_mse(projected, theirs, exchange.token_mask(theirs))
+    return hint(*match_sizes(projected, theirs)) if theirs.ndim == 4 else hint(projected, theirs)
 
 
 def _projector(name: str, own: tuple[int, ...], theirs: tuple[int, ...]) -> Projector:
@@ -63,6 +68,11 @@ def _projector(name: str, own: tuple[int, ...], theirs: tuple[int, ...]) -> Proj
 
 class AttentionTransferTerm(PairedTerm):
     """Attention transfer."""
+
+    def __init__(self, name: str, settings: Features, site: Site) -> None:
+        super().__init__(name, settings, site)
+        own, theirs = site.student.shapes(self.student_points), site.teacher.shapes(self.teacher_points)
+        _require_maps(name, [*own.values(), *theirs.values()])
 
     def forward(self, exchange: Exchange) -> Tensor:
         """Mean over pairs."""
@@ -77,16 +87,20 @@ class ReviewTerm(PairedTerm):
         super().__init__(name, settings, site)
         own, theirs = site.student.shapes(self.student_points), site.teacher.shapes(self.teacher_points)
         student_shapes = [own[point] for point in self.student_points]
-        width = settings.channels or max(shape[0] for shape in student_shapes)
         shapes = (student_shapes, [theirs[point] for point in self.teacher_points])
-        if any(len(shape) != 3 for shape in (*shapes[0], *shapes[1])):
-            raise UsageError(f"losses: {name} compares feature maps (channels, height, width); name such modules")
+        _require_maps(name, [*shapes[0], *shapes[1]])
+        width = settings.channels or max(shape[0] for shape in student_shapes)
         self.connections = ReviewConnections(*shapes, mid_channels=width)
 
     def forward(self, exchange: Exchange) -> Tensor:
         """The context loss of all stages."""
         pairs = self.pairs(exchange)
         return hierarchical_context(self.connections([own for own, _ in pairs]), [theirs for _, theirs in pairs])
+
+
+def _require_maps(name: str, shapes: Sequence[tuple[int, ...]]) -> None:
+    if any(len(shape) != 3 for shape in shapes):
+        raise UsageError(f"losses: {name} compares feature maps (channels, height, width); name such modules")
 
 
 class LastFeatures(Term):
@@ -155,14 +169,14 @@ class CrdTerm(LastFeatures):
             momentum=settings.momentum,
             targets=site.classes,
             seed=derived_seed(site.seed, "crd"),
+            gather=gather_rows,
         )
 
     def forward(self, exchange: Exchange) -> Tensor:
         """Contrast of the batch with its negatives; in training the bank learns the batch."""
-        progress = exchange.progress
-        loss: Tensor = self.bank(
-            *self.vectors(exchange), exchange.indices, derived_seed(progress.seed, "crd", progress.step)
-        )
+        progress, indices = exchange.progress, exchange.indices
+        draw = derived_seed(progress.seed, "crd", progress.step, int(indices[0]))  # others in each process
+        loss: Tensor = self.bank(*self.vectors(exchange), indices, draw)
         return loss
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.distillation.exchange import Exchange
-from compress.distillation.layout import Attention
+from compress.distillation.layout import Attention, Transformer
 from compress.distillation.loss_settings import (
     HiddenSettings,
     MiniLmSettings,
@@ -49,6 +49,8 @@ class StatesTerm(Term):
     def __init__(self, name: str, settings: TermSettings, site: Site, pairs: list[tuple[str, str]]) -> None:
         super().__init__(settings, tuple(own for own, _ in pairs), tuple(theirs for _, theirs in pairs))
         own, theirs = site.student.shapes(self.student_points), site.teacher.shapes(self.teacher_points)
+        if any(len(shape) != 2 for shape in (*own.values(), *theirs.values())):
+            raise UsageError(f"losses: {name} compares states of tokens (tokens, width); name such modules")
         widths = [(own[s][-1], theirs[t][-1]) for s, t in pairs]
         self.pairs = pairs
         self.projectors = nn.ModuleList(
@@ -96,8 +98,7 @@ class TinyBertTerm(StatesTerm):
     def __init__(self, name: str, settings: TinyBertSettings, site: Site) -> None:
         hidden = HiddenSettings(embeddings=True)
         super().__init__(name, settings, site, _hidden_pairs(name, hidden, site))
-        student, teacher = site.student.needs_transformer(name), site.teacher.needs_transformer(name)
-        _refuse_rotary(name, site)
+        student, teacher = _readable(name, site, scores=True)
         chosen = layer_map(len(student.layers), len(teacher.layers), "uniform")
         self.attention = [(student.attention[own], teacher.attention[theirs]) for own, theirs in enumerate(chosen)]
         own_heads, their_heads = self.attention[0][0].heads, self.attention[0][1].heads
@@ -124,7 +125,7 @@ class RelationsTerm(Term):
     """MiniLM's and MiniLMv2's relations: the student's last layer learns from one of the teacher's."""
 
     def __init__(self, name: str, settings: MiniLmSettings | MiniLmV2Settings, site: Site) -> None:
-        student, teacher = site.student.needs_transformer(name), site.teacher.needs_transformer(name)
+        student, teacher = _readable(name, site, scores=isinstance(settings, MiniLmSettings))
         count = len(teacher.attention)
         if not -count <= settings.layer < count:
             raise UsageError(f"losses: {name}.layer: the teacher has layers {-count} to {count - 1}")
@@ -132,7 +133,6 @@ class RelationsTerm(Term):
         super().__init__(settings, own.points, theirs.points)
         self.own, self.theirs, self.causal = own, theirs, site.causal
         if isinstance(settings, MiniLmSettings):
-            _refuse_rotary(name, site)
             if own.heads != theirs.heads:
                 raise UsageError(
                     f"losses: {name} needs as many heads in student ({own.heads}) and teacher ({theirs.heads}): use "
@@ -162,8 +162,7 @@ class MobileBertTerm(StatesTerm):
     """One layer after the other: its states and its attention."""
 
     def __init__(self, name: str, settings: MobileBertSettings, site: Site) -> None:
-        student, teacher = site.student.needs_transformer(name), site.teacher.needs_transformer(name)
-        _refuse_rotary(name, site)
+        student, teacher = _readable(name, site, scores=True)
         chosen = layer_map(len(student.layers), len(teacher.layers), "uniform")
         pairs = [(student.layers[own], teacher.layers[theirs]) for own, theirs in enumerate(chosen)]
         super().__init__(name, settings, site, pairs)
@@ -201,14 +200,21 @@ def _all_points(layers: list[Attention]) -> tuple[str, ...]:
     return tuple(point for layer in layers for point in layer.points)
 
 
-def _refuse_rotary(name: str, site: Site) -> None:
-    """Scores of rotary attention are not those of the projections."""
+def _readable(name: str, site: Site, scores: bool) -> tuple[Transformer, Transformer]:
+    """Student and teacher, whose attention must be known; its `scores` are not those of projections that are rotated.
+
+    Raises:
+        UsageError: it is not.
+    """
     for side in (site.student, site.teacher):
-        if side.needs_transformer(name).rotary:
+        if why := side.needs_transformer(name).obstacle:
+            raise UsageError(f"losses: {name} reads the {side.name}'s attention, but {why}: use hidden")
+        if scores and side.needs_transformer(name).rotary:
             raise UsageError(
                 f"losses: {name} reads attention from queries and keys, and the {side.name}'s are rotated afterwards: "
                 "use minilm_v2 or hidden"
             )
+    return site.student.needs_transformer(name), site.teacher.needs_transformer(name)
 
 
 LAYERS: dict[str, Callable[[str, Any, Site], Term]] = {

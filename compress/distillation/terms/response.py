@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from compress.distillation.exchange import Exchange, Rows, check_answers
+from compress.distillation.exchange import IGNORED, Exchange, Rows, check_answers
 from compress.distillation.loss_settings import Response
 from compress.distillation.losses.cross_entropy import cross_entropy
 from compress.distillation.losses.dist import dist
@@ -75,6 +75,8 @@ class LabelTerm(Term):
             if not known.any():
                 return outputs.sum() * 0
             outputs, targets = outputs[known], targets[known]
+        if not targets.is_floating_point() and not targets.ne(IGNORED).any():
+            return outputs.sum() * 0
         if self.name == "task":
             return exchange.task.loss(outputs, targets)
         if exchange.task.class_axis == -1:

@@ -89,8 +89,9 @@ class Site:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it."""
-        return self.task.name == "causal-lm"
+        """Whether a token sees only those before it, by the task or in the student itself."""
+        student = self.student.transformer
+        return self.task.name == "causal-lm" or (student is not None and student.causal)
 
     def paired(self, loss: str, student: Globs | None, teacher: Globs | None) -> tuple[tuple[str, ...], ...]:
         """The points of both, as many of each.

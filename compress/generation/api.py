@@ -1,0 +1,221 @@
+"""A server that speaks OpenAI's protocol as the teacher that writes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from compress.errors import CompressError, StageError, UsageError
+from compress.generation.asks import Ask, Words
+from compress.generation.draft import Entry
+from compress.generation.responses import clean
+from compress.generation.settings import Price
+from compress.generation.stage import Generate
+from compress.training.randomness import derived_seed
+
+_AROUND_A_MESSAGE = 64
+"""Tokens, at most, that a server puts around a message: roles, marks, words of its own."""
+_AGAIN = "what was received is kept, so that the same command goes on from there"
+_BUSY = (408, 409, 429)
+_MILLION = 1_000_000
+
+
+def openai_package() -> Any:
+    """The client library.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module("openai")
+    except ImportError as error:
+        raise UsageError("asking a server needs the package `openai`: pip install 'compress-toolkit[api]'") from error
+
+
+def read_key(variable: str | None) -> str:
+    """The server's key, from the environment alone.
+
+    Raises:
+        UsageError: the variable is not set.
+    """
+    if variable is None:
+        return "none"
+    if not os.environ.get(variable):
+        raise UsageError(f"key_variable: the environment variable {variable}, which holds the server's key, is not set")
+    return os.environ[variable]
+
+
+@dataclass
+class Budget:
+    """Money in the currency of the price. Threads share it."""
+
+    price: Price
+    limit: float | None
+    spent: float = 0.0
+    tokens: list[int] = field(default_factory=lambda: [0, 0])
+    reserved: float = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def cost(self, usage: Sequence[int]) -> float:
+        """Of (prompt, written) tokens."""
+        return (usage[0] * self.price.input + usage[1] * self.price.output) / _MILLION
+
+    def reserve(self, bound: Sequence[int]) -> bool:
+        """Set aside what a request costs at most; False if that could exceed the limit."""
+        with self._lock:
+            cost = self.cost(bound)
+            if self.limit is not None and self.spent + self.reserved + cost > self.limit:
+                return False
+            self.reserved += cost
+            return True
+
+    def release(self, bound: Sequence[int]) -> None:
+        """What was set aside is settled."""
+        with self._lock:
+            self.reserved -= self.cost(bound)
+
+    def pay(self, usage: Sequence[int]) -> None:
+        """Count what was used."""
+        with self._lock:
+            self.spent += self.cost(usage)
+            self.tokens = [had + more for had, more in zip(self.tokens, usage, strict=True)]
+
+
+class ServerWriter:
+    """Answers by chat completions, `settings.batch_size` requests at a time.
+
+    Args:
+        settings: address, model, decoding, retries, limits.
+        words: what stands around prompts.
+        seed: of sampling, for servers that heed it.
+        before: entries of earlier runs, whose cost counts.
+
+    Raises:
+        UsageError: the client library or the key is missing.
+    """
+
+    def __init__(self, settings: Generate, words: Words, seed: int, before: Sequence[Entry] = ()) -> None:
+        self.settings, self.words, self.seed = settings, words, seed
+        self._library = openai_package()
+        self._key = read_key(settings.key_variable)
+        self._client = self._library.OpenAI(
+            api_key=self._key,
+            base_url=settings.address,
+            max_retries=settings.retries,
+            timeout=settings.timeout_seconds,
+        )
+        self.budget = Budget(settings.price or Price(), settings.max_cost)
+        for entry in before:
+            self.budget.pay(entry["usage"])
+
+    def answers(self, asks: Sequence[Ask]) -> Iterator[Entry]:
+        """Entries as they arrive. When something goes wrong, those that are under way still come, then the error.
+
+        Raises:
+            UsageError: the server refuses a request (its words are told).
+            StageError: the server cannot be reached or fails again and again; or the next request could exceed
+                `max_cost`.
+        """
+        failure: CompressError | None = None
+        waiting: dict[Future[Entry], Ask] = {}
+        todo = list(reversed(asks))
+        with ThreadPoolExecutor(self.settings.batch_size, thread_name_prefix="compress-generate") as pool:
+            while waiting or (todo and failure is None):
+                while todo and failure is None and len(waiting) < self.settings.batch_size:
+                    if self.budget.reserve(self._bound(todo[-1])):
+                        ask = todo.pop()
+                        waiting[pool.submit(self._answer, ask)] = ask
+                    elif waiting:
+                        break
+                    else:
+                        failure = self._too_dear(len(todo))
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    self.budget.release(self._bound(waiting.pop(future)))
+                    try:
+                        yield future.result()
+                    except CompressError as error:
+                        failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _answer(self, ask: Ask) -> Entry:
+        text, cut, usage = self._asked(self.words.asking(ask), ask)
+        entry: Entry = {"id": ask.id, "sample": ask.sample, "response": text, "cut": cut, "usage": usage}
+        if self.words.reason is not None:
+            entry["rationale"], _, more = self._asked(self.words.asking_why(ask, text), ask)
+            entry["usage"] = [one + other for one, other in zip(usage, more, strict=True)]
+        return entry
+
+    def _asked(self, content: str, ask: Ask) -> tuple[str, bool, list[int]]:
+        """(what the server wrote, whether it was cut, tokens read and written) for one message."""
+        settings, library = self.settings, self._library
+        choice: dict[str, Any] = {"temperature": 0.0}
+        if settings.decode == "sample":
+            seed = derived_seed(self.seed, "generate", ask.id, ask.sample) % 2**31
+            choice = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": seed}
+        try:
+            found = self._client.chat.completions.create(
+                model=settings.served_model,
+                messages=[{"role": "user", "content": content}],
+                **{settings.length_key: settings.max_new_tokens},
+                **choice,
+            )
+            first = found.choices[0]
+            text, cut = clean(first.message.content or ""), first.finish_reason == "length"
+        except library.APIStatusError as error:
+            raise self._refused(error, ask) from error
+        except library.APIError as error:
+            where = f"the server at {settings.address} cannot be reached ({self._told(error)})"
+            raise StageError(f"{where}, after {settings.retries} retries; {_AGAIN}") from error
+        except (AttributeError, IndexError, TypeError) as error:
+            raise StageError(f"the server at {settings.address} gives no chat completions; {_AGAIN}") from error
+        usage = self._usage(found, content)
+        self.budget.pay(usage)
+        return text, cut, usage
+
+    def _usage(self, found: Any, content: str) -> list[int]:
+        """The tokens that the server counted; the most that they can be if it does not say."""
+        if found.usage is None:
+            return [_most_tokens(content), self.settings.max_new_tokens]
+        return [int(found.usage.prompt_tokens), int(found.usage.completion_tokens)]
+
+    def _bound(self, ask: Ask) -> list[int]:
+        """The most tokens that the requests for one ask can take."""
+        longest = self.settings.max_new_tokens
+        bound = [_most_tokens(self.words.asking(ask)), longest]
+        if self.words.reason is not None:
+            why = _most_tokens(self.words.asking_why(ask, "")) + _AROUND_A_MESSAGE + longest
+            bound = [bound[0] + why, 2 * longest]
+        return bound
+
+    def _refused(self, error: Any, ask: Ask) -> CompressError:
+        told = f"the server at {self.settings.address} answers example {ask.id} with status {error.status_code}: "
+        told += self._told(error)
+        if error.status_code >= 500 or error.status_code in _BUSY:
+            return StageError(f"{told} (after {self.settings.retries} retries); {_AGAIN}")
+        return UsageError(told)
+
+    def _told(self, error: Exception) -> str:
+        """The server's words, without the key if it repeats that."""
+        said = " ".join(str(error).split()) or type(error).__name__
+        return said if self.settings.key_variable is None else said.replace(self._key, "***")
+
+    def _too_dear(self, left: int) -> StageError:
+        return StageError(
+            f"max_cost: the next request could exceed {self.settings.max_cost:g}: {self.budget.spent:.4g} is spent, "
+            f"{left:,} texts are missing; raise max_cost to go on: {_AGAIN}"
+        )
+
+
+def _most_tokens(content: str) -> int:
+    """More tokens than bytes no tokenizer makes of a text."""
+    return len(content.encode()) + _AROUND_A_MESSAGE
