@@ -1,6 +1,6 @@
 """Every response loss against labels alone: a resnet8 learns CIFAR-10 from a trained ResNet-56.
 
-    COMPRESS_DATA=... python benchmarks/distillation_cifar10.py [--epochs 15] [--seeds 3] [--only kl dkd] [--full]
+    COMPRESS_DATA=... python benchmarks/distillation_cifar10.py [--epochs 10] [--seeds 3] [--only kl dkd] [--full]
 
 10,000 training images, one fixed schedule for all, the last epoch's weights, all 10,000 test images looked at once at
 the end of each training. Weights and temperatures are those of the papers; where a paper knows language only (reverse
@@ -128,7 +128,7 @@ def trained(name: str, seed: int, data: Data, arguments: argparse.Namespace, fol
 def main() -> int:
     """Train all, print the table, hold the claims."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

@@ -132,7 +132,7 @@ def distill(
     trained = copy.deepcopy(student)
     context = _context(seed, device, threads, checkpoints, progress)
     frozen = copy.deepcopy(teacher)
-    distill_in_place(trained, frozen, *_opened(data, task), stage, stage.losses, context)
+    distill_in_place(trained, frozen, *_opened(data, task), stage, stage.losses, context, on_policy=stage.on_policy)
     return trained
 
 
@@ -301,6 +301,10 @@ def _opened(data: AnyData, task: AnyTask) -> tuple[Data, Task]:
 
 def _settings(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
     """Settings from keyword arguments; all faults at once."""
+    if given.get("on") is not None:
+        raise UsageError(
+            "on: names a stage of a pipeline; here give data of `compress.generation.responses.with_responses`"
+        )
     settings, faults = validated(kind, dict(given), Source(dict(given)))
     if settings is None or faults:
         raise UsageError(faults)

@@ -210,6 +210,24 @@ ONE_FAULT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("regression", "mean error"),
+        ("causal-lm", "perplexity"),
+        ("multi-label-classification", "f1_micro"),
+        ("{text-classification: {metric: f1}}", "f1"),
+    ],
+)
+def test_a_budget_of_accuracy_needs_a_task_with_one(task: str, metric: str, tmp_path: Path) -> None:
+    text = f"{TOP}task: {task}\nbudget: {{accuracy_drop: 0.1}}"
+    [fault] = faults(tmp_path, text)
+    assert fault.where == "budget.accuracy_drop"
+    assert f"is judged by its {metric} and has no accuracy; use metric_drop" in fault.message
+    read(tmp_path, text.replace("accuracy_drop", "metric_drop"))
+    read(tmp_path, f"{TOP}task: text-classification\nbudget: {{accuracy_drop: 0.1}}")
+
+
 @pytest.mark.parametrize("case", ONE_FAULT)
 def test_a_fault_has_its_path_line_and_advice(case: str, tmp_path: Path) -> None:
     text, where, line, message = ONE_FAULT[case]

@@ -108,3 +108,37 @@ def test_wrong_settings_are_all_named_at_once(data: Data) -> None:
         compress.train(network(), data, epocs=3, batch_size=0)
     assert "epocs" in str(caught.value) and "epochs" in str(caught.value)
     assert "batch_size" in str(caught.value)
+
+
+class Reader(nn.Module):
+    """The mean of what stands for each token, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.head = nn.Embedding(300, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        rows = self.table(ids) * mask.unsqueeze(-1)
+        result: torch.Tensor = self.head(rows.sum(1) / mask.sum(1, keepdim=True))
+        return result
+
+
+def test_a_network_of_ones_own_reads_texts(tmp_path: Path) -> None:
+    lines = [f"{'good' if i % 2 else 'bad'} {'very ' * (i % 3)}film\t{i % 2}" for i in range(80)]
+    (tmp_path / "films.tsv").write_text("text\tlabel\n" + "\n".join(lines) + "\n")
+    data = compress.load_data({
+        "source": {"table": {"path": str(tmp_path / "films.tsv"), "input": "text", "target": "label"}},
+        "text": {"tokenizer": {"bpe": {"size": 290}}, "max_length": 16},
+    })  # fmt: skip
+    trained = compress.train(Reader(), data, task="text-classification", epochs=20, learning_rate=0.05, threads=1)
+    batch = data.batch(data.test, range(len(data.test)))
+    expected = trained(*map(torch.from_numpy, batch.inputs)).detach().numpy()
+    assert (expected.argmax(1) == batch.targets).all()
+    files = compress.export(trained, data, tmp_path / "out", task="text-classification")
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    session = onnxruntime.InferenceSession(files["fp32"])
+    found = session.run(None, dict(zip(data.input_names, batch.inputs, strict=True)))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(UsageError, match="this task needs texts"):
+        compress.train(Reader(), SMALL, task="masked-lm", epochs=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,24 +11,19 @@ import torch
 from torch import nn
 
 from compress.data.dataset import Data
-from compress.data.locations import cache_folder
-from compress.distillation.cache import AnswerCache
-from compress.distillation.caching import Costs, decide
 from compress.distillation.ensemble import Ensemble, MovingAverage, OlderSelf
 from compress.distillation.loss_term import LossTerm
 from compress.distillation.method import Distillation
-from compress.distillation.teacher import CachedTeacher, Teacher, answer_computer
+from compress.distillation.open_teacher import open_teacher
+from compress.distillation.teacher import Teacher
 from compress.distillation.teacher_settings import Cache, OwnPast
 from compress.distillation.terms.site import Side, Site
 from compress.distillation.terms.table import check_fit, looks_inside, place_terms
 from compress.errors import UsageError
 from compress.generation.on_policy import OnPolicy
 from compress.generation.settings import OnPolicySettings
-from compress.models.count import count_macs
-from compress.models.rest import state_digest
 from compress.stage import Context
 from compress.tasks.task import Task
-from compress.training.batches import to_torch
 from compress.training.device import training_device
 from compress.training.fit import fit
 from compress.training.log import FitLog
@@ -170,10 +163,11 @@ def method_for(
     for voice in voices:
         voice.module.to(device).eval()
     placed = place_terms(terms, _site(student, voices[0].module, data, task, context), context.seed)
-    obstacle = _obstacle(terms, task, context)
     measured = student if inside else voices[0].module
-    kind = torch.float16 if task.distillation == "classes" else torch.float32
-    opened = [_opened(voice.module, measured, data, recipe, context, device, cache, obstacle, kind) for voice in voices]
+    opened = [
+        open_teacher(voice.module, measured, data, task, recipe, terms, context, cache, alone=len(voices) == 1)
+        for voice in voices
+    ]
     if len(voices) == 1:
         return Distillation(opened[0], placed, task, mask)
     domains = [None if v.domain is None else torch.tensor(v.domain) for v in voices]
@@ -191,71 +185,3 @@ def _site(student: nn.Module, teacher: nn.Module, data: Data, task: Task, contex
         return Site(*sides, task, len(data.train), classes, context.seed)
 
     return make
-
-
-def _obstacle(terms: Sequence[LossTerm], task: Task, context: Context) -> str | None:
-    """Why the teacher's answers cannot be kept."""
-    if context.rehearsal:
-        return "off: this is a rehearsal"
-    if peering := looks_inside(terms):
-        return f"off: {', '.join(peering)} need the teacher itself at every step"
-    if task.class_axis == -1:
-        return "off: answers to each token of a text are not kept"
-    return None
-
-
-def _opened(
-    module: nn.Module,
-    student: nn.Module,
-    data: Data,
-    recipe: Recipe,
-    context: Context,
-    device: torch.device,
-    choice: CacheChoice,
-    obstacle: str | None,
-    kind: torch.dtype,
-) -> Teacher:
-    """A teacher, its answers kept on disk as `kind` if that was decided."""
-    if obstacle is not None or choice == "off":
-        if isinstance(choice, Cache) and not context.rehearsal:
-            context.progress.say(f"teacher cache: {obstacle}")
-        return Teacher(module)
-    batch = to_torch(data.batch(data.train, np.arange(1)), device)
-    with torch.no_grad():
-        answer_bytes = kind.itemsize * module(*batch.inputs).numel()
-    home = next((p.device for p in student.parameters()), torch.device("cpu"))
-    costs = Costs(
-        teacher_macs=count_macs(module, batch.inputs),
-        student_macs=count_macs(student, tuple(x.to(home) for x in batch.inputs)),
-        examples=len(data.train),
-        epochs=recipe.epochs,
-        answer_bytes=answer_bytes,
-        augmented=bool(data.augmentation),
-    )
-    decision = decide(choice, costs)
-    context.progress.say(f"teacher cache: {decision.reason}")
-    if not decision.views:
-        return Teacher(module)
-    identity = {
-        "teacher": state_digest(module),
-        "network": re.sub(r" at 0x[0-9a-f]+", "", repr(module)),
-        "data": data.fingerprint or _content_digest(data),
-        "augmentation": list(data.augmentation),
-        "preprocessing": list(data.preprocessing),
-        "examples": len(data.train),
-        "form": str(kind),
-    }
-    settings = choice if isinstance(choice, Cache) else Cache()
-    compute = answer_computer(module, data, context, device, kind)
-    kept = AnswerCache(cache_folder() / "teachers", identity, len(data.train), compute, settings.max_bytes)
-    return CachedTeacher(module, kept, decision.views, context, device)
-
-
-def _content_digest(data: Data) -> str:
-    """Of data that were made in memory and have no fingerprint."""
-    total = hashlib.sha256()
-    for start in range(0, len(data.train), 256):
-        batch = data.batch(data.train, np.arange(start, min(start + 256, len(data.train))))
-        for array in (*batch.inputs, batch.targets):
-            total.update(np.ascontiguousarray(array).data)
-    return total.hexdigest()

@@ -57,6 +57,12 @@ class Exchange:
             self._rows[positions] = self._make_rows(positions)
         return self._rows[positions]
 
+    def counted(self, positions: Literal["targets", "all"]) -> Tensor:
+        """Which positions of the student's answers (examples, tokens, classes) count, flat and boolean."""
+        if positions == "all":
+            return self._unpadded(self.student.logits)
+        return self.targets.reshape(-1).ne(IGNORED)
+
     @cached_property
     def labelled(self) -> Tensor | None:
         """Which examples have a label: no negative class, no nan among values; None if all have one."""
@@ -77,7 +83,7 @@ class Exchange:
             return self.targets.ne(IGNORED)
         return torch.ones(size, dtype=torch.long, device=tokens.device)
 
-    def _make_rows(self, positions: str) -> Rows:
+    def _make_rows(self, positions: Literal["targets", "all"]) -> Rows:
         student, teacher = self.student.logits, self.teacher.logits
         check_answers(student, teacher, self.task)
         if student.ndim == 2:
@@ -90,7 +96,7 @@ class Exchange:
         if tuple(self.targets.shape) != tuple(student.shape[:-1]) or self.targets.is_floating_point():
             return rows
         targets = self.targets.reshape(-1)
-        counted = targets.ne(IGNORED) if positions == "targets" else self._unpadded(student)
+        counted = self.counted(positions)
         return Rows(rows.student[counted], rows.teacher[counted], targets[counted])
 
     def _unpadded(self, student: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ _PROJECTIONS = (
     ("q_lin", "k_lin", "v_lin"),
     ("q", "k", "v"),
 )
-_FUSED = ("c_attn", "qkv")
+_FUSED = ("c_attn", "qkv", "Wqkv")
 _FUSED_BY_HEAD = ("query_key_value",)
 _HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
 _CROSS = ("crossattention", "cross_attn", "encoder_attn", "EncDecAttention")

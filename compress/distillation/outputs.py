@@ -18,11 +18,37 @@ INPUT = ":input"
 
 
 @dataclass(frozen=True)
+class Top:
+    """The likeliest tokens of each position: `indices` and `log_probabilities` (..., k).
+
+    `log_rest` (...) is that of all others; probabilities are those of softmax(logits / `temperature`).
+    """
+
+    indices: Tensor
+    log_probabilities: Tensor
+    log_rest: Tensor
+    temperature: float
+
+    def at(self, counted: Tensor) -> Top:
+        """The positions that count, in rows; `counted` is boolean, as many as there are positions."""
+        return Top(
+            self.indices.flatten(0, -2)[counted],
+            self.log_probabilities.flatten(0, -2)[counted],
+            self.log_rest.flatten()[counted],
+            self.temperature,
+        )
+
+
+@dataclass(frozen=True)
 class Seen:
-    """The logits of one forward pass, and the tensors at the points that were asked for."""
+    """The logits of one forward pass, and the tensors at the points that were asked for.
+
+    Of a teacher whose answers to texts were kept, `top` stands in for the logits, which are empty.
+    """
 
     logits: Tensor
     points: Mapping[str, Tensor] = field(default_factory=dict)
+    top: Top | None = None
 
 
 def observe(module: nn.Module, inputs: tuple[Tensor, ...], points: Iterable[str] = ()) -> Seen:

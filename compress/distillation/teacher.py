@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from compress.data.dataset import Data
 from compress.distillation.cache import AnswerCache
-from compress.distillation.outputs import Seen, observe
+from compress.distillation.losses.top_kl import top_of
+from compress.distillation.outputs import Seen, Top, observe
 from compress.errors import UsageError
 from compress.stage import Context
 from compress.training.batches import to_torch
@@ -22,6 +23,7 @@ from compress.training.processes import gather_arrays
 VIEW_SEED = 0
 """Views are the same for every seed of training, so that runs share the answers to them."""
 CACHE_BATCH = 128
+TOP_BATCH = 16
 
 
 class Teacher:
@@ -52,12 +54,22 @@ class Teacher:
 
 
 class CachedTeacher(Teacher):
-    """Answers from disk: view `epoch mod views` of each example, computed by the network when it is first needed."""
+    """Answers from disk: view `epoch mod views` of each example, computed by the network when it is first needed.
+
+    With a `temperature` these are the likeliest tokens of each position of a text (`top_computer`), else logits.
+    """
 
     def __init__(
-        self, module: nn.Module, cache: AnswerCache, views: int, context: Context, device: torch.device
+        self,
+        module: nn.Module,
+        cache: AnswerCache,
+        views: int,
+        context: Context,
+        device: torch.device,
+        temperature: float | None = None,
     ) -> None:
         super().__init__(module)
+        self.temperature = temperature
         self.cache, self.views, self.context, self.device = cache, views, context, device
         self._ready: set[int] = set()
 
@@ -66,8 +78,16 @@ class CachedTeacher(Teacher):
         view = progress.epoch % self.views
         if view not in self._ready:
             self._prepare(view)
-        found = self.cache.answers(batch.indices.numpy(), view)
-        return Seen(torch.from_numpy(found["logits"]).to(self.device, torch.float32))
+        found = {
+            name: torch.from_numpy(array).to(self.device)
+            for name, array in self.cache.answers(batch.indices.numpy(), view).items()
+        }
+        if self.temperature is None:
+            return Seen(found["logits"].float())
+        tokens = batch.targets.shape[1]
+        kept = [found[name][:, :tokens] for name in ("indices", "log_probabilities", "log_rest")]
+        top = Top(kept[0].long(), kept[1].float(), kept[2].float(), self.temperature)
+        return Seen(torch.empty(0, device=self.device), top=top)
 
     def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
         """That of the epoch's view."""
@@ -109,3 +129,39 @@ def answer_computer(
         return {"logits": answers.to(kind).numpy()}
 
     return compute
+
+
+def top_computer(
+    module: nn.Module, data: Data, context: Context, device: torch.device, *, k: int, temperature: float, tokens: int
+) -> Any:
+    """A function (view, indices) -> the k likeliest tokens of each position of the texts, for `AnswerCache`.
+
+    Every text takes `tokens` positions; those behind its end hold zeros. Views are those of `answer_computer`.
+    """
+
+    def compute(view: int, indices: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, np.ndarray[Any, Any]]:
+        wide = min(k, vocabulary(module, data, device))
+        shape = (len(indices), tokens, wide)
+        found: dict[str, np.ndarray[Any, Any]] = {
+            "indices": np.zeros(shape, np.int32),
+            "log_probabilities": np.zeros(shape, np.float16),
+            "log_rest": np.zeros(shape[:2], np.float16),
+        }
+        with torch.no_grad(), torch.autocast(device.type, enabled=False), limited_threads(context.threads):
+            for start in range(0, len(indices), TOP_BATCH):
+                chosen = indices[start : start + TOP_BATCH]
+                batch = to_torch(data.batch(data.train, chosen, augment=(VIEW_SEED, view)), device)
+                parts = top_of(module(*batch.inputs), wide, temperature)
+                rows = slice(start, start + len(chosen))
+                for array, part in zip(found.values(), parts, strict=True):
+                    array[rows, : part.shape[1]] = part.cpu().numpy()
+        return found
+
+    return compute
+
+
+def vocabulary(module: nn.Module, data: Data, device: torch.device) -> int:
+    """How many tokens a network tells apart."""
+    batch = to_torch(data.batch(data.train, np.arange(1)), device)
+    with torch.no_grad():
+        return int(module(*batch.inputs).shape[-1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compress.data.collate import IGNORED, causal, sequence_to_sequence
 from compress.data.dataset import Data
 from compress.data.ragged import Ragged
-from compress.data.splits import UNLABELLED
+from compress.data.splits import NO_CLASS
 from compress.data.text import TextEncoder
 from compress.errors import UsageError
 from compress.generation.around import Around
@@ -63,7 +63,7 @@ class OnPolicy(Around):
     def sampled(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> TorchBatch:
         """The batch with the student's samples for answers.
 
-        Its targets say that a position counts (`UNLABELLED`) or not (`IGNORED`), and nothing of what is right there.
+        Its targets say that a position counts (`NO_CLASS`) or not (`IGNORED`), and nothing of what is right there.
         """
         seed = derived_seed(progress.seed, "own samples", progress.step, self.rank)
         device = batch.targets.device
@@ -87,7 +87,7 @@ class OnPolicy(Around):
         else:
             assert self.ids.start is not None
             *inputs, targets = sequence_to_sequence(Ragged.of(rows), Ragged.of(found), self.ids.pad, self.ids.start)
-        counted = np.where(targets == IGNORED, IGNORED, UNLABELLED)
+        counted = np.where(targets == IGNORED, IGNORED, NO_CLASS)
         return TorchBatch(
             tuple(torch.from_numpy(array).to(device) for array in inputs),
             torch.from_numpy(counted).to(device),

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from compress.data.dataset import Data
+from compress.data.digests import text_digest
 from compress.data.objectives import Causal, Encoded, SequenceToSequence
 from compress.data.ragged import Ragged
 from compress.data.splits import Array, Indices, Split, Subset
@@ -97,7 +98,7 @@ class Weighed(Around):
             self.inner.loss(model, _some(batch, part), progress) * (weight * float(part.float().mean()))
             for part, weight in parts
         ]
-        return cast(Tensor, sum(losses[1:], start=losses[0]))
+        return sum(losses[1:], start=losses[0])
 
 
 def learning_texts(
@@ -119,7 +120,15 @@ def learning_texts(
     if not isinstance(data.collate, Causal | SequenceToSequence):
         raise UsageError("rationales are learnt with the task causal-lm or sequence-to-sequence")
     collate = StepByStep(data.collate, settings.rationale_prefix, settings.answer_prefix)
-    both = replace(found, train=Reasoned(written), collate=collate, _prepared={}, _encoded={})
+    mark = text_digest([settings.rationale_prefix, settings.answer_prefix])[:16]
+    both = replace(
+        found,
+        train=Reasoned(written),
+        collate=collate,
+        fingerprint=f"{found.fingerprint}-why-{mark}",
+        _prepared={},
+        _encoded={},
+    )
     return both, lambda method: Weighed(method, len(written), settings.rationale_weight)
 
 

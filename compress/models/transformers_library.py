@@ -75,6 +75,31 @@ def written_configuration(given: Mapping[str, Any]) -> Any:
     return config
 
 
+def opened(given: str | Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """The configuration, and which of its keys were written by somebody."""
+    if isinstance(given, str):
+        config = read_configuration(given, arguments)
+        return config, set(config.to_dict())
+    return written_configuration({**given, **arguments}), {*given, *arguments}
+
+
+def fit_classes(
+    config: Any, given_keys: set[str], classes: int, given: str | Mapping[str, Any], new_head: bool
+) -> None:
+    """Set the number of classes; UsageError where the configuration has another."""
+    if isinstance(given, str) and config.num_labels != classes and not new_head:
+        raise UsageError(
+            f"transformers: {given} tells {config.num_labels} classes apart and the data have {classes}; "
+            "write `head: new` for a new, untrained classifier on its trained body"
+        )
+    if isinstance(given, Mapping) and {"num_labels", "id2label"} & given_keys and config.num_labels != classes:
+        raise UsageError(
+            f"transformers: num_labels is {config.num_labels} and the data have {classes} classes; leave it out"
+        )
+    if config.num_labels != classes:
+        config.num_labels = classes
+
+
 def at_rest(config: Any) -> dict[str, Any]:
     """The complete configuration as plain data, without the place and version that it came from."""
     return {key: value for key, value in config.to_dict().items() if key not in _NOT_AT_REST}

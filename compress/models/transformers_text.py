@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.models.need import Need, TextNeed
-from compress.models.transformers_library import at_rest, is_given, make_network
-from compress.models.transformers_vision import fit_classes, opened
+from compress.models.transformers_library import at_rest, fit_classes, is_given, make_network, opened
 
 HEADS = {
     "causal-lm": "AutoModelForCausalLM",

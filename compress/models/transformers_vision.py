@@ -9,13 +9,7 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.models.need import Need
-from compress.models.transformers_library import (
-    at_rest,
-    is_given,
-    make_network,
-    read_configuration,
-    written_configuration,
-)
+from compress.models.transformers_library import at_rest, fit_classes, is_given, make_network, opened
 
 AUTO_CLASS = "AutoModelForImageClassification"
 
@@ -53,31 +47,6 @@ def configuration(
 def build(config: Mapping[str, Any]) -> Logits:
     """The network of a complete configuration, with new weights."""
     return Logits(make_network(AUTO_CLASS, config))
-
-
-def opened(given: str | Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Any, set[str]]:
-    """The configuration, and which of its keys were written by somebody."""
-    if isinstance(given, str):
-        config = read_configuration(given, arguments)
-        return config, set(config.to_dict())
-    return written_configuration({**given, **arguments}), {*given, *arguments}
-
-
-def fit_classes(
-    config: Any, given_keys: set[str], classes: int, given: str | Mapping[str, Any], new_head: bool
-) -> None:
-    """Set the number of classes; UsageError where the configuration has another."""
-    if isinstance(given, str) and config.num_labels != classes and not new_head:
-        raise UsageError(
-            f"transformers: {given} tells {config.num_labels} classes apart and the data have {classes}; "
-            "write `head: new` for a new, untrained classifier on its trained body"
-        )
-    if isinstance(given, Mapping) and {"num_labels", "id2label"} & given_keys and config.num_labels != classes:
-        raise UsageError(
-            f"transformers: num_labels is {config.num_labels} and the data have {classes} classes; leave it out"
-        )
-    if config.num_labels != classes:
-        config.num_labels = classes
 
 
 def _fit_images(config: Any, given_keys: set[str], image: tuple[int, int, int]) -> None:

@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 from compress.data.dataset import Data
 from compress.distillation.distill import method_for
 from compress.distillation.losses.kl import kl
+from compress.errors import UsageError
 from compress.models.deployment import nominal_inputs
 from compress.quantization.calibrate import calibrate, squared_error
 from compress.quantization.prepare import prepare
@@ -58,6 +59,11 @@ def quantize(
         StageError: the network cannot be traced, or training diverged.
     """
     settings, context = settings or Quantize(), context or Context()
+    if data.text is not None:
+        raise UsageError(
+            "quantize: networks that read texts are not made int8 here, because their graph is traced at one length; "
+            "leave `quantize` out, and distil or prune the network instead"
+        )
     examples = nominal_inputs(data, 2)
     module.to("cpu").eval()
     model = prepare(

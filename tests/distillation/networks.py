@@ -17,7 +17,12 @@ from compress.tasks.task import Task
 VOCABULARY = 40
 PAD = 0
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-_BERT = {"hidden_size": "width", "intermediate_size": "inner", "num_hidden_layers": "layers", "num_attention_heads": "heads"}
+_BERT = {
+    "hidden_size": "width",
+    "intermediate_size": "inner",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+}
 FAMILIES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "bert": (_BERT, {**_NO_DROPOUT, "pad_token_id": PAD, "max_position_embeddings": 32}),
     "roberta": (_BERT, {**_NO_DROPOUT, "pad_token_id": PAD, "max_position_embeddings": 32}),

@@ -46,11 +46,11 @@ def test_the_wrapper_of_a_language_network_need_not_be_written() -> None:
 
 
 def test_a_glob_without_a_match_names_near_modules() -> None:
-    with pytest.raises(UsageError, match=r"losses: hint.student: no module matches 'layr1' \(did you mean 'layer1'\?\)"):
+    with pytest.raises(UsageError, match=r"^losses: hint.student: no module matches 'layr1' \(did you mean 'layer1'"):
         matching(convolution(), ("layer2", "layr1"), WHERE)
     with pytest.raises(UsageError, match=r"no module matches 'qqq\*'; there is .*conv1"):
         matching(convolution(), "qqq*", WHERE)
-    with pytest.raises(UsageError, match="did you mean 'bert.encoder.layer.1'"):
+    with pytest.raises(UsageError, match=r"did you mean 'bert\.encoder\.layer\.1'"):
         matching(text("bert"), "bert.encoder.layers.1", WHERE)
 
 
@@ -74,7 +74,7 @@ def test_stages_are_the_last_modules_of_each_resolution(name: str, expected: tup
 
 def test_trying_a_network_changes_nothing_in_it() -> None:
     network, inputs = convolution().train(), (images(2),)
-    network.layer1.eval()  # type: ignore[operator]
+    network.get_submodule("layer1").eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     modes = [part.training for part in network.modules()]
     stage_points(network, inputs)
@@ -137,13 +137,12 @@ def test_layers_of_vision_transformers_are_found() -> None:
     assert found.layers == ("vit.encoder.layer.0", "vit.encoder.layer.1")
     assert found.attention[1].points[0] == "vit.encoder.layer.1.attention.attention.query"
     assert (found.attention[1].heads, found.rotary, found.causal) == (4, False, False)
-    assert shapes_at(network, (images(2),), found.hidden(True)) == {
-        point: (17, 16) for point in ("vit.encoder.layer.0:input", *found.layers)
-    }
+    points = ("vit.encoder.layer.0:input", *found.layers)
+    assert shapes_at(network, (images(2),), found.hidden(True)) == dict.fromkeys(points, (17, 16))
 
 
 def test_networks_with_two_stacks_are_refused_and_others_are_no_transformers() -> None:
-    with pytest.raises(UsageError, match=r"several stacks of layers \(encoder.block, decoder.block\); name the modules"):
+    with pytest.raises(UsageError, match=r"several stacks of layers \(encoder.block, decoder.block\); name"):
         transformer(text("t5", "sequence-to-sequence"))
     assert transformer(convolution()) is None
 

@@ -17,7 +17,8 @@ class Odd(nn.Module):
         self.pair, self.named, self.whole, self.idle = Pair(), Named(), Whole(), nn.Linear(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pair(number=3, x=x)[1] + self.named(x)["states"] + self.whole(x)
+        found: Tensor = self.pair(number=3, x=x)[1] + self.named(x)["states"] + self.whole(x)
+        return found
 
 
 class Pair(nn.Module):

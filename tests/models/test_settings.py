@@ -29,7 +29,7 @@ from compress.models.settings import ModelSettings, read_model_settings
         ({"zoo": "vgg8", "weights": "."}, "is a folder"),
         ({"zoo": "vgg8", "weights": "$COMPRESS_NO_SUCH_VARIABLE/w.pt"}, "COMPRESS_NO_SUCH_VARIABLE, which is not set"),
         ({"transformers": "./no_such_folder"}, "no such file or folder"),
-        ({"zoo": "vgg8", "depth": 3}, "Extra inputs"),
+        ({"zoo": "vgg8", "deep": 3}, "Extra inputs"),
     ],
 )
 def test_faults_are_named(given: dict[str, Any], says: str, tmp_path: Path) -> None:

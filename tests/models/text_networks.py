@@ -51,9 +51,14 @@ def need(task: str, classes: int = 3, text: TextNeed = TEXT) -> Need:
 
 
 def made(name: str, task: str, seed: int = 1, **more: Any) -> tuple[Factory, nn.Module]:
-    """A network with random weights, in evaluation mode."""
+    """A network with random weights, in evaluation mode; larger ones than usual, so that attention is uneven."""
     factory = factory_for(ModelSettings(transformers={**CONFIGURATIONS[name], **more}), need(task))
-    return factory, build(factory, seed).eval()
+    module = build(factory, seed).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(1 if name == "t5" else 10)
+    return factory, module
 
 
 def inputs(task: str, lengths: list[int], decoded: int = 5, seed: int = 0) -> tuple[npt.NDArray[np.int64], ...]:

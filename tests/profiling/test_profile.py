@@ -164,6 +164,16 @@ def test_any_file_is_profiled_with_sizes_for_its_axes(tmp_path: Path) -> None:
         profile_file(path, QUICK, shapes={"pixels": 0})
 
 
+def test_sizes_of_axes_come_from_the_file_unless_the_target_says_others(tmp_path: Path) -> None:
+    path = network(tmp_path / "free.onnx", size="side")
+    found = profile({"free": path}, QUICK, sizes={"free": {"side": 6}}, rehearsal=True)
+    assert found["free"][0].shape == {"input": [1, 1, 6, 6]}
+    target = QUICK.model_copy(update={"shapes": {"side": 5}})
+    assert profile({"free": path}, target, sizes={"free": {"side": 6}}, rehearsal=True)["free"][0].shape == {
+        "input": [1, 1, 5, 5]
+    }
+
+
 def test_files_that_are_not_there_are_named_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such file: .*gone.onnx"):
         profile({"a": network(tmp_path / "m.onnx"), "b": tmp_path / "gone.onnx"}, QUICK)

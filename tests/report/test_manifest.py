@@ -189,3 +189,51 @@ def test_the_example_runs_regression_with_a_fixed_batch(tmp_path: Path) -> None:
     found = run(tmp_path / "artifacts")
     assert found.returncode == 0, found.stderr
     assert "output = float32 [10], from" in found.stdout
+
+
+def text_bundle(folder: Path, half: Deployment) -> Path:
+    """Counts how often the tokens 1 and 2 are read: logits of two classes; a tokenizer of whole words beside it."""
+    from onnx import parser
+    from tokenizers import Tokenizer, models, pre_tokenizers  # type: ignore[import-untyped]
+
+    text = '<ir_version: 8, opset_import: ["" : 18]> g (int64[batch,sequence] input_ids, int64[batch,sequence] '
+    text += "attention_mask) => (float[batch,2] output) { axes = Constant<value_ints = [1]>() "
+    text += "one = Constant<value_int = 1>() two = Constant<value_int = 2>() bad = Equal(input_ids, one) "
+    text += (
+        "good = Equal(input_ids, two) x = Cast<to = 1>(bad) y = Cast<to = 1>(good) mask = Cast<to = 1>(attention_mask)"
+    )
+    text += "xm = Mul(x, mask) ym = Mul(y, mask) a = ReduceSum<keepdims = 1>(xm, axes) "
+    text += "b = ReduceSum<keepdims = 1>(ym, axes) output = Concat<axis = 1>(a, b) }"
+    folder.mkdir(parents=True)
+    onnx.save(parser.parse_model(text), str(folder / "model.onnx"))
+    tokenizer = Tokenizer(models.WordLevel({"?": 0, "bad": 1, "good": 2, "film": 3}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_bundle(folder, Kind.ONNX, half)
+    return folder
+
+
+def test_the_example_reads_texts(tmp_path: Path) -> None:
+    names = ["input_ids", "attention_mask"]
+    known = {"file": "tokenizer.json", "max_length": 4, "pad_id": 0, "prompt": None, "inputs": names}
+    half = deployment(
+        task={"name": "text-classification", "arguments": {}},
+        inputs=tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in names),
+        outputs=(TensorSpec("output", "float32", ("batch", 2)),),
+        preprocessing=(),
+        labels=("negative", "positive"),
+        extra={"tokenizer": known, "sizes": {"sequence": 4}},
+    )
+    source = text_bundle(tmp_path / "one", half)
+    folder = tmp_path / "artifacts"
+    (artifact,) = write_artifacts(folder, [ArtifactFile(source, "m", half, "fp32", "fp32")])
+    assert artifact.size_bytes == (source / "model.onnx").stat().st_size
+    assert {path.name for path in (folder / artifact.path).iterdir()} == {"model.onnx", "tokenizer.json"}
+    found = run(folder, "good good film", "bad film good bad", "x x x x good good")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines() == [
+        "'good good film': positive (largest of 2 logits: 2)",
+        "'bad film good bad': negative (largest of 2 logits: 2)",
+        "'x x x x good good': negative (largest of 2 logits: 0)",
+    ]
+    assert run(folder).stdout.startswith("'this is an example': negative")

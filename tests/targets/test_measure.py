@@ -161,6 +161,26 @@ def test_made_up_inputs_are_seeded_and_safe_for_any_embedding() -> None:
     assert set(np.unique(measure.made_up([100], "int64"))) == {0, 1}
 
 
+def test_made_up_masks_hide_nothing(tmp_path: Path) -> None:
+    graph = (
+        "g (int64[n,t] input_ids, int64[n,t] attention_mask) => (int64[n,t] y) { y = Add(input_ids, attention_mask) }"
+    )
+    session = measure.open_session(str(save(tmp_path / "m.onnx", graph)), "CPUExecutionProvider", 1)
+    feeds = measure.feeds_for(session, 3, {"t": 50})
+    assert feeds["attention_mask"].dtype == np.int64 and (feeds["attention_mask"] == 1).all()
+    assert set(np.unique(feeds["input_ids"])) == {0, 1}
+
+
+def test_answers_for_tokens_need_a_row_for_each(tmp_path: Path) -> None:
+    model = save(tmp_path / "m.onnx", "g (float[n,4] x) => (float[n,4] y) { y = Relu(x) }")
+    np.save(tmp_path / "x.npy", np.zeros((3, 4), np.float32))
+    np.save(tmp_path / "t.npy", np.zeros((3, 4), np.int64))
+    request = {"inputs": {"x": str(tmp_path / "x.npy")}, "output": str(tmp_path / "y.npy"), "batch": 2}
+    request |= {"condense": "tokens", "targets": str(tmp_path / "t.npy")}
+    [result], _ = run(tmp_path, {"model": str(model), "answers": request})
+    assert result["error"]["kind"] == "run" and "not one row for each token" in result["error"]["message"]
+
+
 def test_peak_memory_is_what_the_operating_system_says_of_the_process(tmp_path: Path) -> None:
     megabytes = 64
     weight = np.random.default_rng(0).standard_normal((4, megabytes * 2**16)).astype(np.float32)

@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+
+from compress.training.synchronize import averaged_buffers, gather_rows
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
 import numpy as np, torch
 from compress.training.processes import broadcast_object, gather_arrays, join, launched_ranks, leave
-from compress.training.synchronize import average_buffers, sum_gradients
+from compress.training.synchronize import average_buffers, averaged_buffers, gather_rows, sum_gradients
 
 ranks = join("cpu")
 assert ranks == launched_ranks() and ranks.world_size == 2
@@ -38,6 +42,7 @@ result = {
     "rounded": int(buffers[6]), "told": broadcast_object({"rank": ranks.rank}),
     "gathered": gather_arrays(np.full((1 + ranks.rank, 2), ranks.rank), 2).tolist(),
     "gathered_from_one": gather_arrays(np.ones((1 - ranks.rank, 2)), 2).tolist(),
+    "rows": gather_rows(own.requires_grad_()).tolist(), "numbers": gather_rows(torch.arange(2 - ranks.rank)).tolist(),
 }
 Path(sys.argv[1], f"{ranks.rank}.json").write_text(json.dumps(result))
 leave()
@@ -52,8 +57,6 @@ def free_port() -> int:
 
 @pytest.mark.timeout(120)
 def test_two_processes_compute_what_one_would(tmp_path: Path) -> None:
-    import torch
-
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
@@ -83,3 +86,26 @@ def test_two_processes_compute_what_one_would(tmp_path: Path) -> None:
     assert first["told"] == {"rank": 0}
     assert first["gathered"] == [[0, 0], [1, 1], [1, 1]]
     assert first["gathered_from_one"] == [[1, 1]]
+    assert first["rows"] == inputs.tolist()
+    assert first["numbers"] == [0, 1, 0]
+
+
+def test_modules_may_keep_their_buffers_out_of_the_average() -> None:
+    class Apart(nn.Module):
+        averaged = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("bank", torch.zeros(2))
+            self.norm = nn.BatchNorm1d(2)
+
+    norm = nn.BatchNorm1d(3)
+    found = averaged_buffers(nn.Sequential(norm, Apart()), nn.ModuleList([norm]))
+    assert [tuple(buffer.shape) for buffer in found] == [(3,), (3,), (), (2,), (2,), ()]
+    assert found[0] is norm.running_mean
+
+
+def test_one_process_gathers_its_own_rows() -> None:
+    rows = torch.arange(6.0).reshape(3, 2).requires_grad_()
+    assert torch.equal(gather_rows(rows), rows)
+    assert not gather_rows(rows).requires_grad

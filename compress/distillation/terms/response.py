@@ -19,6 +19,7 @@ from compress.distillation.losses.mse import mse
 from compress.distillation.losses.reverse_kl import reverse_kl
 from compress.distillation.losses.soft_cross_entropy import soft_cross_entropy
 from compress.distillation.losses.standardize import standardize
+from compress.distillation.losses.top_kl import top_kl
 from compress.distillation.terms.base import Term
 
 RESPONSES: dict[str, Callable[[Any, Rows], Tensor]] = {
@@ -50,12 +51,25 @@ class ResponseTerm(Term):
         if exchange.task.distillation == "values":
             check_answers(exchange.student.logits, exchange.teacher.logits)
             return mse(exchange.student.logits, exchange.teacher.logits)
+        if exchange.teacher.top is not None:
+            return self._from_top(exchange)
         rows = exchange.rows(settings.positions)
         if not len(rows.student):
             return exchange.student.logits.sum() * 0
         if settings.standardize:
             rows = Rows(standardize(rows.student), standardize(rows.teacher), rows.targets)
         return RESPONSES[self.name](settings, rows)
+
+    def _from_top(self, exchange: Exchange) -> Tensor:
+        """The divergence from the likeliest tokens, which is all that was kept of the teacher's answers."""
+        settings: Any = self.settings
+        counted = exchange.counted(settings.positions)
+        if not counted.any():
+            return exchange.student.logits.sum() * 0
+        assert exchange.teacher.top is not None
+        top = exchange.teacher.top.at(counted)
+        rows = exchange.student.logits.flatten(0, -2)[counted]
+        return top_kl(rows, top.indices, top.log_probabilities, top.log_rest, top.temperature)
 
 
 class LabelTerm(Term):

@@ -22,7 +22,6 @@ NAMES = tuple(LossTerm.model_fields)
 SETTINGS: dict[str, dict[str, Any]] = {
     "minilm_v2": {"relation_heads": 4},
     "crd": {"negatives": 6, "width": 8},
-    "tinybert": {},
 }
 """What a loss needs where its defaults are made for larger networks."""
 STEPS = 3
