@@ -85,18 +85,19 @@ class Distill(DistillationRecipe, LearnsTexts):
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Train `source` to answer like its teachers, write it into `out`, measure it on validation."""
         from compress.distillation.distill import Voice, distill
-        from compress.distillation.domains import class_numbers_of
         from compress.distillation.pseudo_labels import label
         from compress.distillation.unlabelled import with_unlabelled
         from compress.models.rest import load
+        from compress.training.domains import class_numbers_of
         from compress.training.finish import finish_training, open_training
 
         work = open_training(inputs["source"], context)
         teacher: Any = self.teacher
         if not isinstance(self.teacher, OwnPast):
+            domains = [class_numbers_of(v.classes, work.data.labels, "teacher.classes") for v in self.voices()]
             teacher = [
-                Voice(load(inputs[role(number)].path), voice.weight, class_numbers_of(voice.classes, work.data.labels))
-                for number, voice in enumerate(self.voices())
+                Voice(load(inputs[role(number)].path), voice.weight, domain)
+                for number, (voice, domain) in enumerate(zip(self.voices(), domains, strict=True))
             ]
         data, around = self.learnt(work.data, inputs.get(TEXTS))
         extra = dict[str, Any]()

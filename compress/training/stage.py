@@ -27,6 +27,8 @@ class Train(Recipe, LearnsTexts):
     """The model to train: a name from `models:` or a stage; unset: the model before this stage."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of each label spread over all classes (classification only)."""
+    classes: tuple[str | int, ...] | None = Field(None, min_length=1)
+    """Only examples with these labels (names or numbers) are trained and chosen by, for an expert; unset: all."""
 
     def references(self) -> dict[str, str | None]:
         """The model to train, and the texts that it learns."""
@@ -38,11 +40,13 @@ class Train(Recipe, LearnsTexts):
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Train `source`, write it into `out`, measure it on validation."""
+        from compress.training.domains import class_numbers_of, within
         from compress.training.finish import finish_training, open_training
         from compress.training.train import train
 
         work = open_training(inputs["source"], context)
-        data, around = self.learnt(work.data, inputs.get(TEXTS))
+        domain = class_numbers_of(self.classes, work.data.labels, "classes")
+        data, around = self.learnt(within(work.data, domain), inputs.get(TEXTS))
         smoothing = self.label_smoothing
         log = train(work.module, data, work.task, self, context, label_smoothing=smoothing, around=around)
         return finish_training(work, inputs["source"], out, context, log)

@@ -9,8 +9,6 @@ import pytest
 from tests.exporting.text_exports import require_parity
 
 
-@pytest.mark.parametrize(
-    ("name", "task"), [("gpt2", "causal-lm"), ("llama", "causal-lm")]
-)
+@pytest.mark.parametrize(("name", "task"), [("gpt2", "causal-lm"), ("llama", "causal-lm")])
 def test_a_file_gives_pytorchs_answers_at_any_length(name: str, task: str, tmp_path: Path) -> None:
     require_parity(name, task, tmp_path)
