@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +16,10 @@ from compress.overrides import apply_overrides
 from compress.pipeline import KEYS, Budget, Header, Pipeline, Placed
 from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
 from compress.suggest import did_you_mean, listed, unknown
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.settings import DEFAULT_TARGETS, TargetSettings, read_target
 from compress.tasks.settings import TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
-from compress.yaml_source import Place, Source, as_mapping, read_yaml
+from compress.yaml_source import SET, Place, Source, as_mapping, path_of, read_yaml
 
 __all__ = ["Budget", "Origin", "Pipeline", "Placed", "read_pipeline"]
 
@@ -37,7 +38,7 @@ def read_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
         raise UsageError([*source.faults, source.fault((), f"{wanted}; this file holds {shown(source.data)}")])
     unfold_stages(source.data)
     names = stage_names(source.data["stages"]) if isinstance(source.data.get("stages"), list) else []
-    apply_overrides(source, overrides, names, KEYS)
+    apply_overrides(source, overrides, names, KEYS, path.parent.resolve())
     unfold_stages(source.data)
     return _Reading(source, path.parent.resolve(), path.stem).pipeline()
 
@@ -98,14 +99,16 @@ class _Reading:
         return self.read_value((key,), self.data[key], read)
 
     def read_value(self, place: Place, value: Any, read: Callable[[Any, Path], Read]) -> Read | None:
-        """What `read` makes of `value`, which must be a name, a path or a mapping."""
+        """What `read` makes of `value`, which must be a name, a path or a mapping, or of the changed file of that name."""
         if not isinstance(value, str | dict) or value in ("", {}):
             self.add(place, f"must be a name, a path or a mapping, not {shown(value)}")
             return None
+        changed = self.source.files.get(place)
         try:
-            return read(value, self.base)
+            return read(value if changed is None else changed, self.base)
         except UsageError as error:
-            self.faults += relocated(error, self.source, place)
+            faults = relocated(error, self.source, place)
+            self.faults += faults if changed is None else [_from_the_top(fault, place) for fault in faults]
             return None
 
     def models(self) -> dict[str, ModelSettings]:
@@ -142,7 +145,7 @@ class _Reading:
 
     def targets(self) -> list[TargetSettings]:
         """The targets; this machine unless others are named."""
-        given = self.data.get("targets", ["local"])
+        given = self.data.get("targets", list(DEFAULT_TARGETS))
         if not isinstance(given, list) or not given:
             self.add(("targets",), f"must be a list of names, paths or mappings such as [local], not {shown(given)}")
             return []
@@ -171,6 +174,11 @@ class _Reading:
             for item in items
             if item.stage is not None
         ]
+
+
+def _from_the_top(fault: Fault, place: Place) -> Fault:
+    """What is wrong with a value that `--set` put into a file which is named at `place`, told as an address."""
+    return replace(fault, where=f"{path_of(place)}.{fault.where}") if fault.file == SET else fault
 
 
 def _not_finite(value: Any, place: Place) -> Iterator[Place]:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from compress.data.settings import data_file
 from compress.errors import Fault, UsageError
 from compress.suggest import unknown
-from compress.yaml_source import Place, Source, as_mapping, parse_yaml, place_of
+from compress.targets.settings import DEFAULT_TARGETS, target_file
+from compress.yaml_source import Place, Source, as_mapping, parse_yaml, place_of, read_yaml
 
 BESIDE = ("name", "from")
 """Keys that stand beside a stage's verb."""
+_NAMES_FILES: Mapping[str, tuple[int, Callable[[str, Path | None], Path]]] = {
+    "data": (1, data_file),
+    "targets": (2, target_file),
+}
+"""Top-level keys that may name files: how deep the names stand, and how the file of a name is found."""
 
 
 def apply_overrides(
-    source: Source, overrides: Sequence[str], names: Sequence[str | None], keys: Collection[str]
+    source: Source,
+    overrides: Sequence[str],
+    names: Sequence[str | None],
+    keys: Collection[str],
+    base: Path | None = None,
 ) -> None:
     """Put each `address=value` into `source`, whose stages are called `names`; the file's own top level has `keys`.
 
     An address starts with a top-level key (`budget.speedup`, `models.student.width`, `stages[2].epochs`), a stage's
     name, or a verb that one stage alone has. The value is YAML. What cannot be put is added to `source.faults`.
+    An address inside of data or a target that the file only names (`data.limit.train`, `targets[0].rounds`) means the
+    content of that file, sought in `base`; it goes into `source.files`, and the file stays as it is.
     """
     for override in overrides:
         address, equals, text = override.partition("=")
@@ -29,9 +43,39 @@ def apply_overrides(
             continue
         try:
             place = _in_file(place_of(address.strip()), source.data, names, keys)
-            source.set(place, _value(text))
+            _put(source, place, _value(text), base)
         except ValueError as error:
             source.faults.append(Fault(str(error), where))
+
+
+def _put(source: Source, place: Place, value: Any, base: Path | None) -> None:
+    """Put a value into the pipeline, or into the content of a file that the pipeline names at the place's beginning."""
+    depth, found = _NAMES_FILES.get(str(place[0]), (len(place), data_file))
+    if place[0] == "targets" and len(place) > depth and "targets" not in source.data:
+        source.data["targets"] = list(DEFAULT_TARGETS)
+    name = _at(source.data, place[:depth])
+    if len(place) <= depth or not isinstance(name, str):
+        source.set(place, value)
+        return
+    try:
+        inner = source.files.get(place[:depth]) or read_yaml(found(name, base))
+    except UsageError:  # said again where the name itself is read
+        return
+    try:
+        inner.set(place[depth:], value)
+    except ValueError as error:
+        raise ValueError(f"in {inner.file}: {error}") from None
+    source.files[place[:depth]] = inner
+
+
+def _at(data: Any, place: Place) -> Any:
+    """What stands at a place; None if there is nothing."""
+    for part in place:
+        try:
+            data = data[part]
+        except (LookupError, TypeError):
+            return None
+    return data
 
 
 def _value(text: str) -> Any:

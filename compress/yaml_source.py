@@ -16,6 +16,8 @@ import yaml
 
 from compress.errors import Fault, UsageError
 
+SET = "--set"
+"""Stands in the place of a file's name for what the command line has put there."""
 Place = tuple[str | int, ...]
 """Where a value stands: mapping keys and list positions, from the top."""
 
@@ -42,12 +44,14 @@ class Source:
     lines: dict[Place, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     overridden: set[Place] = field(default_factory=set)
+    files: dict[Place, Source] = field(default_factory=dict)
+    """What lies in files that `data` names, by the place of the name: those that were changed on the way."""
 
     def fault(self, place: Place, message: str) -> Fault:
         """A fault at `place`, with its YAML path and the line of the closest place that was written in the file."""
         for length in range(len(place), 0, -1):
             if place[:length] in self.overridden:
-                return Fault(message, path_of(place), "--set")
+                return Fault(message, path_of(place), SET)
             if place[:length] in self.lines:
                 return Fault(message, path_of(place), self.file, self.lines[place[:length]])
         return Fault(message, path_of(place), self.file)
@@ -61,8 +65,10 @@ class Source:
             at = at[part]
         _child(at, place[-1], path_of(place[:-1]))
         at[place[-1]] = value
-        for known in [known for known in self.lines if known[: len(place)] == place]:
-            del self.lines[known]
+        inside: list[dict[Place, Any]] = [self.lines, self.files]
+        for known in inside:
+            for below in [below for below in known if below[: len(place)] == place]:
+                del known[below]
         self.overridden.add(place)
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compress.config import read_pipeline
+from compress.errors import UsageError
 from compress.overrides import apply_overrides
 from compress.yaml_source import Source
 
@@ -78,3 +81,68 @@ def test_a_verb_is_an_address_where_it_is_the_only_one() -> None:
 
 def test_later_overrides_win() -> None:
     assert _set("train.epochs=3", "train.epochs=4").data["stages"][0]["train"]["epochs"] == 4
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """A pipeline whose data and second target lie in files of a folder of their own, beside a table."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "table.csv").write_text("a,b\n1,0\n2,1\n")
+    (tmp_path / "files" / "data.yaml").write_text(
+        "source:\n  table: {path: table.csv, input: a, target: b}\nsplit: {seed: 4}\n"
+    )
+    (tmp_path / "files" / "board.yaml").write_text("rounds: 4\n")
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(
+        "data: files/data.yaml\nmodels: {net: {zoo: resnet8}}\nstages: [train, export]\n"
+        "targets: [local, files/board.yaml]\n"
+    )
+    return file
+
+
+def test_an_address_goes_into_the_files_that_a_pipeline_names(named: Path) -> None:
+    before = {path: path.read_bytes() for path in named.parent.rglob("*.yaml")}
+    changes = ["data.limit.train=1", "data.split.seed=5", "targets[0].rounds=2", "targets[1].threads=1"]
+    plain, changed = read_pipeline(named), read_pipeline(named, changes)
+    assert (changed.data.limit.train, changed.data.split.seed) == (1, 5)
+    assert changed.data.source == plain.data.source, "paths in the file are still relative to it"
+    assert changed.data == read_pipeline(named, ["data.limit={train: 1}", "data.split.seed=5"]).data
+    assert [(target.name, target.rounds) for target in changed.targets] == [("local", 2), ("board", 4)]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_targets_that_are_not_named_are_reached_as_well(named: Path) -> None:
+    named.write_text(named.read_text().partition("targets")[0])
+    assert read_pipeline(named, ["targets[0].rounds=3"]).targets[0].rounds == 3
+
+
+def test_a_name_that_is_set_itself_decides_which_file_is_changed(named: Path) -> None:
+    first = read_pipeline(named, ["data.split.seed=5", "data=digits", "data.limit.train=7"]).data
+    assert (first.source.kind, first.split.seed, first.limit.train) == ("digits", 0, 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.limit.train=0"], "--set: data.limit.train: must be at least 1, not 0"),
+        (["data.limti.train=1"], "--set: data.limti: unknown key (did you mean 'limit'?)"),
+        (["targets[1].rounds=1"], "--set: targets[1].rounds: must be at least 2, not 1"),
+        (["data.source.table.path.x=1"], "data.yaml: source.table.path is not a mapping"),
+        (["targets[2].rounds=1"], "targets has 2 items"),
+        (["data=gone.yaml", "data.limit.train=1"], "no such file"),
+    ],
+)
+def test_what_is_wrong_inside_a_named_file_is_told_with_its_address(
+    named: Path, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_pipeline(named, overrides)
+    (fault,) = refused.value.faults
+    assert says in str(fault)
+
+
+def test_faults_of_the_file_itself_keep_their_line(named: Path) -> None:
+    data = named.parent / "files" / "data.yaml"
+    data.write_text(data.read_text() + "limits: 3\n")
+    with pytest.raises(UsageError, match=r"data\.yaml:4: limits: unknown key"):
+        read_pipeline(named, ["data.limit.train=1"])

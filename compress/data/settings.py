@@ -119,8 +119,10 @@ class DataSettings(Settings):
         return text_digest({"format": FORMAT, "source": identity, **rest, **steps})
 
 
-def read_data_settings(value: str | Path | Mapping[str, Any], base: Path | None = None) -> DataSettings:
+def read_data_settings(value: str | Path | Mapping[str, Any] | Source, base: Path | None = None) -> DataSettings:
     """The settings of a built-in data set (`digits`), of a data file, or of a mapping written in the pipeline itself.
+
+    A `Source` is a data file that was read before.
 
     Relative paths are tried beside the file that names them (`base` for a name or mapping), then in the working folder.
 
@@ -129,11 +131,16 @@ def read_data_settings(value: str | Path | Mapping[str, Any], base: Path | None 
     """
     if isinstance(value, Mapping):
         return _validated(Source(dict(value)), base)
-    file = _data_file(str(value), base)
-    return _validated(read_yaml(file), file.parent)
+    source = value if isinstance(value, Source) else read_yaml(data_file(str(value), base))
+    return _validated(source, Path(source.file).parent)
 
 
-def _data_file(name: str, base: Path | None) -> Path:
+def data_file(name: str, base: Path | None) -> Path:
+    """The file of a built-in data set, or that of a path, which is sought in `base`, then in the working folder.
+
+    Raises:
+        UsageError: there is none.
+    """
     builtin = builtin_folder("data") / f"{name}.yaml"
     if "/" not in name and builtin.is_file():
         return builtin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -106,7 +106,8 @@ def distill(
         keep: CacheChoice = "off" if on_policy else cache
         found = method_for(student, teacher, data, task, recipe, losses, context, cache=keep, average=average)
         method = found if on_policy is None else _on_policy(found, data, on_policy, context)
-        return fit(student, data, task, around(method) if around else method, recipe, context=context)
+        log = fit(student, data, task, around(method) if around else method, recipe, context=context)
+        return replace(log, notes=found.teacher.notes)
     finally:
         for module, home in homes:
             if home is not None:

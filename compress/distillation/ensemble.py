@@ -39,6 +39,7 @@ class Ensemble(Teacher):
         self.module = None
         self.teachers, self.weights, self.domains = list(teachers), list(weights), list(domains)
         self.average, self.class_axis = average, class_axis
+        self.notes = tuple(dict.fromkeys(note for teacher in teachers for note in teacher.notes))
 
     def __call__(self, batch: TorchBatch, points: Sequence[str], progress: TrainingProgress) -> Seen | None:
         """The mean answer; there is nothing at points."""

@@ -62,7 +62,7 @@ def open_teacher(
     if obstacle is not None or choice == "off":
         if isinstance(choice, Cache) and not context.rehearsal:
             context.progress.say(f"teacher cache: {obstacle}")
-        return Teacher(module)
+        return _noted(Teacher(module), f"teacher cache: {obstacle or 'off'}")
     settings = choice if isinstance(choice, Cache) else Cache()
     form = _Form(module, data, task, terms, settings, device)
     inputs = to_torch(data.batch(data.train, np.arange(1)), device).inputs
@@ -76,9 +76,10 @@ def open_teacher(
         augmented=bool(data.augmentation) or _masks_at_random(task),
     )
     decision = decide(choice, costs)
-    context.progress.say(f"teacher cache: {decision.reason}")
+    note = f"teacher cache: {decision.reason}"
+    context.progress.say(note)
     if not decision.views:
-        return Teacher(module)
+        return _noted(Teacher(module), note)
     identity = {
         "teacher": state_digest(module),
         "network": re.sub(r" at 0x[0-9a-f]+", "", repr(module)),
@@ -91,7 +92,12 @@ def open_teacher(
     }
     compute = form.computer(context)
     kept = AnswerCache(cache_folder() / "teachers", identity, len(data.train), compute, settings.max_bytes)
-    return CachedTeacher(module, kept, decision.views, context, device, form.temperature)
+    return _noted(CachedTeacher(module, kept, decision.views, context, device, form.temperature), note)
+
+
+def _noted(teacher: Teacher, note: str) -> Teacher:
+    teacher.notes = (note,)
+    return teacher
 
 
 class _Form:

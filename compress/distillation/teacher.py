@@ -29,6 +29,9 @@ TOP_BATCH = 16
 class Teacher:
     """A network in evaluation mode that gets no gradients and never changes."""
 
+    notes: tuple[str, ...] = ()
+    """What was decided about it, in words, for the record."""
+
     def __init__(self, module: nn.Module) -> None:
         self.module: nn.Module | None = module.eval()
 

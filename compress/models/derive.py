@@ -163,8 +163,8 @@ def _narrow(config: dict[str, Any], width: float) -> None:
     kept = max(1, round(heads * width))
     key_heads = _first(config, _KEY_HEADS) or heads
     kept_keys = kept if key_heads == heads else math.gcd(kept, max(1, round(key_heads * width)))
-    values = {key: kept for key in _HEADS} | {key: kept_keys for key in _KEY_HEADS}
-    values |= {key: size // heads * kept for key in _WIDTHS}
+    values = dict.fromkeys(_HEADS, kept) | dict.fromkeys(_KEY_HEADS, kept_keys)
+    values |= dict.fromkeys(_WIDTHS, size // heads * kept)
     values |= {key: max(8, round((config.get(key) or 0) * kept / heads / 8) * 8) for key in _INNER}
     config.update({key: value for key, value in values.items() if isinstance(config.get(key), int)})
 

@@ -25,6 +25,8 @@ KINDS = ("local",)
 RUNTIMES = ("onnxruntime",)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Provider in YAML -> ONNX Runtime's name for it."""
+DEFAULT_TARGETS = ("local",)
+"""Where files are measured unless a pipeline says."""
 EMISSIONS = ("fp32", "ort-x86", "ort-arm")
 X86, ARM = frozenset({"x86_64", "amd64", "i386", "i686"}), frozenset({"aarch64", "arm64", "armv8l", "armv7l"})
 
@@ -145,20 +147,26 @@ def emissions(target: TargetSettings) -> list[str]:
     return ["fp32"] + (["ort-x86"] if architecture in X86 else ["ort-arm"] if architecture in ARM else [])
 
 
-def read_target(target: str | Path | Mapping[str, Any], base: Path | None = None) -> TargetSettings:
+def read_target(target: str | Path | Mapping[str, Any] | Source, base: Path | None = None) -> TargetSettings:
     """A target by its built-in name, the path of a file (tried in `base`, then in the working folder), or its settings.
+
+    A `Source` is a target file that was read before.
 
     Raises:
         UsageError: It cannot be found or read, its settings are wrong, or this machine cannot do what it asks.
     """
     if isinstance(target, Mapping):
         return _read(Source(dict(target)), {})
-    path = _find(str(target), base)
-    return _read(read_yaml(path), {"name": path.stem})
+    source = target if isinstance(target, Source) else read_yaml(target_file(str(target), base))
+    return _read(source, {"name": Path(source.file).stem})
 
 
-def _find(name: str, base: Path | None) -> Path:
-    """The file that `name` means."""
+def target_file(name: str, base: Path | None) -> Path:
+    """The file of a built-in target, or that of a path, which is sought in `base`, then in the working folder.
+
+    Raises:
+        UsageError: there is none.
+    """
     if not name.endswith((".yaml", ".yml")) and "/" not in name and "\\" not in name:
         known = {path.stem: path for path in builtin_folder("targets").glob("*.yaml")}
         if name not in known:

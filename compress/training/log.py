@@ -24,7 +24,7 @@ class FitLog:
     """What `fit` did: losses of the first steps, every epoch, and whose weights were kept.
 
     `kept_epoch` counts from 0; `steps` are those made in all, before and after a resume; `seconds` are those of this
-    process, which a resumed run spends fewer of.
+    process, which a resumed run spends fewer of; `notes` say what was decided on the way.
     """
 
     losses: tuple[float, ...]
@@ -33,6 +33,7 @@ class FitLog:
     steps: int
     stopped_early: bool
     seconds: float = field(compare=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def validation(self) -> dict[str, float]:
@@ -48,4 +49,5 @@ class FitLog:
             "steps": self.steps,
             "stopped_early": self.stopped_early,
             "seconds": self.seconds,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }

@@ -177,15 +177,18 @@ sys.path.insert(0, sys.argv[2])
 from tests.distillation.test_cache import EXAMPLES, IDENTITY, compute
 
 folder, pause = Path(sys.argv[1]), float(sys.argv[3])
-put = module._put
 def slow(file, content):
     draft = file.with_name(f"{file.name}.draft")
-    if pause:
-        draft.write_bytes(content[: len(content) // 2])
+    with draft.open("wb") as stream:
+        stream.write(content[: len(content) // 2])
+        stream.flush()
         print(file.name, flush=True)
         time.sleep(pause)
-    put(file, content)
-module._put = slow
+        stream.write(content[len(content) // 2 :])
+    time.sleep(pause)
+    draft.replace(file)
+if pause:
+    module._put = slow
 cache = AnswerCache(folder, IDENTITY, EXAMPLES, compute, 2**30)
 for view in range(2):
     cache.prepare(view)
@@ -227,7 +230,7 @@ def test_two_processes_that_write_at_once_leave_whole_files(tmp_path: Path) -> N
     undisturbed = open_cache(whole)
     for view in range(2):
         undisturbed.prepare(view)
-    calls = [command(shared, tmp_path / "script.py", pause) for pause in (0.02, 0.01)]
+    calls = [command(shared, tmp_path / "script.py", pause) for pause in (0.03, 0.02)]
     processes = [subprocess.Popen(call, stdout=subprocess.DEVNULL, env=os.environ) for call in calls]
     assert [process.wait() for process in processes] == [0, 0]
     assert files(shared) == files(whole)

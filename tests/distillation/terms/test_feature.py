@@ -20,6 +20,7 @@ from compress.distillation.terms.base import Term
 from compress.distillation.terms.table import place_terms
 from compress.errors import UsageError
 from compress.training.method import TorchBatch, TrainingProgress
+from compress.training.synchronize import averaged_buffers
 from tests.distillation.networks import convolution, images, sentences, site, task_of, text
 
 HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
@@ -121,6 +122,7 @@ def test_contrast_learns_its_bank_in_training_only_and_only_the_batch() -> None:
     student, teacher = convolution(seed=1).eval(), convolution("resnet14")
     method = placed({"crd": {"negatives": 4, "width": 8}}, student, teacher, (IMAGES,))
     bank: Any = term(method).bank
+    assert averaged_buffers(method.terms) == [], "large memories would be averaged over processes at every step"
     before = bank.student_bank.clone()
     some = TorchBatch((IMAGES[:2],), torch.zeros(2, dtype=torch.int64), torch.tensor([4, 1]))
     method.terms.eval()
