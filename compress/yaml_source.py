@@ -62,6 +62,7 @@ class Source:
         for depth, part in enumerate(place[:-1]):
             if _child(at, part, path_of(place[:depth])) is None:
                 at[part] = {}
+                self.overridden.add(place[: depth + 1])
             at = at[part]
         _child(at, place[-1], path_of(place[:-1]))
         at[place[-1]] = value

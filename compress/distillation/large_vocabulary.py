@@ -25,6 +25,9 @@ LARGE_BYTES = 2**26
 BY_ROW = frozenset({"kl", "soft_cross_entropy", "mse", "reverse_kl", "jsd", "dkd"})
 """Response losses that are a mean over rows, so that rows can be taken apart."""
 
+_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "logits_scale")
+"""Settings of networks whose logits are not what the last layer gives, but capped or scaled."""
+
 Weighed = Sequence[tuple[Term, float]]
 
 
@@ -47,8 +50,8 @@ def head_of(module: nn.Module) -> Head | None:
         if find is None:
             continue
         layer = find()
-        capped = getattr(part.config, "final_logit_softcapping", None) is not None
-        return Head(layer) if isinstance(layer, nn.Linear) and not capped else None
+        changed = any(getattr(part.config, name, None) not in (None, 1) for name in _AFTER_THE_HEAD)
+        return Head(layer) if isinstance(layer, nn.Linear) and not changed else None
     return None
 
 

@@ -116,6 +116,13 @@ def test_the_network_is_whole_again_after_the_block() -> None:
     torch.testing.assert_close(student(*inputs), before)
 
 
+def test_a_head_whose_logits_are_scaled_afterwards_is_left_alone() -> None:
+    plain = network("causal-lm", 0)
+    assert head_of(plain) is not None
+    plain.network.config.logit_scale = 0.0625  # type: ignore[union-attr]
+    assert head_of(plain) is None
+
+
 def test_losses_of_the_whole_batch_keep_full_logits() -> None:
     def terms(*losses: Any) -> Any:
         placed = place_terms([LossTerm.model_validate(term) for term in losses], lambda: pytest.fail(""), 0)
