@@ -99,7 +99,7 @@ class _Reading:
         return self.read_value((key,), self.data[key], read)
 
     def read_value(self, place: Place, value: Any, read: Callable[[Any, Path], Read]) -> Read | None:
-        """What `read` makes of `value`, which must be a name, a path or a mapping, or of the changed file of that name."""
+        """What `read` makes of `value`, which must be a name, a path or a mapping; or of that file as changed."""
         if not isinstance(value, str | dict) or value in ("", {}):
             self.add(place, f"must be a name, a path or a mapping, not {shown(value)}")
             return None
@@ -136,11 +136,13 @@ class _Reading:
         above: list[str] = []
         for position, name in enumerate(given):
             origin = read[name].origin if name in read else None
-            if origin is not None and origin not in above:
-                hint = "a model below; put it above" if origin in given else unknown("model", origin, above)
-                self.add(("models", name, "from"), f"names {hint}" if origin in given else hint)
-            elif origin is not None and position == 0:
+            if origin is not None and position == 0:
                 self.add(("models", name, "from"), "the first model is what others are compared with: make it whole")
+            elif origin == name:
+                self.add(("models", name, "from"), "names this model itself; name one above")
+            elif origin is not None and origin not in above:
+                below = "names a model below; put it above"
+                self.add(("models", name, "from"), below if origin in given else unknown("model", origin, above))
             above.append(name)
 
     def targets(self) -> list[TargetSettings]:
@@ -165,9 +167,7 @@ class _Reading:
             return []
         models_named = as_mapping(self.data.get("models"))
         items, faults = read_stages(self.source, given, models_named)
-        useful = {
-            name: name not in models or models[name].zoo is None or models[name].has_weights for name in models_named
-        }
+        useful = {name: name not in models or not _is_random(models[name]) for name in models_named}
         self.faults += faults + (link_faults(self.source, items, useful) if useful else [])
         return [
             Placed(name=item.name, verb=item.verb, stage=item.stage, source=item.source)
@@ -179,6 +179,11 @@ class _Reading:
 def _from_the_top(fault: Fault, place: Place) -> Fault:
     """What is wrong with a value that `--set` put into a file which is named at `place`, told as an address."""
     return replace(fault, where=f"{path_of(place)}.{fault.where}") if fault.file == SET else fault
+
+
+def _is_random(model: ModelSettings) -> bool:
+    """Whether a network certainly has new weights alone, so that it must be trained to be of use."""
+    return (model.zoo is not None and not model.has_weights) or (model.origin is not None and model.layers is None)
 
 
 def _not_finite(value: Any, place: Place) -> Iterator[Place]:

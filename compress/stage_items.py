@@ -9,6 +9,8 @@ from typing import Any
 
 from compress.chain import Link, linked
 from compress.errors import Fault, UsageError
+from compress.generation.settings import TEXTS, LearnsTexts
+from compress.generation.stage import Generate
 from compress.overrides import BESIDE, verb_of
 from compress.pipeline import KEYS
 from compress.stage import Stage
@@ -158,4 +160,17 @@ def link_faults(source: Source, items: Sequence[StageItem], useful: Mapping[str,
         verb = items[position].verb
         tail = ("from",) if key == "from" else (verb, key) if key else (verb,)
         found.append(source.fault(("stages", position, *tail), message))
-    return found
+    return found + _split_faults(source, items)
+
+
+def _split_faults(source: Source, items: Sequence[StageItem]) -> list[Fault]:
+    """Texts that are learnt must be answers to the training split."""
+    others = {i.name: i.stage.split for i in items if isinstance(i.stage, Generate) and i.stage.split != "train"}
+    return [
+        source.fault(
+            ("stages", position, item.verb, TEXTS),
+            f"'{item.stage.on}' answers the {others[item.stage.on]} split; learnt are answers to the training split",
+        )
+        for position, item in enumerate(items)
+        if isinstance(item.stage, LearnsTexts) and item.stage.on in others
+    ]

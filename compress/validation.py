@@ -166,7 +166,7 @@ def _fields(model: type[BaseModel], inside: Place) -> dict[str, FieldInfo]:
         if isinstance(part, str):
             annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
             models = [inner for annotation in annotations for inner in models_in(annotation)]
-    return {name: field for m in models for name, field in m.model_fields.items()}
+    return {field.alias or name: field for m in models for name, field in m.model_fields.items()}
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from compress.distillation.outputs import INPUT, observe
 from compress.errors import UsageError
+from compress.models.modes import evaluating
 from compress.suggest import did_you_mean, listed
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -54,7 +54,7 @@ def matching(module: nn.Module, patterns: str | Sequence[str], where: str) -> tu
 
 def shapes_at(module: nn.Module, inputs: tuple[Tensor, ...], points: Sequence[str]) -> Shapes:
     """The shape of the tensor at each point, without the batch axis."""
-    with _evaluation(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         seen = observe(module, inputs, points)
     return {point: tuple(tensor.shape[1:]) for point, tensor in seen.points.items()}
 
@@ -78,7 +78,7 @@ def stage_points(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ..
 
     handles = [module.get_submodule(name).register_forward_hook(note(name)) for name in names]
     try:
-        with _evaluation(module), torch.no_grad():
+        with evaluating(module), torch.no_grad():
             module(*inputs)
     finally:
         for handle in handles:
@@ -218,15 +218,3 @@ def _config(module: nn.Module) -> Any:
 def _number(owner: Any, names: Sequence[str]) -> int:
     """The first attribute that is there and a number; 0 if none is."""
     return next((value for name in names if isinstance(value := getattr(owner, name, None), int)), 0)
-
-
-@contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    """`eval()` inside the block, and each module's own mode after it."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

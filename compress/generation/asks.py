@@ -11,7 +11,7 @@ _PLACE = re.compile(r"\{(text|response)\}")
 
 @dataclass(frozen=True)
 class Ask:
-    """One text to be written: the `sample`-th answer to the prompt of example `id` of the training split."""
+    """One text to be written: the `sample`-th answer to the prompt of example `id` of the split."""
 
     id: int
     sample: int

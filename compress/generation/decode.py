@@ -89,18 +89,6 @@ def continued(
     return [_up_to_end(row, ids.end) for row in found[:, first:].tolist()]
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Inside the block the module and all its parts are in evaluation mode; then each is as it was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
 def _choice(how: Decoding) -> dict[str, Any]:
     if how.decode == "beam":
         return {"num_beams": how.beams}

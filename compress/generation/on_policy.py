@@ -15,9 +15,10 @@ from compress.data.splits import NO_CLASS
 from compress.data.text import TextEncoder
 from compress.errors import UsageError
 from compress.generation.around import Around
-from compress.generation.decode import Decoding, continued, evaluating, network_of
+from compress.generation.decode import Decoding, continued, network_of
 from compress.generation.settings import OnPolicySettings
 from compress.generation.writer import ids_of
+from compress.models.modes import evaluating
 from compress.training.method import Method, TorchBatch, TrainingProgress
 from compress.training.randomness import derived_seed
 

@@ -25,7 +25,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Response:
-    """One answer: to the prompt of example `id` of the training split, the `sample`-th of several."""
+    """One answer: to the prompt of example `id` of its split, the `sample`-th of several."""
 
     id: int
     prompt: str
@@ -77,15 +77,16 @@ class Written:
         return np.array([response.id for response in self.responses], dtype=np.int64)
 
 
-def prompts_of(data: Data, indices: Indices | None = None) -> list[str]:
-    """The prompts of training examples, of all unless `indices` names some, in the words of the data's `text.prompt`.
+def prompts_of(data: Data, indices: Indices | None = None, split: str = "train") -> list[str]:
+    """The prompts of a split's examples, of all unless `indices` names some, in the words of the data's `text.prompt`.
 
     Raises:
         UsageError: the data have no prompts with answers.
     """
     if data.text is None or not data.text.answers or blocks_of(data.train) is not None:
         raise UsageError("data: there are no prompts to answer: name inputs and target texts (`text: {targets: text}`)")
-    return data.text.prompts(data.train.raw(np.arange(len(data.train)) if indices is None else indices))
+    examples: Split = getattr(data, split)
+    return data.text.prompts(examples.raw(np.arange(len(examples)) if indices is None else indices))
 
 
 def with_responses(data: Data, responses: Sequence[Response]) -> Data:
@@ -119,7 +120,7 @@ def write_responses(responses: Iterable[Response], folder: Path) -> None:
 
 
 def read_responses(file: Path, prompts: Sequence[str] | None = None) -> list[Response]:
-    """What lies in a file of JSON Lines; with `prompts`, those of the training split, it is checked against them.
+    """What lies in a file of JSON Lines; with `prompts`, those of the split, it is checked against them.
 
     A line needs `response`, and `id` or, for prompts that are there once, `prompt`. Unless `sample` is given, it counts
     the answers to one prompt.
@@ -187,7 +188,7 @@ class _Reading:
         if number is None and isinstance(prompt, str):
             number = self._places.get(prompt)
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise ValueError('needs the number of a training example as its "id", or that example\'s "prompt"')
+            raise ValueError('needs the number of an example as its "id", or that example\'s "prompt"')
         if self.prompts is not None:
             if number >= len(self.prompts):
                 raise ValueError(f"answers example {number}, and there are {len(self.prompts)}")

@@ -16,6 +16,7 @@ from compress.generation.asks import Ask, Words, batches_of
 from compress.generation.decode import Decoding, network_of
 from compress.generation.draft import Draft, Entry
 from compress.generation.responses import Response, prompts_of, read_responses, write_responses
+from compress.generation.score import scores, told
 from compress.generation.stage import Generate
 from compress.generation.writer import NetworkWriter, check_lengths, ids_of
 from compress.models import rest
@@ -38,7 +39,7 @@ def generate(stage: Generate, teacher: Bundle | None, out: Path, context: Contex
         raise UsageError("`generate` answers the data's prompts, and the pipeline names no data: add `data:`")
     data = open_data(context.data)
     if stage.from_file is not None:
-        found, more = read_responses(stage.from_file, prompts_of(data)), dict[str, Any]()
+        found, more = read_responses(stage.from_file, prompts_of(data, split=stage.split)), dict[str, Any]()
     elif stage.address is not None:
         found, more = _from_server(stage, data, context)
     else:
@@ -49,16 +50,18 @@ def generate(stage: Generate, teacher: Bundle | None, out: Path, context: Contex
     examples = len({response.id for response in found})
     empty = sum(not response.response.strip() for response in found)
     cut = more.get("cut", 0)
-    notes = [f"generate: {cut:,} of {len(found):,} texts were cut at {stage.max_new_tokens} tokens"] if cut else []
-    notes += [f"generate: {empty:,} of {len(found):,} texts are empty"] if empty else []
-    return {"texts": len(found), "examples": examples, "empty": empty, **more, "notes": notes}
+    notes = [f"{cut:,} of {len(found):,} texts were cut at {stage.max_new_tokens} tokens"] if cut else []
+    notes += [f"{empty:,} of {len(found):,} texts are empty"] if empty else []
+    score = scores(data, found, stage.split) if stage.score else {}
+    notes += [told(score, len(found), stage.split)] if score else []
+    return {"texts": len(found), "examples": examples, "empty": empty, **more, **score, "notes": notes}
 
 
 def _from_network(
     stage: Generate, teacher: Bundle, data: Data, context: Context
 ) -> tuple[list[Response], dict[str, Any]]:
     data = open_task(context.task).prepare(data)
-    prompts, ids, text = _prompts(data, context), ids_of(data), data.text
+    prompts, ids, text = _prompts(stage, data, context), ids_of(data), data.text
     assert text is not None
     check_lengths(text, ids, stage.max_new_tokens)
     device = training_device(context)
@@ -77,7 +80,7 @@ def _from_network(
 
 
 def _from_server(stage: Generate, data: Data, context: Context) -> tuple[list[Response], dict[str, Any]]:
-    prompts = _prompts(data, context)
+    prompts = _prompts(stage, data, context)
     batches = batches_of(prompts, stage.samples, stage.batch_size)
     if context.rehearsal:  # asking would cost; the words stand in for the answers
         openai_package()
@@ -113,8 +116,9 @@ def _collected(
     return responses, {"cut": sum(bool(entry["cut"]) for entry in found)}
 
 
-def _prompts(data: Data, context: Context) -> list[str]:
-    return prompts_of(data, range(min(_REHEARSED, len(data.train))) if context.rehearsal else None)
+def _prompts(stage: Generate, data: Data, context: Context) -> list[str]:
+    there = len(getattr(data, stage.split))
+    return prompts_of(data, range(min(_REHEARSED, there)) if context.rehearsal else None, stage.split)
 
 
 def _draft(stage: Generate, context: Context, prompts: Sequence[str], teacher: str) -> Draft:

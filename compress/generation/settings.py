@@ -52,7 +52,8 @@ class LearnsTexts(Stage):
     on: str | None = None
     """A `generate` stage: the texts that it has written are learnt in place of the training split's own answers."""
     rationale_weight: float = Field(1.0, ge=0)
-    """With `on:`, of the loss of rationales beside that of answers, where there are some (Hsieh et al. 2023)."""
+    """Of the loss of rationales beside that of answers (Hsieh et al. 2023): with `on:` of those that were written, if
+    there are some; without it, only if this is given, of the data's own (`text.rationale`)."""
     rationale_prefix: str = "explain: "
     """Stands before a prompt that asks for the rationale."""
     answer_prefix: str = "answer: "
@@ -63,22 +64,29 @@ class LearnsTexts(Stage):
         return {} if self.on is None else {TEXTS: self.on}
 
     def asked(self) -> dict[str, Any]:
-        """Without texts, nothing that is about them."""
+        """Where no rationales are learnt, nothing that is about them."""
         found = super().asked()
-        return found if self.on is not None else {key: found[key] for key in found if key not in _OF_RATIONALES}
+        return found if self._explains else {key: found[key] for key in found if key not in _OF_RATIONALES}
 
     def learnt(self, data: Data, texts: Bundle | None) -> tuple[Data, Callable[[Method], Method] | None]:
-        """What to train on, and what goes around the method of training; `data` as they are without texts."""
-        if texts is None:
+        """What to train on, and what goes around the method of training; `data` as they are if nothing is asked."""
+        if not self._explains:
             return data, None
         from compress.generation.responses import read_responses
-        from compress.generation.step_by_step import learning_texts
+        from compress.generation.step_by_step import learning_reasons, learning_texts
 
+        if texts is None:
+            return learning_reasons(data, self)
         return learning_texts(data, read_responses(texts.path / RESPONSES_FILE), self)
 
     def text_faults(self) -> list[tuple[str, str]]:
         """(key, message) for what has no effect."""
-        if self.on is not None:
+        if self._explains:
             return []
         given = sorted(self.model_fields_set & _OF_RATIONALES)
-        return [(key, "has no effect without `on:`, which names the texts to learn") for key in given]
+        return [(key, "has no effect without `on:` or `rationale_weight`, which say what is learnt") for key in given]
+
+    @property
+    def _explains(self) -> bool:
+        """Whether something else than the data's own answers is learnt."""
+        return self.on is not None or "rationale_weight" in self.model_fields_set

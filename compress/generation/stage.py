@@ -1,4 +1,4 @@
-"""`generate`: a teacher writes an answer to each prompt of the training split."""
+"""`generate`: a teacher writes an answer to each prompt of a split."""
 
 from __future__ import annotations
 
@@ -34,8 +34,12 @@ class Generate(Stage):
     """The teacher: a name from `models:` or a stage; unset: the model before this stage, unless a server or file is
     named."""
     from_file: FoundPath | None = None
-    """JSON Lines written before, `{"id": 0, "response": "..."}`: the `id` is the example's number in the training
+    """JSON Lines written before, `{"id": 0, "response": "..."}`: the `id` is the example's number in the
     split; without it `prompt` must be the example's."""
+    split: Literal["train", "validation", "test"] = "train"
+    """Whose prompts are answered. What `on:` learns are answers to `train`."""
+    score: bool = False
+    """Whether the answers are held against the data's own target texts: exact match, final answer, BLEU, ROUGE."""
     address: str | None = Field(None, pattern=r"^https?://\S+$")
     """Of a server with chat completions, such as `https://api.openai.com/v1` or `http://localhost:8000/v1`."""
     served_model: str | None = None
@@ -86,10 +90,11 @@ class Generate(Stage):
 
     def asked(self) -> dict[str, Any]:
         """What decides the texts: of a server not what it costs, of a file its content."""
+        more = self.model_dump(mode="json", include={"split", "score"}, exclude_defaults=True)
         if self.from_file is not None:
-            return {"content": file_digest(self.from_file)}
+            return {"content": file_digest(self.from_file), **more}
         where = {"batch_size"} if self.address is None else {"address", "served_model"}
-        return self.model_dump(mode="json", include=_OF_WRITING | where)
+        return {**self.model_dump(mode="json", include=_OF_WRITING | where), **more}
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""

@@ -17,7 +17,7 @@ from compress.data.dataset import Data
 from compress.data.digests import text_digest
 from compress.data.objectives import Causal, Encoded, SequenceToSequence
 from compress.data.ragged import Ragged
-from compress.data.splits import Array, Indices, Split, Subset
+from compress.data.splits import Answered, Array, Indices, Split, Subset
 from compress.data.text import TextEncoder
 from compress.errors import UsageError
 from compress.generation.around import Around
@@ -30,7 +30,7 @@ from compress.training.method import Method, TorchBatch, TrainingProgress
 class Reasoned:
     """The examples of `written` twice: first all that ask for the answer, then all that ask for the rationale."""
 
-    written: Written
+    written: Split
 
     def __len__(self) -> int:
         return 2 * len(self.written)
@@ -117,19 +117,40 @@ def learning_texts(
         raise UsageError("rationale_weight: the texts have no rationales: let them be written with `rationale: true`")
     if not written.explained or not settings.rationale_weight:
         return found, None
+    return _twice(found, settings)
+
+
+def learning_reasons(data: Data, settings: LearnsTexts) -> tuple[Data, Callable[[Method], Method] | None]:
+    """Data to train on with their own rationales, and what goes around the method of training.
+
+    `data` are as their task has prepared them.
+
+    Raises:
+        UsageError: they have no rationales, for some examples or for all.
+    """
+    if not isinstance(data.collate, Causal | SequenceToSequence) or data.text is None or not data.text.answers:
+        raise UsageError("rationale_weight: the data have no target texts, and no rationales beside them")
+    if data.unlabelled is not None:
+        raise UsageError("rationale_weight: the data's unlabelled examples have no rationales: leave them out")
+    cast(Answered, data.train).rationales(np.arange(1))  # says what is missing
+    return _twice(data, settings) if settings.rationale_weight else (data, None)
+
+
+def _twice(data: Data, settings: LearnsTexts) -> tuple[Data, Callable[[Method], Method]]:
+    """Each example for its answer and for its rationale, and how both are weighed."""
     if not isinstance(data.collate, Causal | SequenceToSequence):
         raise UsageError("rationales are learnt with the task causal-lm or sequence-to-sequence")
     collate = StepByStep(data.collate, settings.rationale_prefix, settings.answer_prefix)
     mark = text_digest([settings.rationale_prefix, settings.answer_prefix])[:16]
     both = replace(
-        found,
-        train=Reasoned(written),
+        data,
+        train=Reasoned(data.train),
         collate=collate,
-        fingerprint=f"{found.fingerprint}-why-{mark}",
+        fingerprint=f"{data.fingerprint}-why-{mark}",
         _prepared={},
         _encoded={},
     )
-    return both, lambda method: Weighed(method, len(written), settings.rationale_weight)
+    return both, lambda method: Weighed(method, len(data.train), settings.rationale_weight)
 
 
 def _reasoned(split: Split) -> Reasoned | None:

@@ -17,6 +17,7 @@ from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.deployment import deployment_of, nominal_inputs, write_tokenizer
 from compress.models.factory import build, factory_for, load_initial_weights
+from compress.models.modes import evaluating
 from compress.models.need import Need, TextNeed
 from compress.models.stage import Build, seed_for
 from compress.stage import Context, Metrics
@@ -84,12 +85,8 @@ def try_once(module: nn.Module, batch: Batch, data: Data, task: Task) -> Tensor:
     """
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.inputs)
     given = ", ".join(str(tuple(x.shape)) for x in inputs)
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    with torch.no_grad():
+    with evaluating(module), torch.no_grad():
         output = call(f"the network does not take inputs of shape {given}", module, *inputs)
-    for part, mode in training.items():
-        part.training = mode
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = f"a tensor of {output.dtype}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise UsageError(f"the network must give one tensor of floating-point numbers; it gives {kind}")

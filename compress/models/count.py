@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compress.errors import UsageError
+from compress.models.modes import evaluating
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -29,18 +30,13 @@ def count_macs(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> int:
         UsageError: the network cannot take these inputs.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
     counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), _plain_kernels(module), counter:
+        with evaluating(module), torch.no_grad(), _plain_kernels(module), counter:
             module(*(x[:1].to(device) for x in example_inputs))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shapes = ", ".join(str((1, *x.shape[1:])) for x in example_inputs)
         raise UsageError(f"the network cannot take inputs of shape {shapes}: {error}") from error
-    finally:
-        for part, training in modes.items():
-            part.training = training
     return int(counter.get_total_flops()) // 2
 
 

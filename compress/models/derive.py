@@ -21,16 +21,19 @@ from compress.models.deployment import deployment_of, nominal_inputs, write_toke
 from compress.models.factory import Factory, build
 from compress.models.settings import ModelSettings
 from compress.models.stage import Derive, seed_for
-from compress.models.zoo.names import match
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 
 _DEPTHS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "num_decoder_layers", "encoder_layers",
            "decoder_layers")  # fmt: skip
 _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
-_INNER = ("intermediate_size", "hidden_dim", "n_inner", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim")
+_INNER = ("intermediate_size", "hidden_dim", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim")
 _HEADS = ("num_attention_heads", "n_heads", "n_head", "num_heads", "encoder_attention_heads", "decoder_attention_heads")
 _KEY_HEADS = ("num_key_value_heads",)
+_OF_EACH_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
+_NUMBERS = ("layer_id", "layer_idx")
+"""What a layer calls its own number, in which it differs from any other."""
+_PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def derive_bundle(stage: Derive, source: Bundle, out: Path, context: Context) -> Metrics:
@@ -50,14 +53,15 @@ def _derive_bundle(stage: Derive, source: Bundle, out: Path, context: Context) -
     assert context.data is not None
     task = open_task(context.task)
     data = task.prepare(open_data(context.data))
-    factory, extra = rest.read_factory(source.path), dict[str, Any]()
+    factory, teacher, extra = rest.read_factory(source.path), rest.load(source.path), dict[str, Any]()
+    _refuse_pruned(teacher, factory)
     if stage.smaller.layers is not None:
-        teacher = rest.load(source.path)
         module, smaller, chosen = with_layers(teacher, factory, stage.smaller.layers)
         extra["layers"] = chosen
     else:
         smaller = shrunk(factory, stage.smaller)
         module = build(smaller, seed_for(context.seed, stage.name))
+        _require_smaller(module, teacher, stage.smaller)
     output = try_once(module, data.batch(data.train, np.arange(min(2, len(data.train)))), data, task)
     rest.save(module, smaller, out)
     write_bundle(out, Kind.TORCH, deployment_of(data, task, context.task.plain(), output))
@@ -83,20 +87,20 @@ def with_layers(
         layers: their numbers, how many (spread evenly), or `every-other`.
 
     Raises:
-        UsageError: no transformer with one stack of layers, layers that it does not have, or one that was pruned.
+        UsageError: no transformer with one stack of layers, layers that it does not have, or one that cannot stand
+            where it would.
     """
+    if factory.source == "zoo":
+        raise UsageError(f"layers: only transformers have layers to choose from; give {factory.name} a `width`")
     config = _config_of(factory)
     key = next((key for key in _DEPTHS if key in config), None)
-    stack = _stack(teacher, config[key]) if key is not None else None
+    stack = None if key is None or config.get("is_encoder_decoder") else _stack(teacher, config[key])
     if key is None or stack is None:
-        raise UsageError("from: the model has no single stack of layers to choose from: give `width` and `depth`")
+        raise UsageError("layers: the model has no single stack of layers to choose from: give `width` and `depth`")
     chosen = layer_numbers(layers, config[key])
-    changed = {**config, key: len(chosen)}
-    for name in ("layer_types",):  # one entry a layer
-        if isinstance(config.get(name), list):
-            changed[name] = [config[name][number] for number in chosen]
-    smaller = replace(factory, arguments={**factory.arguments, "config": changed})
-    module = build(smaller)
+    smaller = replace(factory, arguments={**factory.arguments, "config": _of_layers(config, key, chosen)})
+    module = build(smaller).eval()
+    _require_alike(teacher.eval(), module, stack, chosen)
     known = teacher.state_dict()
     state: dict[str, Tensor] = {}
     for name in module.state_dict():
@@ -105,12 +109,8 @@ def with_layers(
             state[name] = known[f"{stack}.{chosen[int(number)]}.{inner}"]
         else:
             state[name] = known[name]
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise UsageError("from: the model's layers have other sizes than its configuration says (was it pruned?); "
-                         "make the student from it before that stage") from error  # fmt: skip
-    return module.eval(), smaller, chosen
+    module.load_state_dict(state)
+    return module, smaller, chosen
 
 
 def layer_numbers(layers: int | str | Sequence[int], depth: int) -> list[int]:
@@ -142,17 +142,59 @@ def shrunk(factory: Factory, settings: ModelSettings) -> Factory:
     """
     width, depth = settings.width or 1.0, settings.depth or 1.0
     if factory.source == "zoo":
-        match(factory.name)
         if depth != 1.0:
             raise UsageError("depth: a network of the zoo has its depth in its name, such as resnet20: name another")
         return replace(factory, arguments={**factory.arguments, "width": factory.arguments["width"] * width})
     config = dict(_config_of(factory))
     _scale(config, _DEPTHS, depth)
-    if isinstance(config.get("layer_types"), list):
-        config["layer_types"] = config["layer_types"][: next(config[key] for key in _DEPTHS if key in config)]
+    key = next((key for key in _DEPTHS if key in config), None)
+    if key is not None:
+        config = _of_layers(config, key, range(config[key]))
     if width != 1.0:
         _narrow(config, width)
     return replace(factory, arguments={**factory.arguments, "config": config})
+
+
+def _refuse_pruned(teacher: nn.Module, factory: Factory) -> None:
+    """UsageError if the network has other sizes than what its factory makes, from which sizes are taken."""
+    now, made = ([(key, x.shape) for key, x in part.state_dict().items()] for part in (teacher, build(factory)))
+    if now != made:
+        raise UsageError("from: the model was pruned above the first stage that reads this one: read this one above it")
+
+
+def _require_smaller(module: nn.Module, teacher: nn.Module, settings: ModelSettings) -> None:
+    asked = [f"{key}: {value:g}" for key in ("width", "depth") if (value := getattr(settings, key) or 1.0) < 1]
+    if asked and count_parameters(module) >= count_parameters(teacher):
+        raise UsageError(f"{', '.join(asked)} leaves the network as large as the model that it is from: give less")
+
+
+def _of_layers(config: Mapping[str, Any], key: str, chosen: Sequence[int]) -> dict[str, Any]:
+    """The configuration of a network with these layers alone."""
+    lists = {name: config[name] for name in _OF_EACH_LAYER if isinstance(config.get(name), list)}
+    return {**config, key: len(chosen), **{name: [values[n] for n in chosen] for name, values in lists.items()}}
+
+
+def _require_alike(teacher: nn.Module, module: nn.Module, stack: str, chosen: Sequence[int]) -> None:
+    """UsageError unless each layer that is copied computes in its new place what it did in the old one."""
+    old, new = teacher.get_submodule(stack), module.get_submodule(stack)
+    assert isinstance(old, nn.ModuleList) and isinstance(new, nn.ModuleList)
+    if len(new) != len(chosen):
+        raise UsageError("layers: the model's configuration does not say how many there are: give `width` and `depth`")
+    for place, number in enumerate(chosen):
+        if _described(old[number]) != _described(new[place]):
+            raise UsageError(
+                f"layers: layer {number} is built otherwise than the layer {place} that it would become, as in a model "
+                f"whose first layer is like no other: choose others, or give `width` and `depth`"
+            )
+
+
+def _described(layer: nn.Module) -> Any:
+    """The parts of a layer, their settings, and the sizes of its weights; not its number."""
+    parts = [
+        (name, type(part), {k: v for k, v in vars(part).items() if isinstance(v, _PLAIN) and k not in _NUMBERS})
+        for name, part in layer.named_modules()
+    ]
+    return parts, {name: tensor.shape for name, tensor in layer.state_dict().items()}
 
 
 def _narrow(config: dict[str, Any], width: float) -> None:

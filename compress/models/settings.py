@@ -170,6 +170,8 @@ def _derivation_faults(settings: ModelSettings) -> list[str]:
         for key in ("shortcut", "weights", "arguments")
         if getattr(settings, key)
     ]
+    if settings.head == "new":
+        faults.append("head: a model made `from` another has that one's head")
     shrinks = settings.width is not None or settings.depth is not None
     if (settings.layers is not None) == shrinks:
         faults.append("from: say either `layers` (copied with their weights), or `width` and `depth` (a new network)")

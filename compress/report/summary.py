@@ -58,8 +58,12 @@ def _steps(plan: Plan, done: Mapping[str, Done]) -> list[dict[str, Any]]:
 
 
 def _notes(plan: Plan, done: Mapping[str, Done]) -> list[str]:
-    """What the measuring steps had to say, such as a machine too unsteady for a verdict."""
-    said = [note for step in plan.steps for note in done[step.name].record.metrics.get("notes", ())]
+    """What the steps had to say, such as a machine too unsteady for a verdict; of texts it matters who wrote them."""
+    said = [
+        f"{step.name}: {note}" if step.stage.gives is Kind.RESPONSES else note
+        for step in plan.steps
+        for note in done[step.name].record.metrics.get("notes", ())
+    ]
     return list(dict.fromkeys(said))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import nn
 
 from compress.data.dataset import Data, Split
 from compress.errors import UsageError
+from compress.models.modes import evaluating
 from compress.stage import Context
 from compress.tasks.batching import evaluation_batches, in_order
 from compress.tasks.task import Task
@@ -62,7 +62,8 @@ def predict(
     batches = evaluation_batches(data, split, batch_size, task)
     own = np.array_split(np.arange(len(batches)), context.world_size)[context.rank]
     parts = []
-    with torch.no_grad(), limited_threads(context.threads), _evaluation_mode(module, keep_mode):
+    mode = nullcontext() if keep_mode else evaluating(module)
+    with torch.no_grad(), limited_threads(context.threads), mode:
         for number in own:
             batch = to_torch(data.batch(split, batches[number]), device)
             outputs = module(*batch.inputs)
@@ -106,18 +107,3 @@ def mean_loss(task: Task, answers: Array, targets: Array) -> float:
 def targets_of(split: Split) -> Array:
     """The targets of all examples of a split, in order."""
     return split.targets(np.arange(len(split)))
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module, keep_mode: bool) -> Iterator[None]:
-    """`eval()` inside the block, and each submodule's own mode again after it."""
-    if keep_mode:
-        yield
-        return
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in modes:
-            submodule.training = training

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compress.errors import UsageError
-from compress.generation.decode import Decoding, Ids, continued, evaluating, network_of
+from compress.generation.decode import Decoding, Ids, continued, network_of
 from compress.models.transformers_library import open_library
 from tests.generation.helpers import GPT2, LLAMA, T5
 
@@ -118,11 +118,3 @@ def test_a_network_that_cannot_write_is_refused() -> None:
     holder = nn.Module()
     holder.network = found
     assert network_of(holder) is found
-
-
-def test_parts_get_their_modes_back() -> None:
-    parts = nn.Sequential(nn.Dropout(), nn.Dropout()).train()
-    parts[0].eval()
-    with evaluating(parts):
-        assert not any(part.training for part in parts.modules())
-    assert [part.training for part in parts.modules()] == [True, False, True]

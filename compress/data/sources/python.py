@@ -20,13 +20,19 @@ from compress.user_code import call, load_function
 
 Array = npt.NDArray[Any]
 
+_PAIR = ("input", "target")
+
 
 @dataclass(frozen=True)
 class ItemSplit:
-    """A sequence whose items are (input, target). Its attribute `targets`, if it has one, saves reading every item."""
+    """A sequence whose items are (input, target). Its attribute `targets`, if it has one, saves reading every item.
+
+    `names` say what an item holds.
+    """
 
     items: Any
     function: str
+    names: tuple[str, ...] = _PAIR
 
     def __len__(self) -> int:
         return len(self.items)
@@ -50,15 +56,16 @@ class ItemSplit:
             raise UsageError(f"data: {self.function}: {len(self)} examples, but {len(targets)} in `targets`")
         return targets
 
-    def _item(self, index: int) -> tuple[Any, Any]:
+    def _item(self, index: int) -> tuple[Any, ...]:
         item = call(self.function, self.items.__getitem__, index)
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise UsageError(f"data: {self.function}: item {index} must be (input, target), got {_brief(item)}")
-        return item[0], item[1]
+        if not isinstance(item, tuple | list) or len(item) != len(self.names):
+            wanted = ", ".join(self.names)
+            raise UsageError(f"data: {self.function}: item {index} must be ({wanted}), got {_brief(item)}")
+        return tuple(item)
 
 
 def open_python(settings: PythonFunction, labels: tuple[str, ...] | None, text: TextSettings | None = None) -> Opened:
-    """What the function returns, as splits; with `text` inputs are strings, or tuples of two.
+    """What the function returns, as splits; with `text` inputs are strings, or tuples of two; rationales come third.
 
     Raises:
         UsageError: the function fails, or returns something else than its contract says.
@@ -72,7 +79,7 @@ def open_python(settings: PythonFunction, labels: tuple[str, ...] | None, text: 
     found = {name: returned[name] for name in SPLITS if returned.get(name) is not None}
     names = None if returned.get("labels") is None else tuple(map(str, returned["labels"]))
     if text is not None:
-        tables = {name: _text_table(value, f"{spec}, {name!r}") for name, value in found.items()}
+        tables = {name: _text_table(value, f"{spec}, {name!r}", text.rationale) for name, value in found.items()}
         inputs = tuple(name for name in ("input", "second") if name in tables["train"].column_names)
         return open_columns(tables, Wanted(inputs, "target", labels or names, text=text), {})
     splits = {name: _split(value, f"{spec}, {name!r}") for name, value in found.items()}
@@ -89,23 +96,33 @@ def _split(value: Any, what: str) -> Split:
         if len(inputs) != len(targets):
             raise UsageError(f"data: {what}: {len(inputs)} inputs, but {len(targets)} targets")
         return ArraySplit(inputs, targets)
-    if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str):
-        return ItemSplit(value, what)
-    raise UsageError(f"data: {what} must be (inputs, targets) or a sequence of (input, target), got {_brief(value)}")
+    return _sequence(value, what, _PAIR)
 
 
-def _text_table(value: Any, what: str) -> pa.Table:
-    """(texts, targets), or a sequence of (text, target), as columns."""
-    if isinstance(value, tuple) and len(value) == 2:
-        inputs, targets = list(value[0]), list(value[1])
+def _sequence(value: Any, what: str, names: tuple[str, ...]) -> ItemSplit:
+    """A sequence of items that hold what `names` say."""
+    if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str | tuple):
+        return ItemSplit(value, what, names)
+    several, one = (f"{', '.join(f'{name}s' for name in names)}", ", ".join(names))
+    raise UsageError(f"data: {what} must be ({several}) or a sequence of ({one}), got {_brief(value)}")
+
+
+def _text_table(value: Any, what: str, rationale: str | None) -> pa.Table:
+    """(texts, targets) or (texts, targets, rationales), or a sequence of such items, as columns.
+
+    `rationale` names the column of the third; None: there is none.
+    """
+    names = _PAIR if rationale is None else (*_PAIR, "rationale")
+    if isinstance(value, tuple) and len(value) == len(names):
+        inputs, *others = map(list, value)
     else:
-        items = _split(value, what)
-        rows = [items._item(index) for index in range(len(items))] if isinstance(items, ItemSplit) else []
-        inputs, targets = [row[0] for row in rows], [row[1] for row in rows]
+        items = _sequence(value, what, names)
+        inputs, *others = (list(column) for column in zip(*map(items._item, range(len(items))), strict=True))
     pairs = bool(inputs) and isinstance(inputs[0], tuple | list)
     columns = dict(zip(("input", "second"), zip(*inputs, strict=True), strict=False)) if pairs else {"input": inputs}
+    learnt = dict(zip(("target", rationale), others, strict=False))
     try:
-        return pa.table({**{name: list(column) for name, column in columns.items()}, "target": targets})
+        return pa.table({**{name: list(column) for name, column in columns.items()}, **learnt})
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UsageError(f"data: {what} must give texts, or pairs of texts, and as many targets: {error}") from error
 
