@@ -67,8 +67,9 @@ LOSSES: dict[str, list[dict[str, Any]]] = {
     ],
     # DIST on CIFAR: beta 2, gamma 2, temperature 4
     "dist": [{"dist": {"temperature": SOFT, "beta": 2.0, "gamma": 2.0}}, {"cross_entropy": {"weight": 1.0}}],
-    # MLKD: 0.9 and 0.1, temperatures 2 to 6
-    "mlkd": [{"mlkd": {"weight": 0.9}}, {"cross_entropy": {"weight": 0.1}}],
+    # MLKD: 0.9 and 0.1, temperatures 2 to 6. Batch and class level grow with 64 / classes and its square: weighed so
+    # that they are with 10 classes what they are with the paper's 100
+    "mlkd": [{"mlkd": {"weight": 0.9, "batch": 0.1, "by_class": 0.01}}, {"cross_entropy": {"weight": 0.1}}],
 }
 
 

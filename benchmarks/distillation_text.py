@@ -44,10 +44,12 @@ def run(name: str, arguments: argparse.Namespace) -> tuple[Pipeline, Path, Rows]
     return pipeline, outcome.folder, {row["name"]: row for row in outcome.report["models"]}
 
 
-def right(file: Path, data: Data, split: str) -> np.ndarray:
-    """For each example of a split whether the file's answer is right."""
+def right(folder: Path, data: Data, split: str) -> np.ndarray:
+    """For each example of a split whether the answer of the file in a folder of artifacts is right."""
     part = getattr(data, split)
-    found = answers(file, data, part, read_target("local")).argmax(1) == part.targets(np.arange(len(part)))
+    found = answers(folder / "model.onnx", data, part, read_target("local")).argmax(1) == part.targets(
+        np.arange(len(part))
+    )
     return np.asarray(found, dtype=np.float64)
 
 
@@ -58,8 +60,8 @@ def sst2(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Clai
     names = {"teacher, 12 layers": "teacher-fp32", "student, 6 layers": "student-fp32"}
     found = {}
     for title, name in names.items():
-        file = folder / rows[name]["path"]
-        found[title] = np.concatenate([right(file, data, "validation"), right(file, data, "test")])
+        place = folder / rows[name]["path"]
+        found[title] = np.concatenate([right(place, data, "validation"), right(place, data, "test")])
     latencies = {title: Latency.from_row(rows[name]["latency"][0]) for title, name in names.items()}
     teacher, student = found.values()
     ratio = compare(*latencies.values())

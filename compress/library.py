@@ -95,12 +95,15 @@ def train(
         UsageError: a setting is wrong, or network, data and task do not fit each other.
         StageError: training diverged.
     """
+    from compress.training.domains import class_numbers_of, within
     from compress.training.train import train as train_in_place
 
     stage = _settings(Train, settings)
     trained = copy.deepcopy(model)
     context = _context(seed, device, threads, checkpoints, progress)
-    train_in_place(trained, *_opened(data, task), stage, context, label_smoothing=stage.label_smoothing)
+    opened, chosen = _opened(data, task)
+    opened = within(opened, class_numbers_of(stage.classes, opened.labels, "classes"))
+    train_in_place(trained, opened, chosen, stage, context, label_smoothing=stage.label_smoothing)
     return trained
 
 
@@ -120,19 +123,28 @@ def distill(
     """Train a copy of `student` on the outputs of `teacher` and on the labels; return it in evaluation mode.
 
     `settings` are the keys of `distill:`, such as `epochs=20` and `losses=[{"kl": {"temperature": 4}}]`; the other
-    arguments are those of `train`. The teacher is not changed.
+    arguments are those of `train`. The teacher is not changed. Unlabelled examples of the data are learnt as well.
 
     Raises:
         UsageError: a setting is wrong, or the networks, data and task do not fit each other.
         StageError: training diverged.
     """
+    from compress.distillation.distill import Voice
     from compress.distillation.distill import distill as distill_in_place
+    from compress.distillation.pseudo_labels import label
+    from compress.distillation.unlabelled import with_unlabelled
 
     stage = _settings(Distill, {"teacher": "teacher", **settings})
     trained = copy.deepcopy(student)
     context = _context(seed, device, threads, checkpoints, progress)
     frozen = copy.deepcopy(teacher)
-    distill_in_place(trained, frozen, *_opened(data, task), stage, stage.losses, context, on_policy=stage.on_policy)
+    opened, chosen = _opened(data, task)
+    if stage.pseudo_labels is not None:
+        opened, _ = label([Voice(frozen)], opened, chosen, stage.pseudo_labels, stage.average, context)
+    distill_in_place(
+        trained, frozen, with_unlabelled(opened), chosen, stage, stage.losses, context, cache=stage.cache,
+        average=stage.average, on_policy=stage.on_policy,
+    )  # fmt: skip
     return trained
 
 

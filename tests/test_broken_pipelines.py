@@ -209,6 +209,40 @@ BROKEN = {
     "data function that returns a number": Broken(
         f"data: {{source: {{python: {{function: 'data.py:wrong'}}}}}}\n{SMALL}{TRAIN}", ("data.py:wrong",)
     ),
+    "layers of a network that has none": Broken(
+        "data: digits\nmodels: {net: {zoo: resnet8, width: 0.25}, half: {from: net, layers: 2}}\n"
+        "stages: [{train: {model: half}}]\n",
+        ("models.half", "only transformers have layers to choose from"),
+    ),
+    "depth of a network that has it in its name": Broken(
+        "data: digits\nmodels: {net: {zoo: resnet8, width: 0.25}, half: {from: net, depth: 0.5}}\n"
+        "stages: [{train: {model: half}}]\n",
+        ("models.half", "has its depth in its name"),
+    ),
+    "from a network of one's own": Broken(
+        f"{npz('good')}models: {{net: {{python: 'network.py:make'}}, half: {{from: net, width: 0.5}}}}\n"
+        "stages: [{train: {model: half}}]\n",
+        ("models.half", "only transformers and zoo networks can be made smaller"),
+    ),
+    "from a pruned network": Broken(
+        "data: digits\nmodels: {net: {zoo: resnet8, width: 0.5}, half: {from: net, width: 0.5}}\n"
+        "stages: [{train: {model: net}}, {prune: {keep: {macs: 0.8}, recover: null}}, {train: {model: half}}]\n",
+        ("models.half", "the model was pruned"),
+    ),
+    "more layers than there are": Broken(
+        "data: digits\nmodels:\n  net: {transformers: {model_type: vit, hidden_size: 8, num_hidden_layers: 2, "
+        "num_attention_heads: 2, intermediate_size: 8, patch_size: 4}}\n  half: {from: net, layers: 3}\n"
+        "stages: [{train: {model: half}}]\n",
+        ("models.half", "layers: 3 of the 2 that there are"),
+    ),
+    "classes of an expert that are not there": Broken(
+        f"data: digits\n{SMALL}stages: [{{train: {{classes: [3, 12]}}}}]\n", ("classes: there is no class 12",)
+    ),
+    "pseudo labels without unlabelled examples": Broken(
+        "data: digits\nmodels: {a: {zoo: resnet8, width: 0.25}, b: {zoo: resnet8, width: 0.25}}\n"
+        "stages: [{train: {model: a}}, {distill: {model: b, teacher: a, pseudo_labels: {}}}]\n",
+        ("pseudo_labels: the data have no unlabelled examples",),
+    ),
     "nothing matches ignore": Broken(
         f"data: digits\n{SMALL}stages: [{{prune: {{keep: {{macs: 0.5}}, ignore: [laier*], recover: null}}}}]\n",
         ("laier*",),

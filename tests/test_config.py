@@ -98,6 +98,7 @@ def staged(stages: str) -> str:
     return TOP.replace("export", stages)
 
 
+MADE = staged("{train: {model: net}}")
 ONE_FAULT = {
     "unknown key": (TOP + "sead: 1", "sead", 4, "unknown key (did you mean 'seed'?)"),
     "negative seed": (TOP + "seed: -1", "seed", 4, "must be at least 0, not -1"),
@@ -131,6 +132,64 @@ ONE_FAULT = {
     "impossible depth": (TOP.replace("resnet8", "resnet9"), "models.net.zoo", 2, "6n+2"),
     "unknown model key": (TOP.replace("zoo:", "zo:"), "models.net.zo", 2, "did you mean 'zoo'?"),
     "two networks in one": (TOP.replace("{zoo", "{timm: x, zoo"), "models.net", 2, "exactly one of"),
+    "first from another": (
+        MADE.replace("{net: {zoo: resnet8}}", "{a: {from: net, width: 0.5}, net: {zoo: resnet8}}"),
+        "models.a.from", 2, "the first model is what others are compared with: make it whole",
+    ),
+    "from itself": (
+        MADE.replace("8}}", "8}, b: {from: b, width: 0.5}}"), "models.b.from", 2, "names this model itself; name one",
+    ),
+    "from a model below": (
+        MADE.replace("8}}", "8}, b: {from: c, width: 0.5}, c: {zoo: resnet8}}"),
+        "models.b.from", 2, "names a model below; put it above",
+    ),
+    "from an unknown model": (
+        MADE.replace("8}}", "8}, b: {from: ner, width: 0.5}}"), "models.b.from", 2, "(did you mean 'net'?)",
+    ),
+    "from a number of one's own": (
+        MADE.replace("8}}", "8}, b: {from: 3, width: 0.5}}"), "models.b.from", 2, "must be text, not 3",
+    ),
+    "from and zoo": (
+        MADE.replace("8}}", "8}, b: {from: net, zoo: resnet8}}"), "models.b", 2, "found zoo and from",
+    ),
+    "from misspelt": (
+        MADE.replace("8}}", "8}, b: {frm: net, width: 0.5}}"), "models.b.frm", 2, "did you mean 'from'?",
+    ),
+    "from and nothing else": (MADE.replace("8}}", "8}, b: {from: net}}"), "models.b", 2, "say either `layers`"),
+    "from with weights": (
+        MADE.replace("8}}", "8}, b: {from: net, layers: 2, weights: w.pt}}"),
+        "models.b", 2, "weights: a model made `from` another takes layers, width and depth only",
+    ),
+    "from with a head": (
+        MADE.replace("8}}", "8}, b: {from: net, layers: 2, head: new}}"), "models.b", 2, "has that one's head",
+    ),
+    "layers and width": (
+        MADE.replace("8}}", "8}, b: {from: net, layers: 2, width: 0.5}}"), "models.b", 2, "say either `layers`",
+    ),
+    "layers in words": (
+        MADE.replace("8}}", "8}, b: {from: net, layers: all}}"),
+        "models.b.layers", 2, "must be a whole number or 'every-other' or a list, not 'all'",
+    ),
+    "no layers": (MADE.replace("8}}", "8}, b: {from: net, layers: 0}}"), "models.b.layers", 2, "at least 1"),
+    "an empty list of layers": (
+        MADE.replace("8}}", "8}, b: {from: net, layers: []}}"), "models.b", 2, "layers: must be numbers that rise",
+    ),
+    "layers that fall": (
+        MADE.replace("8}}", "8}, b: {from: net, layers: [3, 1]}}"), "models.b", 2, "layers: must be numbers that rise",
+    ),
+    "wider than its origin": (
+        MADE.replace("8}}", "8}, b: {from: net, width: 1.5}}"), "models.b", 2, "width: 1.5 would be wider than",
+    ),
+    "deeper than its origin": (
+        MADE.replace("8}}", "8}, b: {from: net, depth: 1.5}}"), "models.b.depth", 2, "must be at most 1, not 1.5",
+    ),
+    "layers without from": (TOP.replace("8}", "8, layers: 2}"), "models.net", 2, "layers: belongs to `from`"),
+    "depth without from": (TOP.replace("8}", "8, depth: 0.5}"), "models.net", 2, "depth: belongs to `from`"),
+    "new weights that teach": (
+        "data: digits\nmodels: {net: {zoo: resnet8}, b: {from: net, width: 0.5}}\n"
+        "stages: [train: {model: net}, {distill: {model: net, teacher: b}}]\n",
+        "stages[1].distill.teacher", 3, "the teacher 'b' is untrained here: train it above",
+    ),
     "missing weights": (TOP.replace("8}", "8, weights: w.pt}"), "models.net.weights", 2, "no such file"),
     "missing network file": (TOP.replace("zoo: resnet8", "python: 'n.py:net'"), "models.net.python", 2, "no such file"),
     "negative width": (TOP.replace("8}", "8, width: -2}"), "models.net.width", 2, "must be more than 0, not -2"),
@@ -236,6 +295,18 @@ def test_a_fault_has_its_path_line_and_advice(case: str, tmp_path: Path) -> None
     assert message in found[0].message
     assert found[0].line == line
     assert found[0].file == str(tmp_path / "pipeline.yaml")
+
+
+def test_a_model_is_made_from_one_above(tmp_path: Path) -> None:
+    text = MADE.replace("8}}", "8}, b: {from: net, width: 0.5}, c: {from: b, layers: every-other}}")
+    models = read(tmp_path, text).models
+    assert [models[name].origin for name in models] == [None, "net", "b"]
+    assert (models["b"].source, models["b"].width, models["c"].layers) == ("origin", 0.5, "every-other")
+    assert read(tmp_path, text, "models.c.layers=[0, 3]").models["c"].layers == (0, 3)
+    assert read(tmp_path, text, "models.c.from=net").models["c"].origin == "net"
+    assert faults(tmp_path, text, "models.c.from=nett")[0].where == "models.c.from"
+    copied = text.replace("net}}]", "net}}, {distill: {model: net, teacher: c}}]")
+    assert len(read(tmp_path, copied).stages) == 2  # layers with their weights may teach
 
 
 def test_all_faults_are_told_at_once_in_the_order_of_lines(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,7 +16,9 @@ from torch import nn
 
 import compress
 from compress.data.dataset import Data
+from compress.data.splits import Subset, Unlabelled
 from compress.errors import UsageError
+from compress.stage import Silent
 
 SMALL = {"source": {"digits": {}}, "limit": {"train": 320, "validation": 64, "test": 64}}
 
@@ -72,6 +76,62 @@ def test_distill_makes_the_student_answer_like_its_teacher(data: Data, trained: 
     assert distance(after.log_softmax(1), theirs.log_softmax(1)) < 0.5 * distance(
         before.log_softmax(1), theirs.log_softmax(1)
     )
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def test_distill_keeps_the_teachers_answers_as_it_is_told(
+    data: Data, trained: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+    files = {}
+    states = []
+    for name, cache in (("off", "off"), ("kept", {"views": 1})):
+        told = Told()
+        student = compress.distill(network(8), trained, data, epochs=3, threads=1, cache=cache, progress=told)
+        states.append(torch.cat([tensor.flatten().float() for tensor in student.state_dict().values()]))
+        files[name] = [path.name for path in tmp_path.rglob("*.npy")]
+        assert any("1 view, 6,400 bytes" in line for line in told.lines) == (name == "kept")
+    assert files == {"off": [], "kept": ["shard-00000.logits.npy"]}
+    torch.testing.assert_close(states[0], states[1], rtol=0.05, atol=0.02)  # answers in half precision
+    with pytest.raises(UsageError, match="cache"):
+        compress.distill(network(8), trained, data, cache={"view": 1})
+    with pytest.raises(UsageError, match="average"):
+        compress.distill(network(8), trained, data, average="median")
+
+
+def test_train_and_distill_take_the_examples_that_the_stages_would(data: Data, trained: nn.Module) -> None:
+    expert = compress.train(network(), data, epochs=8, threads=1, classes=["0", 1, 2])
+    batch = data.batch(data.test, np.arange(len(data.test)))
+    with torch.no_grad():
+        said = expert(torch.from_numpy(batch.inputs[0])).argmax(1).numpy()
+    assert set(said.tolist()) <= {0, 1, 2}
+    with pytest.raises(UsageError, match="classes: there is no class 10"):
+        compress.train(network(), data, epochs=1, classes=[10])
+    numbers, told = np.arange(len(data.train)), Told()
+    hidden = Unlabelled(Subset(data.train, numbers[32:]))
+    few = replace(data, train=Subset(data.train, numbers[:32]), unlabelled=hidden, _prepared={}, _encoded={})
+
+    def taught(source: Data, **settings: Any) -> nn.Module:
+        more = {"epochs": 2, "threads": 1, "keep": "last", "losses": ["task"], "progress": told, **settings}
+        return compress.distill(network(8), trained, source, **more)
+
+    with_them, without = taught(few), taught(replace(few, unlabelled=None))
+    assert not same(with_them, without)
+    assert told.lines == []
+    labelled = taught(few, pseudo_labels={"threshold": 0.2})
+    assert not same(with_them, labelled)
+    assert told.lines[0].startswith("pseudo labels: ")
+    with pytest.raises(UsageError, match="pseudo_labels: the data have no unlabelled examples"):
+        compress.distill(network(8), trained, data, epochs=1, pseudo_labels={})
 
 
 def test_prune_keeps_the_share_that_was_asked(data: Data, trained: nn.Module) -> None:

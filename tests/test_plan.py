@@ -99,6 +99,112 @@ def test_the_content_of_weights_and_user_code_is_keyed_not_their_path(tmp_path: 
     assert keys[0] == keys[1] != keys[2]
 
 
+DERIVED = """
+data: digits
+models:
+  teacher: {zoo: resnet14, width: 4}
+  before: {from: teacher, width: 0.5}
+  after: {from: teacher, width: 0.5}
+  smaller: {from: after, width: 0.5}
+  unused: {from: before, width: 0.5}
+stages:
+  - train: {model: teacher, epochs: 2}
+  - distill: {model: before, teacher: teacher, epochs: 2}
+  - train: {model: teacher, epochs: 3}
+    name: again
+  - distill: {model: smaller, teacher: teacher, epochs: 2}
+    name: both
+  - train: {model: teacher, epochs: 1}
+    name: last
+  - distill: {model: after, teacher: before, epochs: 2}
+    name: later
+  - export: {emit: [fp32]}
+targets: [local]
+"""
+
+
+@pytest.fixture
+def derived(tmp_path: Path) -> Path:
+    path = tmp_path / "digits.yaml"
+    path.write_text(DERIVED)
+    return path
+
+
+def test_a_student_is_made_from_its_teacher_at_the_first_use(derived: Path) -> None:
+    plan = plan_of(derived)
+    steps = {step.name: step for step in plan.steps}
+    made = {name: step.inputs for name, step in steps.items() if step.stage.verb == "derive"}
+    assert made == {
+        "models.before": {"source": "train"},
+        "models.after": {"source": "again"},  # where what is made from it is first read
+        "models.smaller": {"source": "models.after"},
+    }
+    assert steps["distill"].inputs == {"source": "models.before", "teacher": "train"}
+    assert steps["both"].inputs == {"source": "models.smaller", "teacher": "again"}
+    assert steps["later"].inputs == {"source": "models.after", "teacher": "distill"}
+    seen: set[str] = set()
+    for step in plan.steps:
+        assert set(step.inputs.values()) <= seen, step.name
+        seen.add(step.name)
+    assert plan.reference == "teacher-fp32"
+    assert {row.name for row in plan.rows} >= {"teacher", "before", "smaller", "after", "after-fp32"}
+
+
+def test_a_student_is_another_where_its_teacher_is_trained_otherwise(derived: Path) -> None:
+    names = changed(plan_of(derived), plan_of(derived, "again.epochs=4"))
+    assert {"again", "models.after", "models.smaller", "both", "later"} <= names
+    assert not {"train", "models.teacher", "models.before", "distill"} & names
+    names = changed(plan_of(derived), plan_of(derived, "last.epochs=4"))
+    assert not {"models.before", "models.after", "models.smaller"} & names
+    assert {"models.before", "distill"} <= changed(plan_of(derived), plan_of(derived, "train.epochs=4"))
+
+
+def test_what_is_made_of_a_model_is_a_part_of_the_key(derived: Path) -> None:
+    names = changed(plan_of(derived), plan_of(derived, "models.before.width=0.25"))
+    assert {"models.before", "distill", "later"} <= names
+    assert not {"models.after", "models.smaller", "again"} & names
+    assert changed(plan_of(derived), plan_of(derived, "models.unused.width=0.25")) == set()
+    assert "models.before" in changed(plan_of(derived), plan_of(derived, "seed=1"))
+    keys = [plan_of(derived, f"models.before={form}").step("models.before").key for form in (
+        "{from: teacher, layers: 2}", "{from: teacher, layers: [0, 1]}", "{from: teacher, layers: every-other}",
+        "{from: teacher, depth: 0.5}", "{from: teacher, width: 0.5}")]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_student_of_an_untrained_teacher_is_made_of_its_build(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "data: digits\nmodels: {net: {zoo: resnet8}, half: {from: net, width: 0.5}}\n"
+        "stages:\n  - train: {model: half}\n  - export: {emit: [fp32]}\n"
+    )
+    plan = make_plan(read_pipeline(file))
+    assert plan.step("models.half").inputs == {"source": "models.net"}
+    assert plan.step("train").inputs == {"source": "models.half"}
+    assert plan.reference == "net-fp32"
+
+
+def test_a_model_that_only_others_are_made_from_is_built(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "data: digits\nmodels:\n  net: {zoo: resnet8}\n  large: {zoo: resnet14}\n  half: {from: large, width: 0.5}\n"
+        "  quarter: {from: half, width: 0.5}\n  unread: {zoo: resnet20}\n"
+        "stages:\n  - train: {model: quarter}\n  - export: {emit: [fp32]}\n"
+    )
+    steps = {step.name: step.inputs for step in make_plan(read_pipeline(file)).steps}
+    assert steps["models.half"] == {"source": "models.large"}
+    assert steps["models.quarter"] == {"source": "models.half"}
+    assert "models.unread" not in steps
+
+
+def test_a_quantized_teacher_leaves_its_float_state_to_copy(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "data: digits\nmodels: {net: {zoo: resnet8}, half: {from: net, width: 0.5}}\n"
+        "stages:\n  - train: {model: net}\n  - quantize: {epochs: 1}\n  - train: {model: half}\n    name: student\n"
+    )
+    assert make_plan(read_pipeline(file)).step("models.half").inputs == {"source": "train"}
+
+
 def test_a_reference_with_weights_gets_its_own_float_file(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     (tmp_path / "w.safetensors").write_bytes(b"")

@@ -206,7 +206,7 @@ class PythonFunction(Settings):
     """A function of your own that returns {"train": ..., "validation": ..., "test": ..., "labels": [...]}.
 
     Each split is a pair (inputs, targets) of arrays, or a sequence of (input, target); all but `train` may be left out.
-    With `text: {rationale: ...}`, any name, each has a third: (inputs, targets, rationales), or (input, target, rationale).
+    With `text: {rationale: why}` (any name) there is a third: (inputs, targets, rationales), (input, target, rationale).
     """
 
     function: FoundFunction

@@ -99,6 +99,12 @@ class MlkdSettings(Response):
 
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field((2.0, 3.0, 4.0, 5.0, 6.0), min_length=1)
     """Each gives one more set of predictions to align."""
+    instance: float = Field(1.0, ge=0)
+    """Weight of the answers themselves."""
+    batch: float = Field(1.0, ge=0)
+    """Weight of how examples relate; it grows with batch size over classes."""
+    by_class: float = Field(1.0, ge=0)
+    """Weight of how classes relate; it grows with the square of that: with 10 classes 0.01 is what 1 is with 100."""
 
 
 class TaskLossSettings(Term):

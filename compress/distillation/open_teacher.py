@@ -92,7 +92,8 @@ def open_teacher(
     }
     compute = form.computer(context)
     kept = AnswerCache(cache_folder() / "teachers", identity, len(data.train), compute, settings.max_bytes)
-    return _noted(CachedTeacher(module, kept, decision.views, context, device, form.temperature), note)
+    teacher = CachedTeacher(module, kept, decision.views, context, device, form.temperature, form.vocabulary)
+    return _noted(teacher, note)
 
 
 def _noted(teacher: Teacher, note: str) -> Teacher:
@@ -114,11 +115,13 @@ class _Form:
     ) -> None:
         self.module, self.data, self.device, self.settings = module, data, device, settings
         self.temperature: float | None = None
+        self.vocabulary = 0
         self.kind = torch.float16 if task.distillation == "classes" else torch.float32
         if task.class_axis == -1:
             self.temperature = next(term.kl.temperature for term in terms if term.kl is not None)
             assert data.text is not None
-            self.k = min(settings.top, vocabulary(module, data, device))
+            self.vocabulary = vocabulary(module, data, device)
+            self.k = min(settings.top, self.vocabulary)
             self.tokens = max(data.text.max_length, data.text.target_max_length or 0)
             self.name = f"top-{self.k}-of-{self.tokens}-at-{self.temperature:g}"
             self.answer_bytes = self.tokens * (6 * self.k + 2)
@@ -141,6 +144,8 @@ def _obstacle(terms: Sequence[LossTerm], task: Task, context: Context, *, alone:
     """Why the teacher's answers cannot be kept."""
     if context.rehearsal:
         return "off: this is a rehearsal"
+    if all(term.name in LABELS for term in terms):  # views would only take augmentation away
+        return "off: no loss reads the teacher's answers"
     if peering := looks_inside(terms):
         return f"off: {', '.join(peering)} need the teacher itself at every step"
     return _obstacle_of_texts(terms, alone=alone) if task.class_axis == -1 else None

@@ -21,13 +21,15 @@ INPUT = ":input"
 class Top:
     """The likeliest tokens of each position: `indices` and `log_probabilities` (..., k).
 
-    `log_rest` (...) is that of all others; probabilities are those of softmax(logits / `temperature`).
+    `log_rest` (...) is that of all others; probabilities are those of softmax(logits / `temperature`) over a
+    `vocabulary` of so many tokens.
     """
 
     indices: Tensor
     log_probabilities: Tensor
     log_rest: Tensor
     temperature: float
+    vocabulary: int
 
     def at(self, counted: Tensor) -> Top:
         """The positions that count, in rows; `counted` is boolean, as many as there are positions."""
@@ -36,6 +38,7 @@ class Top:
             self.log_probabilities.flatten(0, -2)[counted],
             self.log_rest.flatten()[counted],
             self.temperature,
+            self.vocabulary,
         )
 
 

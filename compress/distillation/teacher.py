@@ -24,6 +24,8 @@ VIEW_SEED = 0
 """Views are the same for every seed of training, so that runs share the answers to them."""
 CACHE_BATCH = 128
 TOP_BATCH = 16
+LEAST = -60_000
+"""The logarithm of a probability that half precision can hold and that is nothing."""
 
 
 class Teacher:
@@ -59,7 +61,8 @@ class Teacher:
 class CachedTeacher(Teacher):
     """Answers from disk: view `epoch mod views` of each example, computed by the network when it is first needed.
 
-    With a `temperature` these are the likeliest tokens of each position of a text (`top_computer`), else logits.
+    With a `temperature` these are the likeliest tokens of each position of a text (`top_computer`), out of a
+    `vocabulary` of so many, else logits.
     """
 
     def __init__(
@@ -70,9 +73,10 @@ class CachedTeacher(Teacher):
         context: Context,
         device: torch.device,
         temperature: float | None = None,
+        vocabulary: int = 0,
     ) -> None:
         super().__init__(module)
-        self.temperature = temperature
+        self.temperature, self.vocabulary = temperature, vocabulary
         self.cache, self.views, self.context, self.device = cache, views, context, device
         self._ready: set[int] = set()
 
@@ -89,7 +93,7 @@ class CachedTeacher(Teacher):
             return Seen(found["logits"].float())
         tokens = batch.targets.shape[1]
         kept = [found[name][:, :tokens] for name in ("indices", "log_probabilities", "log_rest")]
-        top = Top(kept[0].long(), kept[1].float(), kept[2].float(), self.temperature)
+        top = Top(kept[0].long(), kept[1].float(), kept[2].float(), self.temperature, self.vocabulary)
         return Seen(torch.empty(0, device=self.device), top=top)
 
     def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
@@ -157,7 +161,7 @@ def top_computer(
                 parts = top_of(module(*batch.inputs), wide, temperature)
                 rows = slice(start, start + len(chosen))
                 for array, part in zip(found.values(), parts, strict=True):
-                    array[rows, : part.shape[1]] = part.cpu().numpy()
+                    array[rows, : part.shape[1]] = part.clamp_min(LEAST).cpu().numpy()
         return found
 
     return compute

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,22 @@ class Joined:
         found = np.empty((len(numbers), *like.shape[1:]), dtype=like.dtype)
         for split, places, own in self._parts(numbers):
             found[places] = split.targets(own)
+        return found
+
+    def target_texts(self, indices: Indices) -> list[str]:
+        """The target texts as stored; UsageError where the others' are not known."""
+        return self._texts(indices, "target_texts")
+
+    def rationales(self, indices: Indices) -> list[str]:
+        """The rationales as stored; UsageError where the others' are not known."""
+        return self._texts(indices, "rationales")
+
+    def _texts(self, indices: Indices, kind: Literal["target_texts", "rationales"]) -> list[str]:
+        numbers = np.asarray(indices, dtype=np.int64)
+        found = [""] * len(numbers)
+        for split, places, own in self._parts(numbers):
+            for place, text in zip(places, getattr(split, kind)(own), strict=True):
+                found[int(place)] = text
         return found
 
     def _parts(self, numbers: Numbers) -> list[tuple[Split, Numbers, Numbers]]:
@@ -143,11 +159,12 @@ def choose(probabilities: Array, settings: PseudoLabels, seed: int) -> Numbers:
 
 
 def _joined(data: Data, more: Split, digest: str) -> Data:
+    """`more` behind the training examples; data without a fingerprint are known by their content, and still are."""
     return replace(
         data,
         train=Joined(data.train, more),
         unlabelled=None,
-        fingerprint=text_digest({"data": data.fingerprint, "more": digest}),
+        fingerprint=data.fingerprint and text_digest({"data": data.fingerprint, "more": digest}),
         _prepared={},
         _encoded={},
     )

@@ -59,7 +59,7 @@ def within(data: Data, classes: tuple[int, ...] | None) -> Data:
         data,
         train=part(data.train, "training"),
         validation=part(data.validation, "validation"),
-        fingerprint=text_digest({"data": data.fingerprint, "classes": list(classes)}),
+        fingerprint=data.fingerprint and text_digest({"data": data.fingerprint, "classes": list(classes)}),
         _prepared={},
         _encoded={},
     )

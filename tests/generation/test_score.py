@@ -17,7 +17,7 @@ from compress.generation.responses import Response, prompts_of
 from compress.generation.score import scores
 from compress.generation.stage import Generate
 from tests.generation.helpers import ChatServer, built, context_of
-from tests.generation.test_pipeline import LEARN, WRITE, faults_of
+from tests.generation.test_pipeline import LEARN, faults_of
 
 NUMBERS = {"exact_match", "final_answer_match", "bleu", "rouge1", "rouge2", "rougeL"}
 
@@ -136,7 +136,7 @@ def test_split_and_score_belong_to_what_is_asked() -> None:
 
 
 def test_only_answers_to_the_training_split_are_learnt(tmp_path: Path) -> None:
-    write = {**WRITE, "generate": {**WRITE["generate"], "split": "test"}}
+    write = {"generate": {"model": "teacher", "split": "test"}, "name": "written"}
     said = faults_of(tmp_path, write, LEARN)
     assert said.endswith(
         "stages[1].train.on: 'written' answers the test split; learnt are answers to the training split"

@@ -13,7 +13,7 @@ from compress.data.collate import IGNORED
 from compress.data.dataset import Data
 from compress.data.objectives import Causal, SequenceToSequence
 from compress.data.open import open_data
-from compress.data.settings import DataSettings
+from compress.data.settings import DataSettings, read_data_settings
 from compress.data.splits import Subset
 from compress.distillation.stage import Distill
 from compress.errors import UsageError
@@ -85,6 +85,30 @@ def test_without_rationales_or_weight_there_are_answers_alone(questions: DataSet
         learning_texts(data, plain, Train(on="x", rationale_weight=0.5))
 
 
+def test_without_texts_the_datas_own_rationales_are_learnt_if_they_are_weighed(
+    questions: DataSettings, tmp_path: Path
+) -> None:
+    data = open_data(questions).collated(Causal())
+    assert Train().learnt(data, None) == (data, None)
+    assert Train(rationale_weight=0).learnt(data, None) == (data, None)
+    found, around = Train(rationale_weight=0.5, rationale_prefix="why ").learnt(data, None)
+    train: Any = data.train
+    assert around is not None and len(found.train) == 2 * len(train)
+    batch = found.batch(found.train, [3, len(train) + 3])
+    seen = [said(row, targets) for row, targets in zip(batch.inputs[0], batch.targets, strict=True)]
+    (prompt,), (answer,), (why,) = train.raw([3]), train.target_texts([3]), train.rationales([3])
+    assert seen == [(prompt, answer), (f"why {prompt}", why)]
+    weighed = around(_Sum())
+    assert isinstance(weighed, Weighed)
+    assert (weighed.first, weighed.weight) == (len(train), 0.5)
+    assert found.fingerprint not in (data.fingerprint, Train(rationale_weight=0.5).learnt(data, None)[0].fingerprint)
+    plain = open_data(question_settings(tmp_path, rationale=None)).collated(Causal())
+    with pytest.raises(UsageError, match=r"there are no rationales: name their column as `text: {rationale: ...}`"):
+        Train(rationale_weight=1).learnt(plain, None)
+    with pytest.raises(UsageError, match="no target texts"):
+        Train(rationale_weight=1).learnt(open_data(read_data_settings("digits")), None)
+
+
 class _Sum(Method):
     def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
         assert len(batch.inputs[0]) == len(batch.targets) == len(batch.indices)
@@ -131,6 +155,7 @@ def test_texts_are_a_part_of_what_is_asked_only_where_there_are_some() -> None:
     assert not any(key.startswith(("rationale", "answer_")) for key in plain.asked())
     assert read.asked()["rationale_prefix"] == "explain: "
     assert (plain.references(), read.references()) == ({"source": None}, {"source": None, "on": "written"})
-    faults = Distill.model_validate({"teacher": "t", "rationale_weight": 2}).faults()
-    assert [key for key, _ in faults] == ["rationale_weight"]
-    assert Train(on="x", rationale_weight=2).faults() == []
+    assert Train(rationale_weight=1).asked()["rationale_weight"] == 1, "of the data's own rationales"
+    faults = Distill.model_validate({"teacher": "t", "rationale_prefix": "why "}).faults()
+    assert [key for key, _ in faults] == ["rationale_prefix"]
+    assert Train(on="x", rationale_weight=2).faults() == Train(rationale_weight=2).faults() == []

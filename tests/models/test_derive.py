@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from compress.bundle import Bundle, Kind, read_bundle
-from compress.config import read_pipeline
-from compress.data.settings import DataSettings, read_data_settings
 from compress.errors import UsageError
-from compress.execute import execute
 from compress.models import rest
 from compress.models.derive import layer_numbers, shrunk, with_layers
 from compress.models.factory import Factory, build, factory_for
 from compress.models.need import Need
 from compress.models.settings import ModelSettings
-from compress.models.stage import Build, Derive
+from compress.models.stage import Derive
 from compress.reference import reference_markdown
-from compress.stage import Context, Silent
-from compress.store import Store
-from compress.tasks.settings import TaskSettings
-from compress.training.stage import Train
 from tests.models.text_networks import answer, inputs, need
 
 DEPTH = 5
@@ -60,11 +51,6 @@ STACKS = {
     "modernbert": "network.model.layers",
     "vit": "network.vit.encoder.layer",
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
 
 
 def made(family: str, **more: Any) -> tuple[Factory, nn.Module]:
@@ -216,7 +202,9 @@ def test_an_encoder_with_a_decoder_of_another_depth_has_no_single_stack() -> Non
 
 def test_only_transformers_have_layers() -> None:
     factory = factory_for(ModelSettings(zoo="resnet8"), Need(((1, 8, 8),), 10, "image-classification", ("input",)))
-    with pytest.raises(UsageError, match="layers: only transformers have layers to choose from; give resnet8 a `width`"):
+    with pytest.raises(
+        UsageError, match="layers: only transformers have layers to choose from; give resnet8 a `width`"
+    ):
         with_layers(build(factory), factory, 2)
     other = Factory("python", "net.py:make")
     with pytest.raises(UsageError, match="only transformers and zoo networks can be made smaller"):
@@ -297,177 +285,6 @@ def test_a_network_of_unknown_heads_has_no_width() -> None:
         shrunk(factory, settings(width=0.5))
     with pytest.raises(UsageError, match="layers: the model's configuration does not say how many there are"):
         with_layers(build(factory), factory, 1)
-
-
-# the stage
-
-DIGITS = {"source": {"digits": {}}, "limit": {"train": 64, "validation": 32, "test": 32}}
-VIT = {**CONFIGURATIONS["vit"], "num_hidden_layers": 4}
-
-
-def digits() -> Context:
-    return Context(device="cpu", threads=1, data=read_data_settings(DIGITS, Path.cwd()))
-
-
-def built(folder: Path, model: dict[str, Any], context: Context) -> Bundle:
-    home = folder / "teacher"
-    home.mkdir()
-    Build(name="teacher", model=ModelSettings.model_validate(model)).run({}, home, context)
-    return Bundle(Kind.TORCH, home)
-
-
-def derived(
-    folder: Path, source: Bundle, context: Context, name: str = "student", **smaller: Any
-) -> tuple[Bundle, dict[str, Any]]:
-    out = folder / name
-    out.mkdir()
-    metrics = Derive(name=name, smaller=settings(**smaller)).run({"source": source}, out, context)
-    return Bundle(Kind.TORCH, out), metrics
-
-
-def test_the_bundle_is_read_back_bit_for_bit_and_trains(tmp_path: Path) -> None:
-    context = digits()
-    teacher = built(tmp_path, {"transformers": VIT}, context)
-    student, metrics = derived(tmp_path, teacher, context, layers="every-other")
-    module = rest.load(student.path)
-    expected, _, _ = with_layers(rest.load(teacher.path), rest.read_factory(teacher.path), [0, 2])
-    assert rest.state_digest(module) == rest.state_digest(expected)
-    assert metrics["layers"] == [0, 2]
-    assert metrics["parameters"] == sum(parameter.numel() for parameter in module.parameters())
-    assert metrics["size_bytes"] == (student.path / rest.WEIGHTS_FILE).stat().st_size
-    assert 0 < metrics["macs"] < json.loads(json.dumps(metrics))["macs"] + 1
-    assert read_bundle(student.path).deployment == read_bundle(teacher.path).deployment
-    out = tmp_path / "trained"
-    out.mkdir()
-    log = Train(epochs=1, batch_size=32).run({"source": student}, out, context)
-    assert log["training"]["steps"] == 2
-    assert rest.state_digest(rest.load(out)) != rest.state_digest(module)
-
-
-def test_new_weights_are_the_names_and_the_seeds(tmp_path: Path) -> None:
-    context = digits()
-    teacher = built(tmp_path, {"zoo": "resnet8"}, context)
-    one, metrics = derived(tmp_path, teacher, context, "one", width=0.5)
-    two, _ = derived(tmp_path, teacher, context, "two", width=0.5)
-    assert "layers" not in metrics
-    states = [rest.state_digest(rest.load(bundle.path)) for bundle in (one, two)]
-    assert states[0] != states[1]
-    (tmp_path / "again").mkdir()
-    again, _ = derived(tmp_path / "again", teacher, context, "one", width=0.5)
-    assert rest.state_digest(rest.load(again.path)) == states[0]
-
-
-@pytest.mark.parametrize(
-    ("model", "smaller", "says"),
-    [
-        ({"zoo": "resnet8"}, {"layers": 2}, "only transformers have layers"),
-        ({"transformers": VIT}, {"width": 0.95}, "width: 0.95 leaves the network as large as the model"),
-        ({"transformers": VIT}, {"depth": 0.9}, "depth: 0.9 leaves the network as large as the model"),
-        ({"transformers": VIT}, {"layers": 9}, "layers: 9 of the 4 that there are"),
-    ],
-)
-def test_what_cannot_be_made_names_the_model(
-    model: dict[str, Any], smaller: dict[str, Any], says: str, tmp_path: Path
-) -> None:
-    context = digits()
-    teacher = built(tmp_path, model, context)
-    with pytest.raises(UsageError, match=says) as caught:
-        derived(tmp_path, teacher, context, **smaller)
-    assert [fault.where for fault in caught.value.faults] == ["models.student"]
-
-
-def test_a_network_as_large_is_made_where_that_is_asked(tmp_path: Path) -> None:
-    context = digits()
-    teacher = built(tmp_path, {"transformers": VIT}, context)
-    student, metrics = derived(tmp_path, teacher, context, width=1)
-    assert rest.read_factory(student.path) == rest.read_factory(teacher.path)
-    assert metrics["parameters"] == sum(p.numel() for p in rest.load(teacher.path).parameters())
-
-
-PRUNED = """
-threads: 1
-data: {source: digits, limit: {train: 64, validation: 32, test: 32}}
-models:
-  teacher: {MODEL}
-  student: {from: teacher, SMALLER}
-stages:
-  - train: {model: teacher, epochs: 1}
-  - prune: {keep: {macs: 0.5}, recover: null}
-  - distill: {model: student, teacher: train, epochs: 1}
-  - export: {emit: [fp32]}
-targets: [{name: local, rounds: 2, seconds: 0.01, warmup_seconds: 0}]
-"""
-_VIT_IN_YAML = json.dumps(VIT)
-
-
-@pytest.mark.parametrize(
-    ("model", "smaller"),
-    [(f"transformers: {_VIT_IN_YAML}", "layers: 2"), ("zoo: resnet8", "width: 0.5")],
-)
-def test_a_pruned_teacher_is_refused_before_anything_is_trained(model: str, smaller: str, tmp_path: Path) -> None:
-    file = tmp_path / "p.yaml"
-    file.write_text(PRUNED.replace("MODEL", model).replace("SMALLER", smaller))
-    with pytest.raises(UsageError, match="from: the model was pruned above the first stage that reads this one") as e:
-        execute(read_pipeline(file), Store(tmp_path / "store"), tmp_path / "runs", Silent())
-    assert [fault.where for fault in e.value.faults] == ["models.student"]
-
-
-def texts(folder: Path) -> DataSettings:
-    rows = [{"s": "abc de"[: 3 + number % 4], "y": number % 2} for number in range(60)]
-    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = {"table": {"path": "t.jsonl", "input": "s", "target": "y"}}
-    return read_data_settings({"source": source, "text": {"tokenizer": "characters", "max_length": 8}}, folder)
-
-
-@pytest.mark.parametrize(("family", "task"), [("bert", "text-classification"), ("llama", "causal-lm")])
-def test_a_network_that_reads_texts_keeps_its_tokenizer(family: str, task: str, tmp_path: Path) -> None:
-    context = Context(device="cpu", threads=1, data=texts(tmp_path), task=TaskSettings(name=task))
-    teacher = built(tmp_path, {"transformers": CONFIGURATIONS[family]}, context)
-    for name, smaller in (("layers", {"layers": (0, 4)}), ("width", {"width": 0.5, "depth": 0.4})):
-        student, metrics = derived(tmp_path, teacher, context, name, **smaller)
-        assert (student.path / "tokenizer.json").read_bytes() == (teacher.path / "tokenizer.json").read_bytes()
-        assert read_bundle(student.path).deployment == read_bundle(teacher.path).deployment
-        assert metrics["parameters"] < sum(p.numel() for p in rest.load(teacher.path).parameters())
-
-
-# what the pipeline does with it
-
-PIPELINE = """
-threads: 1
-data: {source: digits, limit: {train: 128, validation: 32, test: 32}}
-models:
-  teacher: {transformers: %s}
-  early: {from: teacher, layers: 2}
-  late: {from: teacher, layers: 2}
-stages:
-  - train: {model: teacher, epochs: 1, batch_size: 32}
-  - distill: {model: early, teacher: teacher, epochs: 1, batch_size: 64}
-  - train: {model: teacher, epochs: 1, batch_size: 32}
-  - distill: {model: late, teacher: teacher, epochs: 1, batch_size: 64}
-  - export: {emit: [fp32]}
-targets: [{name: local, rounds: 2, seconds: 0.01, warmup_seconds: 0}]
-""" % _VIT_IN_YAML
-
-
-def test_a_student_is_made_of_its_teacher_as_it_is_at_the_first_use(tmp_path: Path) -> None:
-    file, store = tmp_path / "p.yaml", Store(tmp_path / "store")
-    file.write_text(PIPELINE)
-    outcome = execute(read_pipeline(file), store, tmp_path / "runs", Silent())
-    assert outcome is not None
-
-    def state(name: str) -> Sequence[torch.Tensor]:
-        record = outcome.done[name].record
-        return list(rest.load(store.artifact(record.digest)).state_dict().values())
-
-    def head(name: str) -> torch.Tensor:
-        return state(name)[-1]
-
-    assert torch.equal(head("models.early"), head("train"))
-    assert torch.equal(head("models.late"), head("train-2"))
-    assert not torch.equal(head("models.early"), head("models.late"))
-    assert outcome.done["models.early"].record.metrics["layers"] == [0, 3]
-    names = [row["name"] for row in outcome.report["models"]]
-    assert {"teacher", "early", "late"} <= set(names)
 
 
 def test_settings_travel_as_plain_data() -> None:

@@ -101,9 +101,9 @@ def _split(value: Any, what: str) -> Split:
 
 def _sequence(value: Any, what: str, names: tuple[str, ...]) -> ItemSplit:
     """A sequence of items that hold what `names` say."""
-    if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str | tuple):
+    if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str):
         return ItemSplit(value, what, names)
-    several, one = (f"{', '.join(f'{name}s' for name in names)}", ", ".join(names))
+    several, one = ", ".join(f"{name}s" for name in names), ", ".join(names)
     raise UsageError(f"data: {what} must be ({several}) or a sequence of ({one}), got {_brief(value)}")
 
 
@@ -113,16 +113,16 @@ def _text_table(value: Any, what: str, rationale: str | None) -> pa.Table:
     `rationale` names the column of the third; None: there is none.
     """
     names = _PAIR if rationale is None else (*_PAIR, "rationale")
-    if isinstance(value, tuple) and len(value) == len(names):
-        inputs, *others = map(list, value)
-    else:
+    columns = [list(column) for column in value] if isinstance(value, tuple) and len(value) == len(names) else None
+    if columns is None:
         items = _sequence(value, what, names)
-        inputs, *others = (list(column) for column in zip(*map(items._item, range(len(items))), strict=True))
+        columns = [list(column) for column in zip(*map(items._item, range(len(items))), strict=True)]
+    inputs, *others = columns or [[] for _ in names]
     pairs = bool(inputs) and isinstance(inputs[0], tuple | list)
-    columns = dict(zip(("input", "second"), zip(*inputs, strict=True), strict=False)) if pairs else {"input": inputs}
-    learnt = dict(zip(("target", rationale), others, strict=False))
+    texts = dict(zip(("input", "second"), zip(*inputs, strict=True), strict=False)) if pairs else {"input": inputs}
+    learnt = dict(zip(("target", rationale or ""), others, strict=False))
     try:
-        return pa.table({**{name: list(column) for name, column in columns.items()}, **learnt})
+        return pa.table({**{name: list(column) for name, column in texts.items()}, **learnt})
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UsageError(f"data: {what} must give texts, or pairs of texts, and as many targets: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from compress.distillation.exchange import IGNORED, Exchange, Rows, check_answers
+from compress.distillation.exchange import IGNORED, Exchange, Rows, check_answers, refuse_vocabularies
 from compress.distillation.loss_settings import Response
 from compress.distillation.losses.cross_entropy import cross_entropy
 from compress.distillation.losses.dist import dist
@@ -30,7 +30,7 @@ RESPONSES: dict[str, Callable[[Any, Rows], Tensor]] = {
     "jsd": lambda s, r: generalized_jsd(r.student, r.teacher, s.beta, s.temperature),
     "dkd": lambda s, r: dkd(r.student, r.teacher, r.labels, s.alpha, s.beta, s.temperature),
     "dist": lambda s, r: dist(r.student, r.teacher, s.beta, s.gamma, s.temperature),
-    "mlkd": lambda s, r: mlkd(r.student, r.teacher, s.temperatures),
+    "mlkd": lambda s, r: mlkd(r.student, r.teacher, s.temperatures, (s.instance, s.batch, s.by_class)),
 }
 """The table of response losses: a term's name in YAML -> its function of settings and rows."""
 
@@ -69,6 +69,8 @@ class ResponseTerm(Term):
         assert exchange.teacher.top is not None
         top = exchange.teacher.top.at(counted)
         rows = exchange.student.logits.flatten(0, -2)[counted]
+        if rows.shape[1] != top.vocabulary:
+            refuse_vocabularies(top.vocabulary, rows.shape[1])
         return top_kl(rows, top.indices, top.log_probabilities, top.log_rest, top.temperature)
 
 

@@ -149,6 +149,9 @@ def items():
 def answers():
     return {"train": (["the cat"] * 10, ["sat"] * 10)}
 
+def explained():
+    return {"train": (["the cat"] * 10, ["sat"] * 10, ["a mat"] * 10), "test": [("a dog", "ran", "the cat")] * 3}
+
 def numbers():
     return {"train": ([1, 2, 3] * 4, [0, 1, 0] * 4)}
 
@@ -171,6 +174,11 @@ def test_a_function_of_the_users_own(tmp_path: Path) -> None:
     assert {len(pair) for pair in data.train.raw([0, 1, 2])} == {2}
     assert data.train.targets([0]).shape == (1, 1)
     assert made("answers", targets="text").train.target_texts([0]) == ["sat"]
+    data = made("explained", targets="text", rationale="why")
+    for split, said in ((data.train, ("sat", "a mat")), (data.test, ("ran", "the cat"))):
+        assert (split.target_texts([0]), split.rationales([0])) == ([said[0]], [said[1]])
+    with pytest.raises(UsageError, match=r"item 0 must be \(input, target, rationale\), got list"):
+        made("answers", targets="text", rationale="why")
     with pytest.raises(UsageError, match="'input' must hold texts; it holds int64"):
         made("numbers")
     with pytest.raises(UsageError, match="must give texts, or pairs of texts, and as many targets"):

@@ -37,6 +37,13 @@ def test_it_is_its_definition(temperatures: tuple[float, ...]) -> None:
     assert found.item() == pytest.approx(expected, rel=1e-10)
 
 
+def test_each_level_has_its_weight() -> None:
+    student, teacher = two(4)
+    expected = sum(weight * level for weight, level in zip((0.5, 2.0, 3.0), levels(student, teacher, 2.0), strict=True))
+    found = mlkd(torch.from_numpy(student), torch.from_numpy(teacher), (2.0,), (0.5, 2.0, 3.0))
+    assert found.item() == pytest.approx(expected, rel=1e-10)
+
+
 def test_it_is_zero_where_both_agree_and_so_is_its_gradient() -> None:
     teacher = torch.from_numpy(two(1)[1])
     student = (teacher + 5).requires_grad_()
