@@ -69,12 +69,33 @@ class Digits(Settings):
 class Images(Settings):
     """A folder with one folder of images for each class, or with such folders in `train`, `validation`, `test`."""
 
-    path: FoundPath
-    """The folder. `val`, `valid` and `dev` are read as `validation`."""
+    path: FoundPath | None = None
+    """The folder. `val`, `valid` and `dev` are read as `validation`. Or give `train` and the others."""
+    train: FoundPath | None = None
+    """The folder of class folders to train on, wherever it lies and whatever it is called."""
+    validation: FoundPath | None = None
+    """The folder to choose by; cut from `train` where left out."""
+    test: FoundPath | None = None
+    """The folder to report on; cut from `train` where left out."""
+
+    @model_validator(mode="after")
+    def _path_or_splits(self) -> Self:
+        if (self.path is None) == (self.train is None):
+            raise ValueError("give either path (a folder with all images) or train (and validation, test)")
+        if self.path is not None and (self.validation or self.test):
+            raise ValueError("path holds all images; with validation or test name the training folder train")
+        return self
+
+    def folders(self) -> dict[str, Path]:
+        """The folder of each split that is named."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: folder for split, folder in named.items() if folder is not None}
 
     def identity(self) -> dict[str, Any]:
-        """The digest of every file below the folder."""
-        return {"content": folder_digest(self.path)}
+        """The digest of every file below the folders."""
+        if self.path is not None:
+            return {"content": folder_digest(self.path)}
+        return {"content": {split: folder_digest(folder) for split, folder in self.folders().items()}}
 
 
 class _Files(Settings):
@@ -206,7 +227,7 @@ class PythonFunction(Settings):
     """A function of your own that returns {"train": ..., "validation": ..., "test": ..., "labels": [...]}.
 
     Each split is a pair (inputs, targets) of arrays, or a sequence of (input, target); all but `train` may be left out.
-    With `text: {rationale: why}` (any name) there is a third: (inputs, targets, rationales), (input, target, rationale).
+    With `text: {rationale: why}` there is a third: (inputs, targets, rationales), or (input, target, rationale).
     """
 
     function: FoundFunction

@@ -1,4 +1,4 @@
-"""A folder of images: `cat/1.png`, `dog/2.jpg`, or the same in `train`, `validation` and `test`. Read on access."""
+"""Folders of images: `cat/1.png`, `dog/2.jpg`, or the same in `train`, `validation` and `test`. Read on access."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from compress.data.classes import class_numbers
 from compress.data.decoded import Decoded
-from compress.data.digests import folder_digest
+from compress.data.digests import text_digest
 from compress.data.pictures import decode
 from compress.data.source_settings import Images
 from compress.data.splits import Indices, Opened, Split
@@ -42,15 +42,16 @@ class FileSplit:
 
 
 def open_images(settings: Images, labels: tuple[str, ...] | None) -> Opened:
-    """The folder's splits, or one split with everything; classes are numbered in the order of their sorted names.
+    """The splits that are named or lie in a folder, or one with everything; classes are numbered by sorted names.
 
     Raises:
         UsageError: no class folders, no images in one, or split folders beside class folders.
     """
-    files = {split: _class_files(folder) for split, folder in _split_folders(settings.path).items()}
+    folders = settings.folders() if settings.path is None else _split_folders(settings.path)
+    files = {split: _class_files(folder) for split, folder in folders.items()}
     names = {split: [name for name, _ in found] for split, found in files.items()}
-    numbers, order = class_numbers(names, labels, f"the folder {settings.path}")
-    content = folder_digest(settings.path)
+    numbers, order = class_numbers(names, labels, f"the folder {settings.path or settings.train}")
+    content = text_digest(settings.identity()["content"])
     splits: dict[str, Split] = {}
     for split, found in files.items():
         splits[split] = Decoded(FileSplit(tuple(file for _, file in found), numbers[split]), f"{content}-{split}")
@@ -76,6 +77,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 def _class_files(folder: Path) -> list[tuple[str, Path]]:
     """(class name, file), in an order that mixes the classes and does not depend on where the folder lies."""
+    if not folder.is_dir():
+        raise UsageError(f"data: {folder} is no folder; source `images` reads folders of class folders")
     found = []
     for class_folder in _subfolders(folder):
         files = [file for file in class_folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]

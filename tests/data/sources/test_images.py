@@ -43,6 +43,36 @@ def test_split_folders_are_splits(tmp_path: Path) -> None:
         assert {int(image[0, 0, 0]) for image in opened.splits[name].raw(range(6))} == {value}
 
 
+def test_folders_of_any_name_are_splits_where_they_are_named(tmp_path: Path) -> None:
+    for value, folder in enumerate(("train", "val", "more/held-out")):
+        for number in range(3):
+            paint(tmp_path / folder / "a" / f"{number}.png", value)
+            paint(tmp_path / folder / "b" / f"{number}.png", value)
+    named = {"train": "train", "test": "val"}
+    opened = open_images(Images.model_validate(named, context={"base": tmp_path}), None)
+    assert {name: int(split.raw([0])[0].max()) for name, split in opened.splits.items()} == {"train": 0, "test": 1}
+    whole = read_data_settings({"source": {"images": named}}, tmp_path)
+    data = open_data(whole)
+    assert (len(data.test), len(data.train) + len(data.validation)) == (6, 6)
+    other = read_data_settings({"source": {"images": {**named, "test": "more/held-out"}}}, tmp_path)
+    assert other.fingerprint() != whole.fingerprint()
+    assert int(open_data(other).test.raw([0])[0].max()) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "give either path"),
+        ({"path": ".", "train": "."}, "give either path"),
+        ({"path": ".", "test": "."}, "path holds all images"),
+        ({"train": "gone"}, "no such file or folder"),
+    ],
+)
+def test_a_folder_or_the_folders_of_splits_are_named(given: dict[str, str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        read_data_settings({"source": {"images": given}}, tmp_path)
+
+
 def test_mixed_sizes_and_modes_become_one_shape(tmp_path: Path) -> None:
     for number in range(12):
         paint(tmp_path / "a" / f"{number}.png", 10, size=(5 + number, 20 - number), mode="L" if number % 2 else "RGBA")
