@@ -100,7 +100,9 @@ class Exchange:
         return Rows(rows.student[counted], rows.teacher[counted], targets[counted])
 
     def _unpadded(self, student: Tensor) -> Tensor:
-        if self.mask is not None and tuple(self.mask.shape) == tuple(student.shape[:2]):
+        """Of a decoder that reads another text's encoder the mask is that text's: there every token has a target."""
+        own = self.task.name != "sequence-to-sequence"
+        if own and self.mask is not None and tuple(self.mask.shape) == tuple(student.shape[:2]):
             return self.mask.reshape(-1).bool()
         return self.targets.reshape(-1).ne(IGNORED)
 

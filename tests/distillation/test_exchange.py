@@ -54,6 +54,13 @@ def test_without_a_mask_all_positions_are_those_with_targets() -> None:
     assert torch.equal(material.rows("all").student, student[0, [0, 2]])
 
 
+def test_a_decoders_positions_are_not_told_by_the_mask_of_the_text_that_its_encoder_reads() -> None:
+    student, teacher = logits(1, 3, 5)
+    targets = torch.tensor([[1, 2, IGNORED]])  # two tokens to say about a text of three
+    material = exchange(student, teacher, targets, "sequence-to-sequence", torch.tensor([[1, 1, 1]]))
+    assert torch.equal(material.rows("all").student, student[0, :2])
+
+
 def test_rows_of_pictures_with_a_class_for_each_pixel_are_the_pixels() -> None:
     student, teacher = logits(2, 4, 3, 3)
     rows = exchange(student, teacher, torch.zeros(2, 3, 3, dtype=torch.int64), "image-classification").rows()
