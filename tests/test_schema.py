@@ -22,7 +22,10 @@ BEYOND_A_SCHEMA = {
     "missing data file", "unknown network", "impossible depth", "two networks in one", "missing weights",
     "missing network file", "stage name is a model", "stage name is a key", "same stage name", "unknown from",
     "from and model", "later stage", "prune an export", "prune after quantize", "impossible share", "two shares",
-    "combination", "budget of furlongs", "infinite budget",
+    "combination", "budget of furlongs", "infinite budget", "an empty list of layers", "depth without from",
+    "first from another", "from a model below", "from an unknown model", "from and nothing else", "from and zoo",
+    "from itself", "from with a head", "from with weights", "layers and width", "layers that fall",
+    "layers without from", "new weights that teach", "wider than its origin",
 }  # fmt: skip
 
 

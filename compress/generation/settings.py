@@ -51,9 +51,9 @@ class LearnsTexts(Stage):
 
     on: str | None = None
     """A `generate` stage: the texts that it has written are learnt in place of the training split's own answers."""
-    rationale_weight: float = Field(1.0, ge=0)
-    """Of the loss of rationales beside that of answers (Hsieh et al. 2023): with `on:` of those that were written, if
-    there are some; without it, only if this is given, of the data's own (`text.rationale`)."""
+    rationale_weight: float | None = Field(None, ge=0)
+    """Of the loss of rationales beside that of answers (Hsieh et al. 2023): with `on:` of those that were written (1
+    unless given), if there are some; without it, only if this is given, of the data's own (`text.rationale`)."""
     rationale_prefix: str = "explain: "
     """Stands before a prompt that asks for the rationale."""
     answer_prefix: str = "answer: "
@@ -89,4 +89,9 @@ class LearnsTexts(Stage):
     @property
     def _explains(self) -> bool:
         """Whether something else than the data's own answers is learnt."""
-        return self.on is not None or "rationale_weight" in self.model_fields_set
+        return self.on is not None or self.rationale_weight is not None
+
+    @property
+    def weight_of_rationales(self) -> float:
+        """The weight in force."""
+        return 1.0 if self.rationale_weight is None else self.rationale_weight

@@ -113,9 +113,9 @@ def learning_texts(
     """
     found = with_responses(data, responses)
     written = cast(Written, found.train)
-    if not written.explained and "rationale_weight" in settings.model_fields_set:
+    if not written.explained and settings.rationale_weight is not None:
         raise UsageError("rationale_weight: the texts have no rationales: let them be written with `rationale: true`")
-    if not written.explained or not settings.rationale_weight:
+    if not written.explained or not settings.weight_of_rationales:
         return found, None
     return _twice(found, settings)
 
@@ -133,7 +133,7 @@ def learning_reasons(data: Data, settings: LearnsTexts) -> tuple[Data, Callable[
     if data.unlabelled is not None:
         raise UsageError("rationale_weight: the data's unlabelled examples have no rationales: leave them out")
     cast(Answered, data.train).rationales(np.arange(1))  # says what is missing
-    return _twice(data, settings) if settings.rationale_weight else (data, None)
+    return _twice(data, settings) if settings.weight_of_rationales else (data, None)
 
 
 def _twice(data: Data, settings: LearnsTexts) -> tuple[Data, Callable[[Method], Method]]:
@@ -150,7 +150,7 @@ def _twice(data: Data, settings: LearnsTexts) -> tuple[Data, Callable[[Method], 
         _prepared={},
         _encoded={},
     )
-    return both, lambda method: Weighed(method, len(data.train), settings.rationale_weight)
+    return both, lambda method: Weighed(method, len(data.train), settings.weight_of_rationales)
 
 
 def _reasoned(split: Split) -> Reasoned | None:
