@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from compress.cli import main
+from compress.user_code import load_function
 from compress.yaml_source import read_yaml
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.yaml"))
@@ -106,7 +107,12 @@ def test_quick_ones_run(file: Path, tmp_path: Path) -> None:
 def test_all_whose_data_can_be_had_run(file: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if "long" not in request.config.option.markexpr:
         pytest.skip("minutes: `pytest -m long`")
-    require_whole(file, run(file, tmp_path))
+    report = run(file, tmp_path)
+    require_whole(file, report)
+    for verb, settings in stages_of(file):
+        if verb == "generate" and settings.get("score"):
+            said = f"of 16 answers to the {settings.get('split', 'train')} split"
+            assert any(said in note for note in report["notes"])
 
 
 @pytest.mark.parametrize("file", [file for file in PIPELINES if needs(file) & ELSEWHERE], ids=lambda file: file.stem)
@@ -122,6 +128,22 @@ def test_those_with_data_of_the_users_own_are_free_of_faults(
         monkeypatch.setenv(variable, str(tmp_path))
     assert status("check", str(file)) == 0
     assert status("check", str(file), *cut(file)) == 0
+
+
+def test_arithmetic_problems_are_right_and_no_split_knows_those_of_another() -> None:
+    problems = load_function("arithmetic.py:problems", PIPELINES[0].parent)
+    found = problems(seed=3, train=900, validation=80, test=80)
+    assert found == problems(seed=3, train=900, validation=80, test=80) != problems(seed=4)
+    seen: dict[str, set[str]] = {}
+    for split, (questions, answers, reasons) in found.items():
+        numbers = [tuple(map(int, re.findall(r"\d+", question))) for question in questions]
+        seen[split] = set(map(str, numbers))
+        for (a, b, c), answer, reason in zip(numbers, answers, reasons, strict=True):
+            assert answer == f"#### {a + b + c}"
+            assert re.findall(r"\d+", reason) == list(map(str, (a, b, a + b, a + b, c, a + b + c)))
+    assert [len(questions) for questions, _, _ in found.values()] == [900, 80, 80]
+    assert not seen["train"] & seen["test"] and not seen["train"] & seen["validation"]
+    assert not seen["validation"] & seen["test"]
 
 
 def test_none_is_forgotten() -> None:
