@@ -104,9 +104,7 @@ def test_quick_ones_run(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "file", [file for file in PIPELINES if not needs(file) & ELSEWHERE], ids=lambda file: file.stem
 )
-def test_all_whose_data_can_be_had_run(file: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if "long" not in request.config.option.markexpr:
-        pytest.skip("minutes: `pytest -m long`")
+def test_all_whose_data_can_be_had_run(file: Path, tmp_path: Path) -> None:
     report = run(file, tmp_path)
     require_whole(file, report)
     for verb, settings in stages_of(file):
