@@ -16,7 +16,7 @@ from compress.errors import Fault, UsageError
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.deployment import deployment_of, nominal_inputs, write_tokenizer
-from compress.models.factory import build, factory_for, load_initial_weights
+from compress.models.factory import Factory, build, factory_for, load_initial_weights
 from compress.models.modes import evaluating
 from compress.models.need import Need, TextNeed
 from compress.models.stage import Build, seed_for
@@ -49,6 +49,15 @@ def _build_bundle(stage: Build, data: Data, task: Task, out: Path, context: Cont
     factory = factory_for(stage.model, need_of(data, task))
     module = build(factory, seed_for(context.seed, stage.name))
     load_initial_weights(module, stage.model, factory)
+    return write_network(module, factory, data, task, out, context)
+
+
+def write_network(module: nn.Module, factory: Factory, data: Data, task: Task, out: Path, context: Context) -> Metrics:
+    """Try a network on two examples and write it into `out` as a bundle; parameters, MACs per example and size.
+
+    Raises:
+        UsageError: the network does not fit the data or the task.
+    """
     batch = data.batch(data.train, np.arange(min(2, len(data.train))))
     output = try_once(module, batch, data, task)
     rest.save(module, factory, out)

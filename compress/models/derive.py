@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from compress.bundle import Bundle, Kind, write_bundle
+from compress.bundle import Bundle
 from compress.data.open import open_data
 from compress.errors import UsageError
 from compress.models import rest
-from compress.models.build import try_once
-from compress.models.count import count_macs, count_parameters
-from compress.models.deployment import deployment_of, nominal_inputs, write_tokenizer
+from compress.models.build import write_network
+from compress.models.count import count_parameters
 from compress.models.factory import Factory, build
 from compress.models.settings import ModelSettings
 from compress.models.stage import Derive, seed_for
@@ -62,16 +61,7 @@ def _derive_bundle(stage: Derive, source: Bundle, out: Path, context: Context) -
         smaller = shrunk(factory, stage.smaller)
         module = build(smaller, seed_for(context.seed, stage.name))
         _require_smaller(module, teacher, stage.smaller)
-    output = try_once(module, data.batch(data.train, np.arange(min(2, len(data.train)))), data, task)
-    rest.save(module, smaller, out)
-    write_bundle(out, Kind.TORCH, deployment_of(data, task, context.task.plain(), output))
-    write_tokenizer(data, out)
-    return {
-        "parameters": count_parameters(module),
-        "macs": count_macs(module, nominal_inputs(data)),
-        "size_bytes": (out / rest.WEIGHTS_FILE).stat().st_size,
-        **extra,
-    }
+    return {**write_network(module, smaller, data, task, out, context), **extra}
 
 
 def with_layers(
