@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +15,7 @@ from compress.generation.draft import Entry
 from compress.generation.responses import clean
 from compress.generation.settings import Price
 from compress.generation.stage import Generate
+from compress.models.optional import import_or_explain
 from compress.training.randomness import derived_seed
 
 _AROUND_A_MESSAGE = 64
@@ -23,18 +23,6 @@ _AROUND_A_MESSAGE = 64
 _AGAIN = "what was received is kept, so that the same command goes on from there"
 _BUSY = (408, 409, 429)
 _MILLION = 1_000_000
-
-
-def openai_package() -> Any:
-    """The client library.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        return importlib.import_module("openai")
-    except ImportError as error:
-        raise UsageError("asking a server needs the package `openai`: pip install 'compress-toolkit[api]'") from error
 
 
 def read_key(variable: str | None) -> str:
@@ -101,7 +89,7 @@ class ServerWriter:
 
     def __init__(self, settings: Generate, words: Words, seed: int, before: Sequence[Entry] = ()) -> None:
         self.settings, self.words, self.seed = settings, words, seed
-        self._library = openai_package()
+        self._library = import_or_explain("openai", "api")
         self._key = read_key(settings.key_variable)
         self._client = self._library.OpenAI(
             api_key=self._key,

@@ -11,7 +11,7 @@ from compress.data.dataset import Data
 from compress.data.digests import text_digest
 from compress.data.open import open_data
 from compress.errors import UsageError
-from compress.generation.api import ServerWriter, openai_package, read_key
+from compress.generation.api import ServerWriter, read_key
 from compress.generation.asks import Ask, Words, batches_of
 from compress.generation.decode import Decoding, network_of
 from compress.generation.draft import Draft, Entry
@@ -20,6 +20,7 @@ from compress.generation.score import scores, told
 from compress.generation.stage import Generate
 from compress.generation.writer import NetworkWriter, check_lengths, ids_of
 from compress.models import rest
+from compress.models.optional import import_or_explain
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 from compress.training.device import limited_threads, training_device
@@ -83,7 +84,7 @@ def _from_server(stage: Generate, data: Data, context: Context) -> tuple[list[Re
     prompts = _prompts(stage, data, context)
     batches = batches_of(prompts, stage.samples, stage.batch_size)
     if context.rehearsal:  # asking would cost; the words stand in for the answers
-        openai_package()
+        import_or_explain("openai", "api")
         read_key(stage.key_variable)
         why = "rehearsed" if stage.rationale else None
         return [Response(ask.id, ask.prompt, "rehearsed", ask.sample, why) for batch in batches for ask in batch], {}
