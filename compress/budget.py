@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def values(candidate: Candidate, reference: Candidate, higher_is_better: bool, s
     drop = theirs - ours if higher_is_better else ours - theirs
     return {
         "accuracy_drop": drop,
-        "metric_drop": drop / abs(theirs) if theirs else (0.0 if drop == 0 else float("inf")),
+        "metric_drop": drop / abs(theirs) if theirs else (math.copysign(math.inf, drop) if drop else 0.0),
         "latency_p50_ms": candidate.p50_ms,
         "latency_p90_ms": candidate.p90_ms,
         "latency_p99_ms": candidate.p99_ms,

@@ -62,3 +62,10 @@ def test_a_budget_that_nothing_meets_deploys_nothing_and_shows_the_nearest() -> 
 def test_without_a_budget_a_fast_but_broken_file_is_not_deployed() -> None:
     broken = replace(SMALL, name="broken", p50_ms=0.01, validation=0.1, test=0.1)
     assert decide([REFERENCE, SMALL, broken], REFERENCE, {}, True).deploy == "small"
+
+
+def test_a_gain_over_a_reference_that_knows_nothing_is_no_loss() -> None:
+    nothing, some = (replace(REFERENCE, test=accuracy) for accuracy in (0.0, 0.1))
+    assert values(some, nothing, True, "test")["metric_drop"] == -float("inf")
+    assert values(nothing, nothing, True, "test")["metric_drop"] == 0
+    assert values(some, nothing, False, "test")["metric_drop"] == float("inf")
