@@ -95,15 +95,15 @@ def train(
         UsageError: a setting is wrong, or network, data and task do not fit each other.
         StageError: training diverged.
     """
-    from compress.training.domains import class_numbers_of, within
     from compress.training.train import train as train_in_place
 
     stage = _settings(Train, settings)
     trained = copy.deepcopy(model)
     context = _context(seed, device, threads, checkpoints, progress)
     opened, chosen = _opened(data, task)
-    opened = within(opened, class_numbers_of(stage.classes, opened.labels, "classes"))
-    train_in_place(trained, opened, chosen, stage, context, label_smoothing=stage.label_smoothing)
+    learnt, around = stage.learnt(opened, None)
+    smoothing, classes = stage.label_smoothing, stage.classes
+    train_in_place(trained, learnt, chosen, stage, context, label_smoothing=smoothing, classes=classes, around=around)
     return trained
 
 
@@ -130,21 +130,14 @@ def distill(
         StageError: training diverged.
     """
     from compress.distillation.distill import Voice
-    from compress.distillation.distill import distill as distill_in_place
-    from compress.distillation.pseudo_labels import label
-    from compress.distillation.unlabelled import with_unlabelled
+    from compress.distillation.teach import teach
 
     stage = _settings(Distill, {"teacher": "teacher", **settings})
     trained = copy.deepcopy(student)
     context = _context(seed, device, threads, checkpoints, progress)
-    frozen = copy.deepcopy(teacher)
     opened, chosen = _opened(data, task)
-    if stage.pseudo_labels is not None:
-        opened, _ = label([Voice(frozen)], opened, chosen, stage.pseudo_labels, stage.average, context)
-    distill_in_place(
-        trained, frozen, with_unlabelled(opened), chosen, stage, stage.losses, context, cache=stage.cache,
-        average=stage.average, on_policy=stage.on_policy,
-    )  # fmt: skip
+    learnt, around = stage.learnt(opened, None)
+    teach(trained, [Voice(copy.deepcopy(teacher))], learnt, chosen, stage, context, around=around)
     return trained
 
 

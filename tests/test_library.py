@@ -116,6 +116,10 @@ def test_train_and_distill_take_the_examples_that_the_stages_would(data: Data, t
     assert set(said.tolist()) <= {0, 1, 2}
     with pytest.raises(UsageError, match="classes: there is no class 10"):
         compress.train(network(), data, epochs=1, classes=[10])
+    with pytest.raises(UsageError, match="rationale_weight: the data have no target texts"):
+        compress.train(network(), data, epochs=1, rationale_weight=0.5)
+    with pytest.raises(UsageError, match="rationale_weight: the data have no target texts"):
+        compress.distill(network(8), trained, data, epochs=1, rationale_weight=0.5)
     numbers, told = np.arange(len(data.train)), Told()
     hidden = Unlabelled(Subset(data.train, numbers[32:]))
     few = replace(data, train=Subset(data.train, numbers[:32]), unlabelled=hidden, _prepared={}, _encoded={})

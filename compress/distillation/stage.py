@@ -84,9 +84,8 @@ class Distill(DistillationRecipe, LearnsTexts):
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Train `source` to answer like its teachers, write it into `out`, measure it on validation."""
-        from compress.distillation.distill import Voice, distill
-        from compress.distillation.pseudo_labels import label
-        from compress.distillation.unlabelled import with_unlabelled
+        from compress.distillation.distill import Voice
+        from compress.distillation.teach import teach
         from compress.models.rest import load
         from compress.training.domains import class_numbers_of
         from compress.training.finish import finish_training, open_training
@@ -100,14 +99,9 @@ class Distill(DistillationRecipe, LearnsTexts):
                 for number, (voice, domain) in enumerate(zip(self.voices(), domains, strict=True))
             ]
         data, around = self.learnt(work.data, inputs.get(TEXTS))
-        extra = dict[str, Any]()
-        if self.pseudo_labels is not None:
-            data, extra["pseudo_labels"] = label(teacher, data, work.task, self.pseudo_labels, self.average, context)
-        log = distill(
-            work.module, teacher, with_unlabelled(data), work.task, self, self.losses, context, cache=self.cache,
-            average=self.average, on_policy=self.on_policy, around=around,
-        )  # fmt: skip
-        return {**finish_training(work, inputs["source"], out, context, log), **extra}
+        log, labelled = teach(work.module, teacher, data, work.task, self, context, around=around)
+        metrics = finish_training(work, inputs["source"], out, context, log)
+        return {**metrics, **({"pseudo_labels": labelled} if labelled else {})}
 
 
 def role(number: int) -> str:

@@ -40,13 +40,13 @@ class Train(Recipe, LearnsTexts):
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Train `source`, write it into `out`, measure it on validation."""
-        from compress.training.domains import class_numbers_of, within
         from compress.training.finish import finish_training, open_training
         from compress.training.train import train
 
         work = open_training(inputs["source"], context)
-        domain = class_numbers_of(self.classes, work.data.labels, "classes")
-        data, around = self.learnt(within(work.data, domain), inputs.get(TEXTS))
-        smoothing = self.label_smoothing
-        log = train(work.module, data, work.task, self, context, label_smoothing=smoothing, around=around)
+        data, around = self.learnt(work.data, inputs.get(TEXTS))
+        smoothing, classes = self.label_smoothing, self.classes
+        log = train(
+            work.module, data, work.task, self, context, label_smoothing=smoothing, classes=classes, around=around
+        )
         return finish_training(work, inputs["source"], out, context, log)
