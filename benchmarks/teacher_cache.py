@@ -5,8 +5,9 @@
 1. Time: an epoch of a resnet20 that learns CIFAR-10 from ResNet-56, all through `fit`, in interleaved rounds: on labels
    alone; with answers from the cache, its view being there; with the teacher run at each step. The last is compared
    with the sum of a plain step and the teacher's forward pass of the same batch.
-2. Accuracy: a resnet8 on some images, `kl` at temperature 4, with fresh augmentation in every epoch and with 2 and 4
-   views, same schedule, on all test images.
+2. Accuracy: a resnet8 on some images, `kl` at temperature 4, with fresh augmentation in every epoch, with 2 and 4
+   views, and with as many as there are epochs, where no image comes twice: what that one differs by is chance. Same
+   schedule, all test images.
 
 Run the first part on an otherwise idle machine.
 """
@@ -152,7 +153,8 @@ def accuracy_part(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     folder = cache_folder() / "benchmarks" / "teacher_cache" / f"{arguments.epochs}-{arguments.images}"
     folder.mkdir(parents=True, exist_ok=True)
     data, found = cifar10(arguments.images), dict[str, list[float]]()
-    choices: dict[str, Any] = {"fresh in each epoch": "off", "2 views": Cache(views=2), "4 views": Cache(views=4)}
+    choices: dict[str, Any] = {"fresh in each epoch": "off"}
+    choices |= {f"{views} views": Cache(views=views) for views in (2, 4, arguments.epochs)}
     for seed in range(arguments.seeds):
         for name, cache in choices.items():
             note = folder / f"{name.replace(' ', '-')}-{seed}.json"

@@ -79,7 +79,7 @@ def test_with_nothing_but_yaml(folder: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     assert {path.name for path in folder.iterdir()} <= {"data.npz", "network.py", "pipeline.yaml", "__pycache__"}
 
-    ran = compress("run", "pipeline.yaml")
+    ran = compress("run", "pipeline.yaml", "--skip-rehearsal")
     assert ran.returncode in (0, 4), ran.stderr
     report = json.loads((folder / "runs" / "pipeline" / "report.json").read_text())
     rows = {row["name"]: row for row in report["models"]}

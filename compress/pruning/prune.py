@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from compress.errors import UsageError
 from compress.models.count import count_macs, count_parameters
 from compress.pruning.choose import choose_units
+from compress.pruning.cost import Costs
 from compress.pruning.dependency import trace_groups
 from compress.pruning.groups import Chosen, Group, form_groups
 from compress.pruning.heads import find_heads
@@ -86,15 +86,15 @@ def prune_module(
         raise UsageError(f"prune: the layers {', '.join(removed)} cannot be pruned together: {reason}. Ignore some")
     example = tuple(tensor[:1] for tensor in example_inputs)
     before, wide = _sizes(module, example), layer_widths(module, groups)
-    reached = share(removed)
     cut(module, groups, removed)
-    narrow = layer_widths(module, groups)
+    after, narrow = _sizes(module, example), layer_widths(module, groups)
+    measure = settings.keep.measure
     return PruneLog(
-        measure=settings.keep.measure,
+        measure=measure,
         asked=settings.keep.share,
-        reached=reached,
+        reached=after[measure] / before[measure] if measure in before else share(removed),
         before=before,
-        after=_sizes(module, example),
+        after=after,
         widths={name: (wide[name], narrow[name]) for name in wide},
         fixed=fixed,
     )
@@ -123,43 +123,16 @@ def prunable_groups(
 def share_left(
     module: nn.Module, groups: Sequence[Group], example_inputs: Sequence[Tensor], measure: str
 ) -> Callable[[Chosen], float]:
-    """A function from removed units to the share of `measure` that is left, by cutting a copy and counting it."""
-    if measure == "channels":
-        sizes = {group.name: group.unit_size for group in groups}
-        channels = sum(group.channels for group in groups)
-        return lambda removed: 1 - sum(len(units) * sizes[name] for name, units in removed.items()) / channels
-    example = tuple(tensor[:1] for tensor in example_inputs)
+    """A function from removed units to the share of `measure` (`macs`, `parameters`, `channels`) that is left.
 
-    def count(counted: nn.Module) -> int:
-        return count_macs(counted, example) if measure == "macs" else count_parameters(counted)
-
-    total = count(module)
+    Raises:
+        UsageError: there is nothing of it.
+    """
+    count: Callable[[Chosen], int] = getattr(Costs(module, groups, example_inputs), measure)
+    total = count({})
     if not total:
         raise UsageError(f"prune: the network has no {measure} to prune")
-    counted = _without_values(module, count, total)
-    known: dict[frozenset[tuple[str, tuple[int, ...]]], float] = {}
-
-    def share(removed: Chosen) -> float:
-        key = frozenset((name, tuple(units)) for name, units in removed.items())
-        if key not in known:
-            pruned = copy.deepcopy(counted)
-            cut(pruned, groups, removed)
-            known[key] = count(pruned) / total
-        return known[key]
-
-    return share
-
-
-def _without_values(module: nn.Module, count: Callable[[nn.Module], int], total: int) -> nn.Module:
-    """A copy on the meta device, which counts the same at a hundredth of the cost, or `module` if it cannot run there.
-
-    Networks whose forward looks at values, or keeps tensors that are neither parameters nor buffers, cannot.
-    """
-    try:
-        shapes = copy.deepcopy(module).to("meta")
-        return shapes if count(shapes) == total else module
-    except Exception:
-        return module
+    return lambda removed: count(removed) / total
 
 
 def _out_of_reach(error: OutOfReachError, settings: Pruning, groups: Sequence[Group], fixed: Mapping[str, str]) -> str:
