@@ -115,7 +115,21 @@ def test_what_does_not_fit_is_said_before_anything_is_trained(folder: Path, chan
         execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
 
 
-def test_int8_of_texts_is_refused_in_the_rehearsal(folder: Path) -> None:
-    (folder / "text.yaml").write_text(PIPELINE.replace("  - export: {}", "  - quantize: {epochs: 0}\n  - export: {}"))
-    with pytest.raises(UsageError, match="networks that read texts are not made int8"):
-        execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
+def test_int8_goes_the_whole_way(folder: Path) -> None:
+    text = PIPELINE.replace(
+        "  - export: {}", "  - quantize: {epochs: 1, batch_size: 32}\n  - export: {emit: [ort-x86]}"
+    )
+    (folder / "text.yaml").write_text(text)
+    outcome = execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
+    assert outcome is not None
+    rows = outcome.report["models"]
+    trained, file_row = rows[0], rows[-1]
+    assert file_row["precision"] == "int8"
+    assert file_row["metrics"]["perplexity"] == pytest.approx(trained["metrics"]["perplexity"], rel=0.1)
+    entry = json.loads((folder / "runs" / "text" / "artifacts" / "manifest.json").read_text())["files"][0]
+    model = folder / "runs" / "text" / "artifacts" / entry["model"]
+    for length in (1, 12):
+        given = np.ones((2, length), dtype=np.int64)
+        logits = onnxruntime.InferenceSession(model).run(None, {"input_ids": given, "attention_mask": given})[0]
+        assert logits.shape[:2] == (2, length)
+    assert (model.parent / "tokenizer.json").exists()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
+from compress.exporting.simplify import simplify
 from compress.exporting.tracing import dynamic_shapes, quiet, reason
 
 DEFAULT_OPSET = 18
@@ -108,6 +109,7 @@ def _tidy(proto: ModelProto, deployment: Deployment) -> None:
     del proto.functions[:]
     graph.name, graph.doc_string = "model", ""
     pool_globally(graph)
+    simplify(graph)
     del graph.value_info[:]
     del graph.metadata_props[:]
     for item in _everything(graph):

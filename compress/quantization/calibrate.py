@@ -89,20 +89,21 @@ def calibrate(
     if method != "auto":
         choose(method)
         return
-    set_quantizing(model, False)
-    reference = _outputs(model, batches())
-    set_quantizing(model, True)
     errors = {}
     for name in CHOICES:
         choose(name)
-        pairs = zip(_outputs(model, batches()), reference, strict=True)
-        errors[name] = sum(float(error(quantized, expected)) for quantized, expected in pairs)
+        errors[name] = sum(float(error(*_both(model, inputs))) for inputs in batches())
     choose(min(errors, key=errors.__getitem__))
 
 
-def _outputs(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+def _both(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Quantized and float outputs of one batch: of language models those of all batches would fill the memory."""
     with torch.no_grad():
-        return [model(*inputs) for inputs in batches]
+        quantized = model(*inputs)
+        set_quantizing(model, False)
+        reference = model(*inputs)
+    set_quantizing(model, True)
+    return quantized, reference
 
 
 def set_quantizing(model: nn.Module, enabled: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -12,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from compress.errors import StageError, UsageError
-from compress.exporting.tracing import dynamic_shapes, quiet, reason
+from compress.errors import UsageError
 from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.placement import ROLES, WEIGHTED, Placement, Role, place
+from compress.quantization.trace import spell_out, trace
 from compress.quantization.weighted import Norm, Weighted
 
 aten = torch.ops.aten
@@ -35,8 +34,9 @@ def prepare(
 ) -> GraphModule:
     """A copy of the network with `FakeQuantize` modules where the placement puts them, and `Weighted` layers.
 
-    `example_inputs` are batches of at least two examples; the first axis of each stays free. The copy is in evaluation
-    mode, its activation ranges are empty: see `compress.quantization.calibrate`.
+    `example_inputs` are batches of at least two examples; the first axis of each stays free, and the second one of
+    token ids and masks (int64). The copy is in evaluation mode, its activation ranges are empty: see
+    `compress.quantization.calibrate`.
 
     Raises:
         UsageError: A glob of `ignore` matches no module.
@@ -45,8 +45,8 @@ def prepare(
     _check_globs(module, ignore)
     graph_module = trace(module, example_inputs)
     graph = graph_module.graph
+    spell_out(graph_module)
     _name_paths(graph)
-    _spell_out_means(graph)
     _make_weighted(graph_module, weight_bits)
     _make_norms_convolutions(graph_module, weight_bits)
     placement = place(read(graph, tuple(ignore)))
@@ -60,38 +60,6 @@ def prepare(
     result = GraphModule(graph_module, graph)
     result.eval()
     return result
-
-
-def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> GraphModule:
-    """An independent copy of the network as a graph of ATen operators without in-place ones, in evaluation mode.
-
-    Raises:
-        StageError: torch cannot trace the network, or its batch size got fixed.
-    """
-    copied = copy.deepcopy(module).eval()
-    dynamic = tuple({0: torch.export.Dim.AUTO} for _ in example_inputs)
-    with quiet():
-        try:
-            shapes = dynamic_shapes(copied, dynamic)
-            program = torch.export.export(copied, example_inputs, dynamic_shapes=shapes, strict=False)
-            if any(_writes_in_place(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
-        except Exception as error:
-            raise StageError(f"torch.export cannot trace the network: {reason(error)}") from error
-    graph_module = program.module(check_guards=False)
-    assert isinstance(graph_module, GraphModule)
-    graph = graph_module.graph
-    for node in list(graph.nodes):
-        if node.target is aten.dropout.default or (node.target is aten._assert_tensor_metadata.default):
-            if node.target is aten.dropout.default:
-                node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-    return GraphModule(graph_module, graph)
-
-
-def _writes_in_place(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable and node.target is not aten.batch_norm.default
 
 
 def _check_globs(module: nn.Module, ignore: Sequence[str]) -> None:
@@ -111,26 +79,6 @@ def _name_paths(graph: Graph) -> None:
 def _owner(parameter: Node) -> str:
     """The module that a parameter belongs to."""
     return str(parameter.target).rpartition(".")[0] or str(parameter.target)
-
-
-def _spell_out_means(graph: Graph) -> None:
-    """A mean over height and width of an image becomes a global average pool, which has an int8 kernel."""
-    for node in list(graph.nodes):
-        if node.target is not aten.mean.dim or node.args[0].meta["val"].dim() != 4:
-            continue
-        axes = argument(node, 1, "dim") or []
-        if sorted(axis % 4 for axis in axes) != [2, 3] or node.kwargs.get("dtype") is not None:
-            continue
-        keep = argument(node, 2, "keepdim", False)
-        with graph.inserting_before(node):
-            pool = graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
-            pool.meta = {**node.meta, "val": node.args[0].meta["val"].mean((2, 3), keepdim=True)}
-            result = pool
-            if not keep:
-                result = graph.call_function(aten.flatten.using_ints, (pool, 1))
-                result.meta = dict(node.meta)
-        node.replace_all_uses_with(result)
-        graph.erase_node(node)
 
 
 def _make_weighted(graph_module: GraphModule, bits: int) -> None:

@@ -13,7 +13,6 @@ from torch.fx import GraphModule
 from compress.data.dataset import Data
 from compress.distillation.distill import method_for
 from compress.distillation.losses.kl import kl
-from compress.errors import UsageError
 from compress.models.deployment import nominal_inputs
 from compress.quantization.calibrate import calibrate, squared_error
 from compress.quantization.prepare import prepare
@@ -59,11 +58,6 @@ def quantize(
         StageError: the network cannot be traced, or training diverged.
     """
     settings, context = settings or Quantize(), context or Context()
-    if data.text is not None:
-        raise UsageError(
-            "quantize: networks that read texts are not made int8 here, because their graph is traced at one length; "
-            "leave `quantize` out, and distil or prune the network instead"
-        )
     examples = nominal_inputs(data, 2)
     module.to("cpu").eval()
     model = prepare(
@@ -92,11 +86,17 @@ def quantize(
 
 
 def calibration_batches(data: Data, settings: Quantize, context: Context) -> Callable[[], Iterator[tuple[Tensor, ...]]]:
-    """A seeded choice of training examples, un-augmented, in batches of the training's size."""
+    """A seeded choice of training examples, un-augmented, in batches of the training's size.
+
+    Texts stand in order of length, so that there is little padding among what ranges are taken from.
+    """
     count = min(len(data.train), settings.calibration_examples)
     chosen = np.sort(np.random.default_rng(context.seed).permutation(len(data.train))[:count])
     if context.rehearsal:
         chosen = chosen[:REHEARSAL_EXAMPLES]
+    lengths = data.lengths(data.train)
+    if lengths is not None:
+        chosen = chosen[np.argsort(lengths[chosen], kind="stable")]
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         for start in range(0, len(chosen), settings.batch_size):
@@ -121,8 +121,9 @@ def _train(
 
 
 def _divergence(quantized: Tensor, reference: Tensor) -> Tensor:
-    """Of the quantized network's classes from the float one's."""
-    return kl(quantized, reference, temperature=1.0)
+    """Of the quantized network's classes from the float one's; (N, classes), or (N, T, classes) of tokens."""
+    rows = (-1, quantized.shape[-1]) if quantized.dim() == 3 else quantized.shape
+    return kl(quantized.reshape(rows), reference.reshape(rows), temperature=1.0)
 
 
 def _as_good(after: dict[str, float], before: dict[str, float], task: Task) -> bool:

@@ -72,7 +72,7 @@ def load_quantized(folder: Path) -> GraphModule:
     deployment = read_bundle(folder).deployment
     model = prepare(
         rest.load(folder / FLOAT_FOLDER),
-        example_inputs(deployment),
+        example_inputs(deployment, nominal=True),
         symmetric=content["symmetric"],
         weight_bits=content["weight_bits"],
         ignore=tuple(content["ignore"]),

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.quantization.aten import read
-from compress.quantization.prepare import trace
+from compress.quantization.trace import trace
 
 
 class Many(nn.Module):

@@ -12,7 +12,7 @@ from compress.exporting.canonical import same_scale, scale_of
 from compress.exporting.graph import Graph, attribute
 
 MOVES = frozenset(
-    {"Concat", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose"}
+    {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose"}
     | {"Unsqueeze"}
 )
 """Operators that give integers for integers, value by value: they need no scale at all."""

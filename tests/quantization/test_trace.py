@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compress.errors import StageError
+from compress.quantization.trace import spell_out, trace
+from tests.models.text_networks import made
+from tests.quantization.text_quantized import ONE_LAYER, tensors
+
+
+@pytest.mark.parametrize("name", ONE_LAYER)
+def test_a_graph_computes_where_its_inputs_lie(name: str) -> None:
+    """Traced on the CPU, run on a device without values: positions and masks are made there as well."""
+    _, module = made(name, "text-classification", **ONE_LAYER[name])
+    graph = trace(module, tensors("text-classification", [4, 3])).to("meta")
+    given = (x.to("meta") for x in tensors("text-classification", [9, 7, 2]))
+    assert graph(*given).shape == (3, 3)
+    assert not any(isinstance(value, torch.device) for node in graph.graph.nodes for value in node.kwargs.values())
+
+
+def test_a_product_with_weights_and_a_bias_becomes_a_linear_layer() -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addmm(self.bias, x, self.weight)
+
+    module, x = Product(), torch.randn(5, 6)
+    graph = trace(module, (x[:2],))
+    spell_out(graph)
+    targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert torch.ops.aten.linear.default in targets and torch.ops.aten.addmm.default not in targets
+    graph.recompile()
+    torch.testing.assert_close(graph(x), module(x))
+
+
+def test_a_text_network_of_one_length_only_is_refused() -> None:
+    class OneLength(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(5 * 4, 3)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            result: Tensor = self.head(self.embedding(ids).flatten(1))
+            return result
+
+    with pytest.raises(StageError, match=r"torch\.export cannot trace the network"):
+        trace(OneLength(), (torch.zeros(2, 5, dtype=torch.int64),))
