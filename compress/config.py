@@ -64,6 +64,7 @@ class _Reading:
         models = self.models()
         targets = self.targets()
         stages = self.stages(models)
+        self.check_targets(stages, targets)
         if header is not None and header.budget.accuracy_drop is not None and task is not None:
             self.check_metric(task)
         if self.faults or header is None or data is None or task is None:
@@ -71,6 +72,14 @@ class _Reading:
         return Pipeline(
             **dict(header), folder=self.base, data=data, task=task, models=models, stages=stages, targets=targets
         )
+
+    def check_targets(self, stages: Sequence[Placed], targets: Sequence[TargetSettings]) -> None:
+        """Whether each target that a stage names is one of the pipeline's."""
+        names = [target.name for target in targets]
+        for number, placed in enumerate(stages):
+            wanted = placed.stage.on_target(names) if names else None
+            if wanted is not None and wanted not in names:
+                self.add(("stages", number, placed.verb, "reach", "target"), unknown("target", wanted, names))
 
     def add(self, place: Place, message: str) -> None:
         """Note a fault."""

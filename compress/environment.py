@@ -17,7 +17,7 @@ from typing import Any
 from compress.targets.measure import available_cores, conditions, machine
 
 LIBRARIES = (
-    "compress-toolkit", "numpy", "torch", "torch-pruning", "accelerate", "onnx", "onnxscript", "onnxruntime",
+    "compress-toolkit", "numpy", "torch", "accelerate", "onnx", "onnxscript", "onnxruntime",
     "onnxruntime-gpu", "transformers", "datasets", "timm", "torchvision", "scikit-learn", "pyarrow",
     "optimum", "tensorrt",
 )  # fmt: skip

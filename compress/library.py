@@ -167,7 +167,15 @@ def prune(
     stage = _settings(Prune, settings)
     pruned = copy.deepcopy(model)
     context = _context(seed, device, threads, checkpoints, progress)
-    prune_and_recover(pruned, *_opened(data, task), stage, stage.recover, context)
+    opened, chosen = _opened(data, task)
+    where = None
+    if stage.reach is not None:
+        from compress.models.build import deployment_for
+        from compress.pruning.reach import Where
+
+        target = read_target(stage.reach.target or "local", Path.cwd())
+        where = Where(target, deployment_for(pruned, opened, chosen), context.progress)
+    prune_and_recover(pruned, opened, chosen, stage, stage.recover, context, where)
     return pruned
 
 
@@ -271,9 +279,10 @@ def save(model: nn.Module, folder: str | Path, *, like: str | Path) -> None:
     from compress.bundle import read_bundle
     from compress.models import rest
     from compress.models.deployment import copy_tokenizer
+    from compress.models.transformers_sizes import resized
 
     home = Path(folder)
-    rest.save(model, rest.read_factory(Path(like)), home)
+    rest.save(model, resized(rest.read_factory(Path(like)), model), home)
     write_bundle(home, Kind.TORCH, read_bundle(Path(like)).deployment)
     copy_tokenizer(Path(like), home)
 

@@ -137,7 +137,7 @@ class _Planner:
             if isinstance(placed.stage, Export):
                 self._export(placed.stage, inputs["source"])
                 continue
-            step = self._add(placed.name, placed.stage, inputs)
+            step = self._add(placed.name, placed.stage, inputs, self._target_of(placed.stage))
             self.aliases[placed.name] = step.name
             if step.stage.gives is Kind.RESPONSES:
                 continue
@@ -151,6 +151,12 @@ class _Planner:
         reference = self._reference_row(reference_step)
         self._measure(reference)
         return Plan(self.pipeline, tuple(self.steps.values()), tuple(self.rows.values()), reference.name)
+
+    def _target_of(self, stage: Stage) -> TargetSettings | None:
+        """The target that a stage's work depends on."""
+        named = {target.name: target for target in self.pipeline.targets}
+        wanted = stage.on_target(list(named))
+        return None if wanted is None else named[wanted]
 
     def _build(self, name: str) -> None:
         """The step that makes a model of its own."""

@@ -8,7 +8,7 @@ heavy imports happen inside `run`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +96,10 @@ class Stage(Settings):
     def accepts(self, role: str) -> tuple[Kind, ...]:
         """The kinds that are accepted for a role of `references`; `teacher-2` is one more `teacher`."""
         return self.takes[role.partition("-")[0]]
+
+    def on_target(self, names: Sequence[str]) -> str | None:
+        """Of the pipeline's targets, by name, the one that the work depends on; None: on none."""
+        return None
 
     def asked(self) -> dict[str, Any]:
         """The settings that its key covers, as plain data: all but the names of models and stages."""

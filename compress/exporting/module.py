@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from onnx import ModelProto
 from torch import nn
 
@@ -18,8 +17,8 @@ from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.run import finish, stop_rounding_activations
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import example_inputs, to_proto
-from compress.models.build import try_once
-from compress.models.deployment import deployment_of, write_tokenizer
+from compress.models.build import deployment_for
+from compress.models.deployment import write_tokenizer
 from compress.quantization.convert import canonical
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.stage import Context
@@ -36,9 +35,7 @@ def export_module(model: nn.Module, data: Data, task: Task, emission: str, path:
         StageError: the network cannot be exported, or the file does not give its answers.
     """
     data = task.prepare(data)
-    batch = data.batch(data.validation, np.arange(min(2, len(data.validation))))
-    output = try_once(model, batch, data, task)
-    deployment = deployment_of(data, task, {"name": task.name, "arguments": {}}, output)
+    deployment = deployment_for(model, data, task)
     proto, module = _proto(model, emission, deployment, settings.opset)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:

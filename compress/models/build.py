@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.bundle import Kind, write_bundle
+from compress.bundle import Deployment, Kind, write_bundle
 from compress.data.dataset import Batch, Data
 from compress.data.open import open_data
 from compress.errors import Fault, UsageError
@@ -124,3 +124,13 @@ def _fits(found: tuple[int, ...], expected: tuple[int, ...], task: Task) -> bool
     if task.class_axis == -1:
         return found[:-1] == expected[:-1] and found[-1] >= expected[-1]
     return found == expected
+
+
+def deployment_for(module: nn.Module, data: Data, task: Task) -> Deployment:
+    """How `module` is deployed: names, shapes and preprocessing, from data that the task has prepared.
+
+    Raises:
+        UsageError: network, data and task do not fit each other.
+    """
+    batch = data.batch(data.validation, np.arange(min(2, len(data.validation))))
+    return deployment_of(data, task, {"name": task.name, "arguments": {}}, try_once(module, batch, data, task))

@@ -1,14 +1,16 @@
 """Which units go, from the importance of all of them: at once, or in rounds that look anew.
 
 The first-order change of the loss says what one unit is worth while all others are there. Of many that do the same work
-each seems worth little, until most are gone; therefore `taylor` goes part of the way, silences what was chosen,
-re-estimates batch norms, and looks again. At half of the MACs and not trained, five rounds instead of one kept 90
-instead of 56 % accuracy on digits for three plain convolutions, 61 instead of 57 % on CIFAR-10 for ResNet-20.
+each seems worth little, until most are gone; therefore what looks at examples goes part of the way, silences what was
+chosen, re-estimates batch norms, and looks again. At half of the MACs and not trained, five rounds of `taylor` instead
+of one kept 90 instead of 56 % accuracy on digits for three plain convolutions, 61 instead of 57 % on CIFAR-10 for
+ResNet-20.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,9 @@ from torch import Tensor, nn
 from compress.errors import UsageError
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.groups import Chosen, Group
-from compress.pruning.importance.score import LabelledBatch, Loss, magnitude_scores, taylor_scores
+from compress.pruning.importance.measures import MEASURES, Given, Measure, no_loss
+from compress.pruning.importance.score import LabelledBatch, Loss, joined
+from compress.pruning.isomorphic import isomorphism_classes
 from compress.pruning.masked import masked
 from compress.pruning.selection import (
     TOLERANCE,
@@ -29,11 +33,12 @@ from compress.pruning.selection import (
     union,
 )
 from compress.pruning.settings import Pruning
+from compress.pruning.ties import Ties
 
-JOINED = 8
-"""Batches for importance that make one for batch-norm statistics, which are better over more examples."""
 Share = Callable[[Chosen], float]
 """From units by group to the share of the measure that is left without them."""
+Order = Callable[[Mapping[str, Tensor], Chosen], list[Block]]
+"""From scores that compare and units by group that are gone to the blocks that may still go."""
 
 
 def choose_units(
@@ -44,66 +49,82 @@ def choose_units(
     *,
     batches: Sequence[LabelledBatch] = (),
     loss: Loss | None = None,
+    seed: int = 0,
+    ties: Ties | None = None,
 ) -> dict[str, list[int]]:
-    """The units to remove, by group; `module` is left as it is.
+    """The units to remove, by group; `module` is left as it is. `ties` are groups that keep the same share.
 
     Raises:
-        UsageError: `taylor` has no examples or no loss.
+        UsageError: the importance has no examples or no loss, or says nothing of a group.
         StageError: the loss on the examples is not a number.
         OutOfReachError: the share cannot be reached above the floors.
     """
-    if settings.importance == "taylor" and (loss is None or not batches):
-        raise UsageError("prune: `importance: taylor` needs training examples and a loss; or choose `magnitude`")
-    _check_reach(groups, settings, share)
-    rounds = settings.rounds if settings.importance == "taylor" else 1
-    savings = {group.name: 1 - share({group.name: [0]}) for group in groups} if settings.scope == "global" else {}
+    measure = MEASURES[settings.importance]
+    _check_given(settings, measure, batches, loss)
+    order = _order(module, groups, settings, ties)
+    _check_reach(groups, settings, share, order)
+    given = Given(batches, loss or no_loss, settings.norm, seed)
+    rounds = 1 if measure.reads == "weights" else settings.rounds
+    by_saving = settings.scope == "global" and measure.comparable == "per saving"
+    savings = {group.name: 1 - share({group.name: [0]}) for group in groups} if by_saving else {}
     gone: dict[str, list[int]] = {}
     for number in range(1, rounds + 1):
-        wanted = settings.keep.share ** (number / rounds)
+        wanted = settings.share.share ** (number / rounds)
         if gone and share(gone) <= wanted:
             continue
-        if settings.importance == "taylor" and loss is not None:
-            scores = _taylor_without(module, groups, gone, batches, loss)
-            comparable = {name: per_saving(found, savings.get(name, 1.0)) for name, found in scores.items()}
-        else:
-            scores = magnitude_scores(module, groups, settings.norm)
-            comparable = {name: normalised(found) for name, found in scores.items()}
-        gone = select(_blocks(groups, comparable, gone, settings), share, wanted, gone)
+        scores = scores_without(measure, module, groups, gone, given)
+        comparable = {name: _comparable(measure, found, savings.get(name, 1.0)) for name, found in scores.items()}
+        gone = select(order(comparable, gone), share, wanted, gone)
     return gone
 
 
-def _taylor_without(
-    module: nn.Module, groups: Sequence[Group], gone: Chosen, batches: Sequence[LabelledBatch], loss: Loss
+def _check_given(settings: Pruning, measure: Measure, batches: Sequence[LabelledBatch], loss: Loss | None) -> None:
+    if (measure.reads != "weights" and not batches) or (measure.reads == "examples and loss" and loss is None):
+        needs = "training examples" + (" and a loss" if measure.reads == "examples and loss" else "")
+        raise UsageError(f"prune: `importance: {settings.importance}` needs {needs}; or choose `magnitude`")
+
+
+def scores_without(
+    measure: Measure, module: nn.Module, groups: Sequence[Group], gone: Chosen, given: Given
 ) -> dict[str, Tensor]:
-    """The loss's change for each unit once those gone are silent; for them it is 0."""
+    """The score of each unit once those gone are silent."""
     if not gone:
-        return taylor_scores(module, groups, batches, loss)
+        return measure.score(module, groups, given)
     double = masked(module, groups, gone)
-    reestimate(double, _joined(batches))
-    return taylor_scores(double, groups, batches, loss)
+    reestimate(double, (inputs for inputs, _ in joined(given.batches)))
+    return measure.score(double, groups, given)
 
 
-def _joined(batches: Sequence[LabelledBatch]) -> Iterator[tuple[Tensor, ...]]:
-    """The inputs of several batches at a time."""
-    for start in range(0, len(batches), JOINED):
-        inputs = [batch_inputs for batch_inputs, _ in batches[start : start + JOINED]]
-        yield tuple(torch.cat(parts) for parts in zip(*inputs, strict=True))
+def _comparable(measure: Measure, scores: Tensor, saving: float) -> Tensor:
+    """Scores of one group as they compare with those of others."""
+    if measure.comparable == "per saving":
+        return per_saving(scores, saving)
+    return normalised(scores) if measure.comparable == "normalised" else scores
 
 
-def _blocks(groups: Sequence[Group], scores: Mapping[str, Tensor], gone: Chosen, settings: Pruning) -> list[Block]:
-    return order_blocks(
+def _order(module: nn.Module, groups: Sequence[Group], settings: Pruning, ties: Ties | None) -> Order:
+    return partial(
+        order_blocks,
         groups,
-        scores,
-        gone,
-        scope=settings.scope,
+        families=_families(module, groups, settings),
         round_to=settings.round_to,
         minimum_share=settings.minimum_share,
+        ties=ties,
     )
 
 
-def _check_reach(groups: Sequence[Group], settings: Pruning, share: Share) -> None:
+def _families(module: nn.Module, groups: Sequence[Group], settings: Pruning) -> Mapping[str, Hashable] | None:
+    """The groups that are compared with one another, as `order_blocks` takes them."""
+    if settings.scope == "global":
+        return None
+    if settings.scope == "isomorphic":
+        return isomorphism_classes(module, groups)
+    return {group.name: group.name for group in groups}
+
+
+def _check_reach(groups: Sequence[Group], settings: Pruning, share: Share, order: Order) -> None:
     """Raise OutOfReachError, before any importance is computed, if the floors do not allow the share."""
     anyhow = {group.name: torch.zeros(group.units) for group in groups}
-    least = share(union(_blocks(groups, anyhow, {}, settings)))
-    if least > settings.keep.share * (1 + TOLERANCE):
+    least = share(union(order(anyhow, {})))
+    if least > settings.share.share * (1 + TOLERANCE):
         raise OutOfReachError(least)

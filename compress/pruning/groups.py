@@ -1,18 +1,20 @@
 """Which channels can only go together.
 
 A group is a set of layers whose channels are coupled; a unit is the least set of its channels that can go alone:
-usually one channel, more where convolution groups, group norms or attention heads tie several.
+usually one channel, more where convolution groups, group norms, attention heads or equal halves tie several.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
-from compress.pruning.heads import Heads
-from compress.pruning.layers import Axis, SelfPruning, layout
+from compress.pruning.heads import Heads, Split
+from compress.pruning.labels import Ids, Labels
+from compress.pruning.layers import Axis, SelfPruning
 
 Place = tuple[str, Axis]
 Chosen = Mapping[str, Sequence[int]]
@@ -34,11 +36,19 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Traced:
+    """The labels along one axis of one layer, or along `dim` of a bare parameter."""
+
+    ids: Ids
+    dim: int | None = None
+
+
+@dataclass(frozen=True)
 class Group:
     """Layers whose channels are coupled. `name` is the layer that it was found from, the first of the network.
 
-    There are `units` units of `unit_size` channels each, counted in layer `name` (and its like, if tied); `heads` is
-    set where a unit is an attention head.
+    There are `units` units of `unit_size` channels each, counted in layer `name`. `heads` is set where a unit is an
+    attention head: the first module that counts the most of them. `counted` is every count of heads that units change.
     """
 
     name: str
@@ -46,6 +56,7 @@ class Group:
     unit_size: int
     members: tuple[Member, ...]
     heads: Heads | None = None
+    counted: tuple[Heads, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -53,112 +64,77 @@ class Group:
         return self.units * self.unit_size
 
 
-@dataclass
-class RawGroup:
-    """A group as it was traced: members' units are still channels of the root layer `name`."""
-
-    name: str
-    channels: int
-    members: list[Member] = field(default_factory=list)
-    fixed: str = ""
-    """Why none of it can go, if so."""
-
-
 def form_groups(
-    module: nn.Module, raw: Sequence[RawGroup], heads: Sequence[Heads]
+    found: Mapping[Place, Traced], makers: Sequence[str], labels: Labels, splits: Iterable[Split]
 ) -> tuple[list[Group], dict[str, str]]:
-    """Groups whose units can go alone, and for each root layer that cannot be pruned the reason."""
-    sets = _DisjointSets()
-    spots: dict[tuple[str, Axis, int], tuple[int, int]] = {}
-    for number, group in enumerate(raw):
-        attention = _attention(group, heads)
-        for member in group.members:
-            period = _period(module, member)
-            for index, root in zip(member.indices, member.units, strict=True):
-                sets.join(spots.setdefault((member.path, member.axis, index % period), (number, root)), (number, root))
-                if attention and attention.covers(member.path, member.axis):
-                    head = (f"heads of {member.path}", member.axis, index // attention.size)
-                    sets.join(spots.setdefault(head, (number, root)), (number, root))
-    found: list[Group] = []
+    """Groups of the classes of labels that may go, and for each layer whose outputs all stay the reason.
+
+    Args:
+        found: For each axis of each layer its labels.
+        makers: Layers that make channels of others, in the order of the network: what groups are named for.
+        labels: Which labels go together, and which stay.
+        splits: Where attention modules make axes of heads.
+    """
     fixed: dict[str, str] = {}
-    for numbers in _families(raw, sets):
-        parts = [raw[number] for number in numbers]
-        reason = next((part.fixed for part in parts if part.fixed), "")
-        merged = _merge(parts, numbers, sets, heads)
-        if reason or isinstance(merged, str):
-            fixed.update({part.name: reason or str(merged) for part in parts})
-        else:
-            found.append(merged)
-    return found, fixed
+    units: dict[int, tuple[str, int]] = {}
+    sizes: dict[str, list[int]] = {}
+    for name in (maker for maker in makers if (maker, "out") in found):
+        ids = found[name, "out"].ids
+        roots, reasons = labels.roots(ids).tolist(), labels.reasons(ids)
+        if all(reasons):
+            fixed[name] = reasons[0]
+            continue
+        counts = Counter(root for root, reason in zip(roots, reasons, strict=True) if not reason and root not in units)
+        for root, count in counts.items():
+            group = name if len(set(counts.values())) == 1 else f"{name} (by {count})"
+            known = sizes.setdefault(group, [])
+            units[root] = (group, len(known))
+            known.append(count)
+    members = _members(found, units, labels)
+    counted = _counted(units, members, labels, splits)
+    groups = []
+    for name, counts_of in sizes.items():
+        if len(counts_of) == 1:
+            fixed[name] = "its channels can only go all together"
+            continue
+        heads = counted.get(name, ())
+        most = max(heads, key=lambda found: found.count, default=None)
+        groups.append(Group(name, len(counts_of), counts_of[0], tuple(members[name]), most, heads))
+    return groups, fixed
 
 
-class _DisjointSets:
-    """Union and find over (raw group, channel)."""
-
-    def __init__(self) -> None:
-        self.parent: dict[tuple[int, int], tuple[int, int]] = {}
-
-    def find(self, node: tuple[int, int]) -> tuple[int, int]:
-        root = node
-        while (above := self.parent.get(root, root)) != root:
-            root = above
-        while (above := self.parent.get(node, node)) != root:
-            self.parent[node], node = root, above
-        return root
-
-    def join(self, one: tuple[int, int], other: tuple[int, int]) -> None:
-        low, high = sorted((self.find(one), self.find(other)))
-        self.parent[high] = low
-
-
-def _period(module: nn.Module, member: Member) -> int:
-    if member.dim is not None:
-        return max(member.indices) + 1
-    layer = module.get_submodule(member.path)
-    found = layout(layer, member.axis)
-    return found.period if found else max(member.indices) + 1
+def _members(
+    found: Mapping[Place, Traced], units: Mapping[int, tuple[str, int]], labels: Labels
+) -> dict[str, list[Member]]:
+    """The axes of layers where the units of each group stand."""
+    members: dict[str, list[Member]] = {}
+    for (path, axis), traced in found.items():
+        by_group: dict[str, tuple[list[int], list[int]]] = {}
+        for index, root in enumerate(labels.roots(traced.ids).tolist()):
+            if root in units:
+                group, unit = units[root]
+                indices, of_units = by_group.setdefault(group, ([], []))
+                indices.append(index)
+                of_units.append(unit)
+        for group, (indices, of_units) in by_group.items():
+            members.setdefault(group, []).append(Member(path, axis, tuple(indices), tuple(of_units), traced.dim))
+    return members
 
 
-def _attention(group: RawGroup, heads: Sequence[Heads]) -> Heads | None:
-    """The attention module whose queries, keys and values this group is."""
-    outputs = {member.path for member in group.members if member.axis == "out"}
-    return next((attention for attention in heads if attention.is_attended_by(outputs)), None)
-
-
-def _families(raw: Sequence[RawGroup], sets: _DisjointSets) -> list[list[int]]:
-    """Raw groups that share a unit, in the order of the network."""
-    families = _DisjointSets()
-    for number, group in enumerate(raw):
-        for channel in range(group.channels):
-            families.join((number, 0), (sets.find((number, channel))[0], 0))
-    by_root: dict[tuple[int, int], list[int]] = {}
-    for number in range(len(raw)):
-        by_root.setdefault(families.find((number, 0)), []).append(number)
-    return list(by_root.values())
-
-
-def _merge(
-    parts: Sequence[RawGroup], numbers: Sequence[int], sets: _DisjointSets, heads: Sequence[Heads]
-) -> Group | str:
-    """One group of several parts, or why it cannot be one."""
-    numbered = list(zip(numbers, parts, strict=True))
-    nodes = [(number, channel) for number, part in numbered for channel in range(part.channels)]
-    roots = sorted({sets.find(node) for node in nodes})
-    unit_of = {root: unit for unit, root in enumerate(roots)}
-    sizes = [0] * len(roots)
-    for node in nodes:
-        sizes[unit_of[sets.find(node)]] += 1
-    if len(roots) == 1:
-        return "its channels can only go all together"
-    if len(set(sizes)) > 1:
-        return f"its channels are tied in sets of unequal sizes {sorted(set(sizes))}"
-    members = [
-        Member(m.path, m.axis, m.indices, tuple(unit_of[sets.find((number, root))] for root in m.units), m.dim)
-        for number, part in numbered
-        for m in part.members
-    ]
-    attention = next((found for part in parts if (found := _attention(part, heads))), None)
-    return Group(parts[0].name, len(roots), sizes[0], tuple(members), attention)
+def _counted(
+    units: Mapping[int, tuple[str, int]],
+    members: Mapping[str, Sequence[Member]],
+    labels: Labels,
+    splits: Iterable[Split],
+) -> dict[str, tuple[Heads, ...]]:
+    """For each group whose units are heads the modules that count them."""
+    found: dict[str, dict[Heads, None]] = {}
+    for split in splits:
+        for group in {units[root][0] for root in labels.roots(split.labels).tolist() if root in units}:
+            outputs = (member.path for member in members[group] if member.axis == "out")
+            inside = tuple(path for path in outputs if path.rpartition(".")[0] == split.path)
+            found.setdefault(group, {})[Heads(split.path, split.count, split.size, inside)] = None
+    return {name: tuple(heads) for name, heads in found.items()}
 
 
 def places(groups: Iterable[Group]) -> dict[Place, list[tuple[Group, Member]]]:

@@ -1,63 +1,73 @@
-"""Attention heads: which linear layers make queries, keys and values, and where a module counts its heads."""
+"""Attention heads: where a module counts them, and what it says of their number and size."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
+COUNTS = (
+    "num_attention_heads", "num_heads", "n_heads", "n_head", "nhead", "heads", "num_key_value_heads", "num_kv_heads",
+    "n_kv_heads",
+)  # fmt: skip
 """Attributes that hold a number of heads, in `transformers` and in much of everybody's own code."""
-WIDTHS = ("all_head_size", "inner_dim", "attn_dim")
+SIZES = ("attention_head_size", "head_dim", "dim_per_head", "d_head", "head_size", "key_value_proj_dim")
+"""Attributes that hold the size of a head."""
+WIDTHS = ("all_head_size", "inner_dim", "attn_dim", "split_size", "dim", "embed_dim")
 """Attributes that hold the number of heads times the size of one."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The attention module `path`, whose linear layers `projections` each give `count` heads of `size` channels."""
+    """The attention module `path` splits channels into `count` heads of `size` channels.
+
+    `projections` are the layers that make them.
+    """
 
     path: str
     count: int
     size: int
     projections: tuple[str, ...]
 
-    def covers(self, path: str, axis: str) -> bool:
-        """Whether the channels of an axis are this module's heads."""
-        return axis == "out" and path in self.projections
 
-    def is_attended_by(self, outputs: Collection[str]) -> bool:
-        """Whether layers that are coupled by their outputs are its queries, keys and values.
+@dataclass(frozen=True)
+class Split:
+    """An axis of heads as it was traced: its labels, and which module made it."""
 
-        An output projection may be of the same size, but it is not coupled with the others.
-        """
-        return sum(path in outputs for path in self.projections) >= 3
-
-
-def find_heads(module: nn.Module) -> list[Heads]:
-    """All modules that count heads and own at least three linear layers (query, key, value) whose outputs are heads."""
-    found = []
-    for path, part in module.named_modules():
-        counts = [getattr(part, name) for name in COUNTS if isinstance(getattr(part, name, None), int)]
-        if not counts or counts[0] < 1:
-            continue
-        prefix = f"{path}." if path else ""
-        linears = {prefix + n: m for n, m in part.named_children() if isinstance(m, nn.Linear)}
-        by_width: dict[int, list[str]] = {}
-        for name, linear in linears.items():
-            by_width.setdefault(linear.out_features, []).append(name)
-        for width, names in by_width.items():
-            if len(names) >= 3 and width % counts[0] == 0:
-                found.append(Heads(path, counts[0], width // counts[0], tuple(names)))
-    return found
+    path: str
+    labels: Any
+    count: int
+    size: int
 
 
-def set_heads(module: nn.Module, heads: Heads, count: int) -> None:
-    """Correct the attributes of the attention module for `count` heads of the same size as before."""
-    part = module.get_submodule(heads.path)
-    for name in COUNTS:
-        if isinstance(getattr(part, name, None), int):
-            setattr(part, name, count)
-    for name in WIDTHS:
-        if getattr(part, name, None) == heads.count * heads.size:
-            setattr(part, name, count * heads.size)
+def head_axis(part: nn.Module, sizes: Sequence[int]) -> int | None:
+    """Which of the axes that a module splits one into is that of heads; None if it does not count any."""
+    counts = _values(part, COUNTS)
+    for place in range(len(sizes) - 1):
+        if sizes[place] in counts and sizes[place] > 1:
+            return place
+    return len(sizes) - 2 if sizes[-1] in _values(part, SIZES) else None
+
+
+def set_heads(module: nn.Module, changes: Iterable[tuple[Heads, int]]) -> None:
+    """Correct the attributes of attention modules, each with its new number of heads, of the same size as before."""
+    written: dict[tuple[str, str], int] = {}
+    for heads, count in changes:
+        part = module.get_submodule(heads.path)
+        named = dict.fromkeys(COUNTS, heads.count) | dict.fromkeys(WIDTHS, heads.count * heads.size)
+        for name, before in named.items():
+            if _is_count(part, name) and getattr(part, name) == before:
+                written[heads.path, name] = count * before // heads.count
+    for (path, name), value in written.items():
+        setattr(module.get_submodule(path), name, value)
+
+
+def _values(part: nn.Module, names: Collection[str]) -> set[int]:
+    return {getattr(part, name) for name in names if _is_count(part, name)}
+
+
+def _is_count(part: nn.Module, name: str) -> bool:
+    value = vars(part).get(name)
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -20,6 +20,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 Axis = Literal["in", "out"]
 
 
+VECTOR_COUNTS = ("normalized_shape", "num_features", "num_channels", "hidden_size", "features", "dim")
+"""Attributes that may hold the number of channels of somebody's own norm."""
+
+
 @runtime_checkable
 class SelfPruning(Protocol):
     """A module that takes its own channels away, such as a shortcut that maps channels to channels.
@@ -60,7 +64,9 @@ def layout(layer: nn.Module, axis: Axis) -> Layout | None:
     for kind, describe in KINDS:
         if isinstance(layer, kind):
             return describe(layer, axis)
-    return None
+    if type(layer).__name__ == "Conv1D" and isinstance(getattr(layer, "nf", None), int):
+        return _transposed_linear(layer, axis)
+    return _vectors(layer, axis) if _is_of_vectors(layer) else None
 
 
 def is_depthwise(layer: nn.Module) -> bool:
@@ -116,6 +122,47 @@ def _joint(
     return Layout(channels, slots, counts, period or channels) if axis == "out" else None
 
 
+def _rms_norm(layer: nn.RMSNorm, axis: Axis) -> Layout | None:
+    return _joint(axis, layer.normalized_shape[-1], _present(layer, ("weight",), -1), ("normalized_shape",))
+
+
+def _transposed_linear(layer: Any, axis: Axis) -> Layout:
+    """`Conv1D` of `transformers`: a linear layer whose weights are (in, out)."""
+    inputs, outputs = layer.weight.shape
+    if axis == "out":
+        return Layout(outputs, (Slot("weight", 1), *_present(layer, ("bias",), 0)), ("nf",), outputs)
+    return Layout(inputs, (Slot("weight", 0),), tuple(name for name in ("nx",) if hasattr(layer, name)), inputs)
+
+
+def _vectors(layer: nn.Module, axis: Axis) -> Layout | None:
+    """A norm or a scale of somebody's own: all its parameters are vectors of one length."""
+    names = [name for name, _ in layer.named_parameters(recurse=False)]
+    channels = len(layer.get_parameter(names[0]))
+    counts = tuple(name for name in VECTOR_COUNTS if _holds(getattr(layer, name, None), channels))
+    return _joint(axis, channels, tuple(Slot(name, 0) for name in names), counts)
+
+
+def _holds(value: Any, channels: int) -> bool:
+    return value == channels if type(value) is int else isinstance(value, tuple) and tuple(value) == (channels,)
+
+
+def _is_of_vectors(layer: nn.Module) -> bool:
+    parameters = [] if any(True for _ in layer.children()) else list(layer.parameters(recurse=False))
+    return bool(parameters) and len({p.shape for p in parameters}) == 1 and parameters[0].dim() == 1
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Whether a layer may be a norm over channels, or a scale for each: silent channels have no part in its means."""
+    if isinstance(layer, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
+        return True
+    return not isinstance(layer, tuple(kind for kind, _ in KINDS)) and _is_of_vectors(layer)
+
+
+def has_two_axes(layer: nn.Module) -> bool:
+    """Whether a layer makes channels of others: a convolution or a linear layer."""
+    return layout(layer, "in") is not None
+
+
 def _present(layer: nn.Module, names: Sequence[str], dim: int) -> tuple[Slot, ...]:
     return tuple(Slot(name, dim) for name in names if getattr(layer, name, None) is not None)
 
@@ -127,6 +174,7 @@ KINDS: tuple[tuple[type[nn.Module], Callable[[Any, Axis], Layout | None]], ...] 
     (_InstanceNorm, _running_norm),
     (nn.GroupNorm, _group_norm),
     (nn.LayerNorm, _layer_norm),
+    (nn.RMSNorm, _rms_norm),
     (nn.PReLU, _prelu),
     (nn.Embedding, _embedding),
 )

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.pruning.groups import Chosen, Group
-from compress.pruning.layers import SelfPruning, layout
-from compress.pruning.surgery import removed_channels
+from compress.pruning.layers import SelfPruning, Slot, drop, is_norm, layout
+from compress.pruning.surgery import removed_channels, sharing_copy
 
 
 class KeptNorm(nn.Module):
@@ -47,25 +47,53 @@ class KeptNorm(nn.Module):
         return torch.zeros_like(x).index_copy(self.dim, index, y)
 
 
-def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.Module:
-    """A copy of `module` in which the units `removed` of the groups are silent."""
-    double = copy.deepcopy(module)
+class Narrowed(nn.Module):
+    """A norm or scale of somebody's own, without the channels `gone`, which come out as zero.
+
+    Channels are the last axis of that length.
+    """
+
+    def __init__(self, layer: nn.Module, gone: Iterable[int]) -> None:
+        super().__init__()
+        found = layout(layer, "out")
+        assert found is not None
+        self.channels, away = found.channels, set(gone)
+        self.kept = [channel for channel in range(self.channels) if channel not in away]
+        self.layer = copy.deepcopy(layer)
+        drop(self.layer, "out", self.kept)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer, of the same shape."""
+        dim = max(number for number, size in enumerate(x.shape) if size == self.channels)
+        index = torch.tensor(self.kept, device=x.device)
+        return torch.zeros_like(x).index_copy(dim, index, self.layer(x.index_select(dim, index)))
+
+
+def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen, *, sharing: bool = False) -> nn.Module:
+    """A copy of `module` in which the units `removed` of the groups are silent.
+
+    If it is `sharing`, what is not silenced is the module's own and must not be changed.
+    """
+    double = sharing_copy(module) if sharing else copy.deepcopy(module)
     modules, groups = dict(double.named_modules()), list(groups)
     dims = {member.path: member.dim for group in groups for member in group.members if member.dim is not None}
     for (path, axis), gone in removed_channels(groups, removed).items():
         layer = modules.get(path)
         if layer is None:  # a parameter outside of any layer
-            _zero(double.get_parameter(path), dims[path], gone)
+            owner, _, name = path.rpartition(".")
+            _zero(double.get_submodule(owner), Slot(name, dims[path]), gone)
         elif isinstance(layer, SelfPruning):
             if axis == "in":
                 layer.register_forward_pre_hook(_Silencer(gone))  # type: ignore[attr-defined]
         elif isinstance(layer, nn.LayerNorm | nn.GroupNorm):
             channels = layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else layer.num_channels
             double.set_submodule(path, KeptNorm(layer, [c for c in range(channels) if c not in gone]))
+        elif is_norm(layer):
+            double.set_submodule(path, Narrowed(layer, gone))
         elif found := layout(layer, axis):
             for slot in found.slots:
                 if slot.name in layer._parameters:
-                    _zero(getattr(layer, slot.name), slot.dim, gone)
+                    _zero(layer, slot, gone)
     return double
 
 
@@ -82,7 +110,8 @@ class _Silencer:
 
 
 @torch.no_grad()
-def _zero(tensor: Tensor, dim: int, gone: Iterable[int]) -> None:
-    size = tensor.shape[dim]
-    index = torch.tensor(sorted({channel % size for channel in gone}), device=tensor.device)
-    tensor.index_fill_(dim, index, 0.0)
+def _zero(layer: nn.Module, slot: Slot, gone: Iterable[int]) -> None:
+    """Put a parameter with zeros in the place of the one that is shared with the network."""
+    tensor: nn.Parameter = getattr(layer, slot.name)
+    index = torch.tensor(sorted({channel % tensor.shape[slot.dim] for channel in gone}), device=tensor.device)
+    setattr(layer, slot.name, nn.Parameter(tensor.index_fill(slot.dim, index, 0.0), tensor.requires_grad))

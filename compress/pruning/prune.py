@@ -14,13 +14,15 @@ from compress.models.count import count_macs, count_parameters
 from compress.pruning.choose import choose_units
 from compress.pruning.cost import Costs
 from compress.pruning.dependency import trace_groups
-from compress.pruning.groups import Chosen, Group, form_groups
-from compress.pruning.heads import find_heads
+from compress.pruning.groups import Chosen, Group
 from compress.pruning.ignore import ignored_modules, is_under
 from compress.pruning.importance.score import LabelledBatch, Loss
 from compress.pruning.selection import OutOfReachError
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut, layer_widths
+from compress.pruning.ties import Ties
+from compress.pruning.timing import Timing
+from compress.pruning.uniform import uniform_ties
 from compress.pruning.verify import difference, perturbed, untrustworthy
 
 REASONS_SHOWN = 6
@@ -32,7 +34,8 @@ class PruneLog:
 
     `reached` is the share of `measure` that was kept, for `asked`; `before` and `after` hold `macs` (of one example)
     and `parameters`; `widths` the output channels of each prunable layer before and after; `fixed` names the layers
-    that could not be pruned, with the reason.
+    that could not be pruned, with the reason; `dropped` the blocks that are gone, whose layers have 0 channels after.
+    Where a time was asked, `measure` is `latency_p50_ms`, `asked` and `reached` are milliseconds, `timing` says more.
     """
 
     measure: str
@@ -42,6 +45,8 @@ class PruneLog:
     after: dict[str, int]
     widths: dict[str, tuple[int, int]]
     fixed: dict[str, str]
+    dropped: tuple[str, ...] = ()
+    timing: Timing | None = None
 
     def plain(self) -> dict[str, Any]:
         """Plain data, for a record."""
@@ -64,9 +69,9 @@ def prune_module(
         module: Its modes are kept; its parameters become new, smaller ones where channels go.
         example_inputs: Inputs of at least one example, for tracing and counting.
         settings: What to remove and how much.
-        batches: Small batches of training examples; `taylor` needs them.
-        loss: The task's loss, (outputs, targets) -> mean over the batch; `taylor` needs it.
-        seed: Of the noise that groups are tried with.
+        batches: Small batches of training examples, for the importances that look at such.
+        loss: The task's loss, (outputs, targets) -> mean over the batch, for those that need it.
+        seed: Of the noise that groups are tried with, and of random importance.
         agree: Gives what the first of several processes chose, whose arithmetic may differ in the last bit.
 
     Raises:
@@ -74,30 +79,52 @@ def prune_module(
             network cannot be traced.
         StageError: the loss on training examples is not a number.
     """
-    groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed)
-    _check_any(groups, fixed)
-    share = share_left(module, groups, example_inputs, settings.keep.measure)
+    groups, ties, fixed = groups_to_prune(module, example_inputs, settings, seed)
+    share = share_left(module, groups, example_inputs, settings.share.measure)
     try:
-        removed = agree(choose_units(module, groups, settings, share, batches=batches, loss=loss))
+        chosen = choose_units(module, groups, settings, share, batches=batches, loss=loss, seed=seed, ties=ties)
+        removed = agree(chosen)
     except OutOfReachError as error:
         raise UsageError(_out_of_reach(error, settings, groups, fixed)) from error
-    reason = difference(perturbed(module, seed), groups, removed, example_inputs)
-    if reason:
-        raise UsageError(f"prune: the layers {', '.join(removed)} cannot be pruned together: {reason}. Ignore some")
+    check_together(module, groups, removed, example_inputs, seed)
     example = tuple(tensor[:1] for tensor in example_inputs)
-    before, wide = _sizes(module, example), layer_widths(module, groups)
+    before, wide = sizes(module, example), layer_widths(module, groups)
     cut(module, groups, removed)
-    after, narrow = _sizes(module, example), layer_widths(module, groups)
-    measure = settings.keep.measure
+    after, narrow = sizes(module, example), layer_widths(module, groups)
+    measure = settings.share.measure
     return PruneLog(
         measure=measure,
-        asked=settings.keep.share,
+        asked=settings.share.share,
         reached=after[measure] / before[measure] if measure in before else share(removed),
         before=before,
         after=after,
         widths={name: (wide[name], narrow[name]) for name in wide},
         fixed=fixed,
     )
+
+
+def groups_to_prune(
+    module: nn.Module, example_inputs: Sequence[Tensor], settings: Pruning, seed: int = 0
+) -> tuple[list[Group], Ties, dict[str, str]]:
+    """The groups to prune, those of them that keep the same share, and why the other layers stay as they are.
+
+    Raises:
+        UsageError: nothing can be pruned, a glob of `ignore` matches nothing, or the network cannot be traced.
+    """
+    groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed)
+    ties, unfit = uniform_ties(module, groups) if settings.uniform else ({}, {})
+    groups, fixed = [group for group in groups if group.name not in unfit], fixed | unfit
+    _check_any(groups, fixed)
+    return groups, ties, fixed
+
+
+def check_together(
+    module: nn.Module, groups: Sequence[Group], removed: Chosen, example_inputs: Sequence[Tensor], seed: int
+) -> None:
+    """UsageError if the network without the units `removed` is not the network in which they are silent."""
+    reason = difference(perturbed(module, seed), groups, removed, example_inputs)
+    if reason:
+        raise UsageError(f"prune: the layers {', '.join(removed)} cannot be pruned together: {reason}. Ignore some")
 
 
 def prunable_groups(
@@ -109,7 +136,7 @@ def prunable_groups(
         UsageError: the network cannot be traced, or a glob of `ignore` matches nothing.
     """
     ignored = ignored_modules(module, ignore)
-    groups, fixed = form_groups(module, trace_groups(module, example_inputs), find_heads(module))
+    groups, fixed = trace_groups(module, example_inputs)
     for group in list(groups):
         outputs = [member.path for member in group.members if member.axis == "out"]
         hit = next((path for path in outputs if is_under(path, ignored)), None)
@@ -146,7 +173,7 @@ def _out_of_reach(error: OutOfReachError, settings: Pruning, groups: Sequence[Gr
     least = math.ceil(error.least * 1000) / 1000
     kept = f" Not prunable: {_reasons(fixed)}." if fixed else ""
     return (
-        f"prune.keep.{settings.keep.measure}: a share of {settings.keep.share:g} cannot be reached; the least that "
+        f"prune.keep.{settings.share.measure}: a share of {settings.share.share:g} cannot be reached; the least that "
         f"{floors} leave is {least:g}.{kept} Ask for more, or lower these floors"
     )
 
@@ -162,5 +189,6 @@ def _reasons(fixed: Mapping[str, str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _sizes(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
+def sizes(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
+    """MACs of one example, and parameters."""
     return {"macs": count_macs(module, example), "parameters": count_parameters(module)}

@@ -3,121 +3,225 @@
 from __future__ import annotations
 
 import copy
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compress.data.dataset import Data
 from compress.distillation.distill import distill
-from compress.distillation.settings import DistillationRecipe
-from compress.errors import UsageError
+from compress.models.deployment import nominal_inputs
+from compress.models.rest import state_digest
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.importance.score import LabelledBatch
-from compress.pruning.prune import PruneLog, prune_module
-from compress.pruning.settings import Pruning
-from compress.stage import Context
+from compress.pruning.examples import IMPORTANCE_BATCH, STATISTICS_BATCH, at_work, training_batches
+from compress.pruning.groups import Group
+from compress.pruning.importance.measures import Given
+from compress.pruning.iterations import Cuts, Stock, round_recipe, round_target
+from compress.pruning.phases import Phases
+from compress.pruning.prune import PruneLog, prunable_groups, prune_module
+from compress.pruning.reach import Where, prune_to_time
+from compress.pruning.settings import Keep
+from compress.pruning.sparse import learn_sparsely
+from compress.pruning.stage import Prune, Recover
+from compress.stage import Context, Metrics
 from compress.tasks.task import Task
-from compress.training.batches import to_torch
-from compress.training.device import limited_threads, training_device
 from compress.training.log import FitLog
-from compress.training.processes import broadcast_object
-from compress.training.randomness import derived_seed, preserved_randomness
+from compress.training.randomness import derived_seed
 
-IMPORTANCE_BATCH = 8
-"""Examples at a time for importance: few, because the gradients of a trained network cancel over many."""
-STATISTICS_BATCH = 64
-"""Examples at a time for batch-norm statistics."""
-_REHEARSAL_BATCH = 4
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning did, and the training around it: `recoveries` are one for each round, none if it is not trained."""
+
+    log: PruneLog
+    recoveries: tuple[FitLog, ...] = ()
+    sparse: FitLog | None = None
+
+    def as_metrics(self) -> Metrics:
+        """Plain data for the stage's record; `training` is the last recovery."""
+        recoveries = [recovery.as_metrics() for recovery in self.recoveries]
+        return {
+            "pruning": self.log.plain(),
+            **({"training": recoveries[-1]} if recoveries else {}),
+            **({"rounds": recoveries} if len(recoveries) > 1 else {}),
+            **({"sparse": self.sparse.as_metrics()} if self.sparse is not None else {}),
+        }
 
 
 def prune_and_recover(
     module: nn.Module,
     data: Data,
     task: Task,
-    settings: Pruning,
-    recipe: DistillationRecipe | None = None,
+    settings: Prune,
+    recipe: Recover | None = None,
     context: Context | None = None,
-) -> tuple[PruneLog, FitLog | None]:
+    where: Where | None = None,
+) -> Pruned:
     """Prune `module` in place by training examples, then distil from the network as it was; test data is never read.
+
+    With `settings.sparse` it is trained for that before; with `settings.iterations` both are done in so many rounds.
 
     Args:
         module: Ends in evaluation mode, on its own device.
         data: Importance and batch-norm statistics come from `settings.examples` of its training split.
-        task: Its loss is what `taylor` importance is about.
+        task: Its loss is what `taylor` importance and sparse learning are about.
         settings: What to remove and how much.
         recipe: How to train afterwards; None for not at all.
-        context: Seed, device, threads, processes; two batches of everything in a rehearsal.
+        context: Seed, device, threads, processes, checkpoints; two batches of everything in a rehearsal.
+        where: On what times are measured, if `settings.reach` asks for one.
 
     Raises:
-        UsageError: as `prune_module` and `distill` do; or there are no training examples.
+        UsageError: as `prune_module` and `distill` do; or there are no training examples; or the checkpoints are those
+            of another step.
         StageError: as they do.
     """
     context = context or Context()
+    phases = Phases(context, _identity(module, data, settings, recipe, context))
     teacher = copy.deepcopy(module) if recipe is not None else None
-    home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    device = training_device(context)
-    module.to(device).eval()
-    with preserved_randomness(), limited_threads(context.threads):
-        batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
-        log = prune_module(
-            module,
-            [tensor[:2] for tensor in batches[0][0]],
-            settings,
-            batches=batches,
-            loss=task.loss,
-            seed=context.seed,
-            agree=broadcast_object,
-        )
-        statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
-        reestimate(module, (inputs for inputs, _ in statistics))
-    module.to(home)
-    context.progress.say(describe(log))
-    return log, recover(module, teacher, data, task, recipe, context)
+    needs_groups = settings.sparse is not None or settings.iterations > 1
+    groups = _groups(module, data, settings, context) if needs_groups else []
+    sparse = _learn_sparsely(module, data, task, settings, groups, phases)
+    if settings.reach is not None:
+        assert where is not None
+        log = _cut_to_time(module, data, task, settings, phases, where)
+        context.progress.say(describe(log))
+        if recipe is None or teacher is None:
+            return Pruned(log, (), sparse)
+        train = partial(_recover_round, module, teacher, data, task, recipe, 1)
+        return Pruned(log, (phases.trained(_round(1), module, train),), sparse)
+    rounds, target = settings.iterations, settings.share.share
+    cuts = Cuts(stock=Stock.of(groups, settings))
+    recoveries = []
+    for number in range(1, rounds + 1):
+        cuts = _cut_round(module, data, task, settings, phases, number, cuts)
+        log = cuts.joined(round_target(target, number, rounds))
+        context.progress.say((f"round {number} of {rounds}: " if rounds > 1 else "") + describe(log))
+        if recipe is not None and teacher is not None:
+            part = round_recipe(recipe, number, rounds)
+            train = partial(_recover_round, module, teacher, data, task, part, number)
+            recoveries.append(phases.trained(_round(number), module, train))
+    return Pruned(cuts.joined(target), tuple(recoveries), sparse)
 
 
 def recover(
-    module: nn.Module,
-    teacher: nn.Module | None,
-    data: Data,
-    task: Task,
-    recipe: DistillationRecipe | None,
-    context: Context | None = None,
-) -> FitLog | None:
-    """Train the pruned `module` in place to answer like `teacher`, the network before pruning; None: not at all.
+    module: nn.Module, teacher: nn.Module, data: Data, task: Task, recipe: Recover, context: Context | None = None
+) -> FitLog:
+    """Train the pruned `module` in place to answer like `teacher`, the network before pruning.
 
     Raises:
         UsageError: as `distill` does.
         StageError: as `distill` does.
     """
-    if recipe is None or teacher is None:
+    return distill(module, teacher, data, task, recipe, recipe.losses, context, cache=recipe.cache)
+
+
+def _recover_round(
+    module: nn.Module, teacher: nn.Module, data: Data, task: Task, recipe: Recover, number: int, context: Context
+) -> FitLog:
+    """Rounds after the first meet the examples in other orders, and in other augmented versions, than it did."""
+    seed = context.seed if number == 1 else derived_seed(context.seed, "round", number)
+    return recover(module, teacher, data, task, recipe, replace(context, seed=seed))
+
+
+def _learn_sparsely(
+    module: nn.Module, data: Data, task: Task, settings: Prune, groups: Sequence[Group], phases: Phases
+) -> FitLog | None:
+    sparse = settings.sparse
+    if sparse is None or not groups:  # without groups pruning says why there are none
         return None
-    return distill(module, teacher, data, task, recipe, recipe.losses, context)
+    return phases.trained("sparse", module, lambda context: learn_sparsely(module, data, task, groups, sparse, context))
 
 
-def training_batches(
-    data: Data, examples: int, batch_size: int, context: Context, device: torch.device
-) -> list[LabelledBatch]:
-    """Batches of one size, without augmentation, of so many training examples drawn by the seed.
+def _cut_round(
+    module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, number: int, cuts: Cuts
+) -> Cuts:
+    """Cut to the round's share; again, where groups had less to give than was chosen and others must stand in."""
+    target = round_target(settings.share.share, number, settings.iterations)
+    last, done = number == settings.iterations, len(cuts.logs)
+    while True:
+        share = cuts.share(settings.share.measure, target, last=last)
+        if share is None:
+            return cuts
+        chosen = settings.model_copy(
+            update={
+                "keep": Keep.model_validate({settings.share.measure: share}),
+                "ignore": (*settings.ignore, *map(glob.escape, cuts.stock.spent)),
+            }
+        )
+        name = f"{_round(number)}/{len(cuts.logs) - done}"
+        before, cuts = cuts, _cut(module, data, task, chosen, phases, name, cuts)
+        if cuts.stock.spent == before.stock.spent:
+            return cuts
 
-    Raises:
-        UsageError: there are no training examples.
-    """
-    available = len(data.train)
-    if not available:
-        raise UsageError("the training split is empty: pruning needs examples to see what matters")
-    size = min(_REHEARSAL_BATCH if context.rehearsal else batch_size, examples, available)
-    count = min(examples, available, 2 * size if context.rehearsal else available) // size
-    order = np.random.default_rng(derived_seed(context.seed, "prune")).permutation(available)
-    found: list[LabelledBatch] = []
-    for start in range(0, count * size, size):
-        batch = to_torch(data.batch(data.train, np.sort(order[start : start + size])), device)
-        inputs: tuple[Tensor, ...] = batch.inputs
-        found.append((inputs, batch.targets))
-    return found
+
+def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, name: str, cuts: Cuts) -> Cuts:
+    """One cut, and batch-norm statistics of what is left."""
+    context = phases.context
+    removed: dict[str, list[int]] = {}
+
+    def agree(choice: dict[str, list[int]]) -> dict[str, list[int]]:
+        removed.update(phases.chosen(name, cuts.stock.allowed(choice)))
+        return removed
+
+    with at_work(module, context) as device:
+        batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
+        example = [tensor[:2] for tensor in batches[0][0]]
+        log = prune_module(module, example, settings, batches=batches, loss=task.loss, seed=context.seed, agree=agree)
+        statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
+        reestimate(module, (inputs for inputs, _ in statistics))
+    return cuts.after(log, removed)
+
+
+def _cut_to_time(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, where: Where) -> PruneLog:
+    """The cut for a time, and batch-norm statistics of what is left."""
+    context = phases.context
+    with at_work(module, context) as device:
+        batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
+        example = [tensor.to(device) for tensor in nominal_inputs(data)]
+        given = Given(batches, task.loss, settings.norm, context.seed)
+        log = prune_to_time(module, example, settings, where, given, partial(phases.recalled, f"{_round(1)}/0"))
+        statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
+        reestimate(module, (inputs for inputs, _ in statistics))
+    return log
+
+
+def _groups(module: nn.Module, data: Data, settings: Prune, context: Context) -> list[Group]:
+    with at_work(module, context) as device:
+        [(inputs, _), *_] = training_batches(data, 2, 2, context, device)
+        return prunable_groups(module, inputs, settings.ignore, context.seed)[0]
+
+
+def _round(number: int) -> str:
+    return f"round-{number}"
+
+
+def _identity(
+    module: nn.Module, data: Data, settings: Prune, recipe: Recover | None, context: Context
+) -> dict[str, Any]:
+    """Whose phases they are; empty where none are kept."""
+    if context.checkpoints is None:
+        return {}
+    return {
+        "seed": context.seed,
+        "settings": settings.model_dump(mode="json", exclude={"recover"}),
+        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
+        "examples": len(data.train),
+        "data": data.fingerprint,
+        "network": state_digest(module),
+    }
 
 
 def describe(log: PruneLog) -> str:
     """One line for the user."""
     parts = [f"{name} {log.before[name]:,} -> {log.after[name]:,}" for name in log.before]
+    if log.timing is not None:
+        timing, blocks = log.timing, f", {len(log.dropped)} blocks gone" if log.dropped else ""
+        return (
+            f"pruned from {timing.whole_ms:.3g} to {timing.measured_ms:.3g} ms in {timing.precision} at batch "
+            f"{timing.batch} on {timing.target} (asked {timing.wanted_ms:.3g}, predicted {timing.predicted_ms:.3g}, "
+            f"fastest reachable {timing.floor_ms:.3g}){blocks}: {', '.join(parts)}"
+        )
     return f"pruned to {log.reached:.1%} of the {log.measure} (asked {log.asked:.1%}): {', '.join(parts)}"

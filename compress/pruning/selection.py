@@ -7,16 +7,15 @@ by one block that comes nearer.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from compress.pruning.groups import Group
+from compress.pruning.ties import Ties, pairwise_steps, per_step, tied
 
 TOLERANCE = 0.05
 """How far from the share asked the result may be, relative, where the blocks allow it."""
@@ -25,11 +24,20 @@ LATER_BLOCKS_TRIED = 12
 
 @dataclass(frozen=True)
 class Block:
-    """Units of one group that go together, and the place in the order (lowest first)."""
+    """Units of one group that go together, and the place in the order (lowest first).
+
+    `with_them` are those of the groups that are tied with it, which go at the same time.
+    """
 
     group: str
     units: tuple[int, ...]
     rank: float
+    with_them: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """All that goes, by group."""
+        return ((self.group, self.units), *self.with_them)
 
 
 class OutOfReachError(ValueError):
@@ -57,46 +65,74 @@ def per_saving(scores: Tensor, saving: float) -> Tensor:
     return scores / math.sqrt(max(saving, 1e-12))
 
 
-def kept_steps(units: int, unit_size: int, round_to: int, minimum_share: float) -> list[int]:
-    """How many units may stay, falling: all of them, then multiples that make the channels a multiple of `round_to`."""
-    step = round_to // math.gcd(round_to, unit_size)
-    floor = max(1, math.ceil(units * minimum_share - 1e-9))
-    return [units, *(kept for kept in range((units - 1) // step * step, 0, -step) if kept >= floor)]
-
-
 def order_blocks(
     groups: Sequence[Group],
     scores: Mapping[str, Tensor],
     gone: Mapping[str, Sequence[int]],
     *,
-    scope: Literal["global", "layer"],
+    families: Mapping[str, Hashable] | None,
     round_to: int,
     minimum_share: float,
+    ties: Ties | None = None,
 ) -> list[Block]:
     """All blocks that may still go after the units `gone`, in the order in which they go.
 
-    `scope` global ranks a block by the mean of its scores, which must compare between groups, layer by the share of
-    its group that is gone with it. Attention goes by whole heads whatever `round_to` says. Ties go in the order of the
-    network.
+    Without `families` a block is ranked by the mean of its scores, which must compare between all groups. Where they
+    name a family for each group, scores need to compare within it only: a block is ranked by the share of its family's
+    channels that is gone with it and with those that come before, so that all families lose the same share. Attention
+    goes by whole heads whatever `round_to` says. `ties` say which groups lose the same share of their own least
+    important units at once; such a block is ranked by the mean over all of them, in the first one's family. Equal ranks
+    go in the order of the network.
     """
     found = []
-    for group in groups:
-        away = set(gone.get(group.name, ()))
-        ranked = scores[group.name]
-        order = [unit for unit in torch.argsort(ranked, stable=True).tolist() if unit not in away]
-        steps = kept_steps(group.units, group.unit_size, 1 if group.heads else round_to, minimum_share)
-        for before, after in itertools.pairwise(step for step in steps if step <= len(order)):
-            units = order[len(order) - before : len(order) - after]
-            rank = ranked[units].mean().item() if scope == "global" else 1 - after / group.units
-            found.append(Block(group.name, tuple(units), rank))
+    for together in tied(groups, ties or {}):
+        orders = [going_order(group, scores[group.name], gone) for group in together]
+        for before, after in pairwise_steps(together, gone, round_to, minimum_share):
+            parts = [
+                (group.name, tuple(order[len(order) - before * each : len(order) - after * each]))
+                for group, order, each in zip(together, orders, per_step(together), strict=True)
+            ]
+            ranks = torch.cat([scores[name][list(units)].double() for name, units in parts])
+            found.append(Block(*parts[0], ranks.mean().item(), tuple(parts[1:])))
+    if families is not None:
+        found = _by_share(found, groups, gone, families)
     return sorted(found, key=lambda block: block.rank)  # stable, and ranks rise within a group
+
+
+def going_order(group: Group, scores: Tensor, gone: Mapping[str, Sequence[int]]) -> list[int]:
+    """The units of a group that are left, the least important first."""
+    away = set(gone.get(group.name, ()))
+    return [unit for unit in torch.argsort(scores, stable=True).tolist() if unit not in away]
+
+
+def _by_share(
+    blocks: Sequence[Block],
+    groups: Sequence[Group],
+    gone: Mapping[str, Sequence[int]],
+    families: Mapping[str, Hashable],
+) -> list[Block]:
+    """The blocks, with the share of their family's channels that is gone with each for a rank."""
+    sizes = {group.name: group.unit_size for group in groups}
+    channels: dict[Hashable, int] = {}
+    away: dict[Hashable, int] = {}
+    for group in groups:
+        family = families[group.name]
+        channels[family] = channels.get(family, 0) + group.channels
+        away[family] = away.get(family, 0) + len(gone.get(group.name, ())) * group.unit_size
+    ranks: dict[Block, float] = {}
+    for block in sorted(blocks, key=lambda block: block.rank):
+        family = families[block.group]
+        away[family] += sum(len(units) * sizes[name] for name, units in block.parts if families[name] == family)
+        ranks[block] = away[family] / channels[family]
+    return [replace(block, rank=ranks[block]) for block in blocks]
 
 
 def union(blocks: Sequence[Block], gone: Mapping[str, Sequence[int]] | None = None) -> dict[str, list[int]]:
     """The units of blocks by group, after those `gone` before."""
     found = {name: list(units) for name, units in (gone or {}).items()}
     for block in blocks:
-        found.setdefault(block.group, []).extend(block.units)
+        for name, units in block.parts:
+            found.setdefault(name, []).extend(units)
     return found
 
 

@@ -8,6 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from compress.settings import Settings
 
+Importance = Literal["taylor", "magnitude", "batch_norm", "hessian", "fpgm", "lamp", "activation", "random"]
+LOOKING: tuple[Importance, ...] = ("taylor", "hessian", "activation")
+"""Those that look at training examples, and anew when some channels are gone."""
+
 
 class Keep(Settings):
     """How much to keep: exactly one share, over 0 and under 1."""
@@ -45,24 +49,74 @@ class Keep(Settings):
         return float(getattr(self, self.measure))
 
 
+class ReachSettings(Settings):
+    """How fast the file shall be: a time, or a factor over the unpruned file of the same precision and batch."""
+
+    latency_p50_ms: float | None = Field(None, gt=0)
+    """Median milliseconds of a call."""
+    speedup: float | None = Field(None, gt=1)
+    """How many times faster than the unpruned file."""
+    batch: int = Field(1, ge=1)
+    """Examples in a call."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """As what file it is deployed: `int8` where `quantize` follows."""
+    target: str | None = None
+    """The name of one of the pipeline's targets; unset: the first."""
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.latency_p50_ms is None) == (self.speedup is None):
+            raise ValueError("name exactly one of latency_p50_ms and speedup")
+        return self
+
+
 class Pruning(Settings):
     """What to remove and how much."""
 
-    keep: Keep
+    keep: Keep | None = None
     """How much to keep: one of `{macs: share}`, `{parameters: share}`, `{channels: share}`."""
-    importance: Literal["taylor", "magnitude"] = "taylor"
-    """What a channel is worth: `taylor` (change of the loss, from examples) or `magnitude` (size of its weights)."""
+    reach: ReachSettings | None = None
+    """In place of `keep`: how fast the file shall be, such as `{speedup: 2}` or `{latency_p50_ms: 2.0, batch: 1}`."""
+    depth: bool | None = None
+    """Whether whole residual blocks and transformer layers may go, judged by the loss without them; unset: with `reach`
+    they may, with `keep` not."""
+    importance: Importance = "taylor"
+    """What a channel is worth. From examples: `taylor` and `hessian` (change of the loss, to first and second order),
+    `activation` (size of its answers). From weights: `magnitude` (their size), `lamp` (against larger ones),
+    `batch_norm` (its scale), `fpgm` (how unlike the others it is). Or `random`, to compare with."""
     norm: Literal[1, 2] = 2
     """The norm that `magnitude` takes: 1 or 2."""
     rounds: int = Field(5, ge=1)
-    """How often `taylor` looks anew on the way to the share: what is left matters more than it did."""
-    scope: Literal["global", "layer"] = "global"
-    """`global` compares the channels of all layers; `layer` takes the same share from each."""
+    """How often `taylor`, `hessian` and `activation` look anew on the way to the share: what is left matters more than
+    it did."""
+    scope: Literal["global", "layer", "isomorphic"] = "global"
+    """`global` compares the channels of all layers; `layer` takes the same share from each; `isomorphic` compares those
+    of layers that are built alike, and takes the same share from each kind."""
     round_to: int = Field(8, ge=1)
     """Channels of a pruned layer are kept in multiples of this number (attention goes by whole heads)."""
     minimum_share: float = Field(0.1, gt=0, le=1)
     """Least share of its channels that any layer keeps; never under one multiple of `round_to`."""
+    uniform: bool = True
+    """Whether the layers of a `transformers` network stay alike, each losing channels of its own but all as many, so
+    that its configuration still describes it and `from_pretrained` loads it."""
     ignore: tuple[str, ...] = ()
     """Globs of module names (`layer1.*`) whose channels stay as they are; each must match a module."""
     examples: int = Field(256, ge=1)
     """Training examples that importance and batch-norm statistics are estimated from."""
+
+    @model_validator(mode="after")
+    def _says_how_far(self) -> Self:
+        if (self.keep is None) == (self.reach is None):
+            raise ValueError("say how far: `keep: {macs: 0.5}` or `reach: {speedup: 2}`, one of them")
+        return self
+
+    @property
+    def share(self) -> Keep:
+        """How much to keep, where that is asked."""
+        assert self.keep is not None
+        return self.keep
+
+    @property
+    def drops_blocks(self) -> bool:
+        """Whether blocks may go."""
+        return self.reach is not None if self.depth is None else self.depth

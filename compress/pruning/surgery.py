@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from compress.pruning.groups import Chosen, Group, Member, Place, places
 from compress.pruning.heads import set_heads
-from compress.pruning.layers import SelfPruning, Slot, drop, layout, narrow
+from compress.pruning.layers import SelfPruning, Slot, drop, has_two_axes, layout, narrow
 from compress.pruning.ordering import Orders, channel_order, unit_orders
 
 
@@ -22,6 +23,12 @@ def removed_channels(groups: Iterable[Group], removed: Chosen) -> dict[Place, se
             channels = {index for index, unit in zip(member.indices, member.units, strict=True) if unit in gone}
             found.setdefault((member.path, member.axis), set()).update(channels)
     return found
+
+
+def sharing_copy(module: nn.Module) -> nn.Module:
+    """A copy with the same parameters and buffers: cutting it makes new ones and leaves those of `module` alone."""
+    tensors = (*module.parameters(), *module.buffers())
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:
@@ -38,9 +45,11 @@ def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:
             _cut_layer(module, place, members, removed, orders)
     for path, shortcut in shortcuts.items():
         module.set_submodule(path, shortcut)
-    for group in groups:
-        if group.heads and removed.get(group.name):
-            set_heads(module, group.heads, group.heads.count - len(set(removed[group.name])))
+    left = {group.name: group.units - len(set(removed.get(group.name, ()))) for group in groups}
+    set_heads(
+        module,
+        [(heads, heads.count * left[group.name] // group.units) for group in groups for heads in group.counted],
+    )
     _share_again(module, shared)
 
 
@@ -93,10 +102,9 @@ def layer_widths(module: nn.Module, groups: Iterable[Group]) -> Mapping[str, int
     found = {}
     for path, axis in places(groups):
         layer = module.get_submodule(path) if axis == "out" and _is_module(module, path) else None
-        if isinstance(layer, nn.modules.conv._ConvNd):
-            found[path] = layer.out_channels
-        elif isinstance(layer, nn.Linear):
-            found[path] = layer.out_features
+        described = layout(layer, "out") if layer is not None and has_two_axes(layer) else None
+        if described is not None:
+            found[path] = described.channels
     order = {name: position for position, (name, _) in enumerate(module.named_modules())}
     return dict(sorted(found.items(), key=lambda item: order[item[0]]))
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.masked import masked
-from compress.pruning.surgery import cut
+from compress.pruning.surgery import cut, sharing_copy
 
 TOLERANCE = 1e-3
 """Largest difference between pruned and silenced, in units of the largest output. Float32 leaves about 1e-5; a channel
@@ -34,16 +34,7 @@ def untrustworthy(
     draw = random.Random(seed)
     trial = {group.name: [draw.randrange(group.units)] for group in groups}
 
-    def search(suspects: Sequence[Group]) -> dict[str, str]:
-        reason = difference(module, suspects, trial, example_inputs) if suspects else None
-        if reason is None:
-            return {}
-        if len(suspects) == 1:
-            return {suspects[0].name: reason}
-        half = len(suspects) // 2
-        return search(suspects[:half]) | search(suspects[half:])
-
-    faults = search(groups)
+    faults = _faults(module, groups, trial, example_inputs)
     trusted: list[Group] = [group for group in groups if group.name not in faults]
     if not faults or difference(module, trusted, trial, example_inputs) is None:
         return faults
@@ -57,6 +48,20 @@ def untrustworthy(
     return faults
 
 
+def _faults(
+    module: nn.Module, suspects: Sequence[Group], trial: Chosen, example_inputs: Sequence[Tensor]
+) -> dict[str, str]:
+    """What is wrong with single groups, found by trying them together, then in halves."""
+    reason = difference(module, suspects, trial, example_inputs) if suspects else None
+    if reason is None:
+        return {}
+    if len(suspects) == 1:
+        return {suspects[0].name: reason}
+    half = len(suspects) // 2
+    halves = (suspects[:half], suspects[half:])
+    return {name: text for part in halves for name, text in _faults(module, part, trial, example_inputs).items()}
+
+
 def difference(
     module: nn.Module, groups: Sequence[Group], removed: Chosen, example_inputs: Sequence[Tensor]
 ) -> str | None:
@@ -64,10 +69,8 @@ def difference(
     if not groups:
         return None
     try:
-        pruned = copy.deepcopy(module)
-        cut(pruned, groups, removed)
-        answers = _answers(pruned, example_inputs)
-        expected = _answers(masked(module, groups, removed), example_inputs)
+        answers = _answers_without(module, groups, removed, example_inputs)  # one copy at a time
+        expected = _answers(masked(module, groups, removed, sharing=True), example_inputs)
     except Exception as error:
         text = str(error).strip().splitlines()
         return f"without some of its channels the network fails: {text[0] if text else type(error).__name__}"
@@ -89,6 +92,14 @@ def disagreement(answers: Sequence[Tensor], expected: Sequence[Tensor]) -> str |
     return None
 
 
+def _answers_without(
+    module: nn.Module, groups: Sequence[Group], removed: Chosen, inputs: Sequence[Tensor]
+) -> list[Tensor]:
+    pruned = sharing_copy(module)
+    cut(pruned, groups, removed)
+    return _answers(pruned, inputs)
+
+
 @torch.no_grad()
 def _answers(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The outputs in evaluation mode, with the global random state left as it was."""
@@ -107,5 +118,5 @@ def perturbed(module: nn.Module, seed: int) -> nn.Module:
         if parameter.is_floating_point():
             size = max(parameter.float().square().mean().sqrt().item(), 0.05)
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter.add_(noise * (0.5 * size))
+            parameter.add_(noise.mul_(0.5 * size))
     return copied

@@ -4,8 +4,9 @@
 
 The same file runs here in a fresh process and is copied to devices, so it needs Python >= 3.9, NumPy and ONNX Runtime
 and nothing else, and imports those only when it runs. The request is `{"threads", "cores", "provider",
-"stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}]}`; the result `{"machine", "conditions",
-"versions", "jobs": [...]}` holds for each job what was measured, or `{"error": {"kind", "message"}}`.
+"stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}, {"model", "operators": {...}}]}`; the result
+`{"machine", "conditions", "versions", "jobs": [...]}` holds for each job what was measured, or
+`{"error": {"kind", "message"}}`.
 
 ONNX Runtime 1.29 and later report to Microsoft unless ORT_DISABLE_TELEMETRY is set before the import: an uploading
 thread, a data base in the home folder, a file in the temporary one. Here it is set, unless the user has set it.
@@ -21,6 +22,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +50,7 @@ DTYPES = {
     "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
+KERNEL = "_kernel_time"  # what the runtime's notes call the time of an operator
 IGNORED = -100  # the target of a token that does not count
 WARMUP_CALLS, PATIENCE = (
     20,
@@ -227,8 +230,11 @@ def made_up(shape: list[int], dtype: str) -> Any:
 # ONNX Runtime
 
 
-def open_session(model: str, provider: str, threads: int) -> Any:
-    """An InferenceSession with explicit threads that sleep when idle (spinning harms everybody on a shared machine)."""
+def open_session(model: str, provider: str, threads: int, profile: str = "") -> Any:
+    """An InferenceSession with explicit threads that sleep when idle (spinning harms everybody on a shared machine).
+
+    `profile` is how the file begins in which the runtime notes the time of each operator; nothing: it does not.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -244,6 +250,8 @@ def open_session(model: str, provider: str, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 4  # what is wrong comes as an exception
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -346,6 +354,34 @@ def timed(session: Any, feeds: dict[str, Any], seconds: float, minimum_calls: in
     return samples
 
 
+def operators(model: str, provider: str, threads: int, request: dict[str, Any]) -> dict[str, Any]:
+    """The mean microseconds of each operator of the graph that the runtime made of the file, by its name there.
+
+    The runtime's own clock counts whole microseconds, so that many calls are averaged: the faster half of them but for
+    the fastest tenth, since in slower ones something else ran. Asked are `seconds`, `minimum_calls`, `batch`, `axes`.
+    """
+    with tempfile.TemporaryDirectory(prefix="compress-operators-") as folder:
+        session = open_session(model, provider, threads, str(Path(folder) / "profile"))
+        feeds = feeds_for(session, request["batch"], request.get("axes", {}))
+        with running(feeds):
+            warm_up(session, feeds, 0.0)
+            calls = len(timed(session, feeds, request["seconds"], request["minimum_calls"]))
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    durations: dict[str, list[float]] = {}
+    kinds: dict[str, str] = {}
+    for event in events:
+        name = event["name"]
+        if event.get("cat") == "Node" and name.endswith(KERNEL):
+            durations.setdefault(name[: -len(KERNEL)], []).append(event["dur"])
+            kinds[name[: -len(KERNEL)]] = event["args"].get("op_name", "")
+    found = []
+    for name, times in durations.items():
+        kept = sorted(times[-calls:])
+        kept = kept[len(kept) // 10 : len(kept) // 2 + 1]
+        found.append({"name": name, "operator": kinds[name], "microseconds": sum(kept) / len(kept)})
+    return {"operators": found, "calls": calls}
+
+
 def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Run all examples of `inputs` (input name -> .npy file) in batches; write the first output into `output`.
 
@@ -421,6 +457,8 @@ def condensed_tokens(logits: Any, targets: Any, name: str) -> Any:
 def do(job: dict[str, Any], provider: str, threads: int) -> dict[str, Any]:
     """One job: load the model, then what it asks for. Memory counts from before the session is made."""
     try:
+        if "operators" in job:
+            return operators(job["model"], provider, threads, job["operators"])
         base = peak_memory_bytes()
         start = time.perf_counter_ns()
         session = open_session(job["model"], provider, threads)

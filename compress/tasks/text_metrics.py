@@ -85,7 +85,7 @@ def regression_text_metrics(values: Array, targets: Array) -> dict[str, float]:
     Raises:
         UsageError: the numbers of values differ, or there are none.
     """
-    from scipy.stats import pearsonr, spearmanr  # type: ignore[import-untyped]
+    from scipy.stats import pearsonr, spearmanr
 
     if values.size != targets.size or values.size != len(targets) or not values.size:
         raise UsageError(f"needs one value an example, {targets.shape}; the network gives {values.shape}")

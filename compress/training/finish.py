@@ -15,6 +15,7 @@ from compress.errors import UsageError
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters, size_bytes
 from compress.models.deployment import copy_tokenizer, nominal_inputs
+from compress.models.transformers_sizes import resized
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 from compress.tasks.task import Task
@@ -44,9 +45,12 @@ def open_training(source: Bundle, context: Context) -> Work:
 
 
 def save_trained(module: nn.Module, source: Bundle, out: Path, context: Context) -> None:
-    """Write `module`, made from `source`, as a bundle of its own into `out` (rank 0 only)."""
+    """Write `module`, made from `source`, as a bundle of its own into `out` (rank 0 only).
+
+    The configuration of a `transformers` network is corrected, if its sizes have changed.
+    """
     if context.is_main:
-        rest.save(module, rest.read_factory(source.path), out)
+        rest.save(module, resized(rest.read_factory(source.path), module), out)
         write_bundle(out, Kind.TORCH, source.deployment)
         copy_tokenizer(source.path, out)
 

@@ -116,7 +116,7 @@ def test_ratios_need_paired_rounds() -> None:
 
 
 def test_the_table_of_students_t_is_right() -> None:
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     np.testing.assert_allclose(T_975, t.ppf(0.975, np.arange(1, len(T_975) + 1)), atol=6e-4)
 

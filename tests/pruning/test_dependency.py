@@ -13,8 +13,8 @@ Make = Callable[[str], nn.Module]
 
 
 def _layers(name: str, network: Make, example: Tensor) -> dict[str, dict[tuple[str, str], tuple[int, ...]]]:
-    raw = trace_groups(network(name), [example])
-    return {group.name: {(m.path, m.axis): m.indices for m in group.members} for group in raw}
+    groups, _ = trace_groups(network(name), [example])
+    return {group.name: {(m.path, m.axis): m.indices for m in group.members} for group in groups}
 
 
 def test_concatenation_is_read_with_its_offsets(network: Make, example: Tensor) -> None:
@@ -39,7 +39,7 @@ def test_shortcut_without_weights_does_not_couple_its_sides(network: Make, examp
 
 
 def test_output_layer_is_fixed(network: Make, example: Tensor) -> None:
-    fixed = {group.name: group.fixed for group in trace_groups(network("tied"), [example]) if group.fixed}
+    _, fixed = trace_groups(network("tied"), [example])
     assert fixed == {"head": "its channels are the network's output"}
 
 
@@ -55,16 +55,17 @@ def test_the_network_is_left_as_it_was(network: Make, example: Tensor) -> None:
 class _Blind(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(3, 4)
+        self.layer, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.layer(x)  # type: ignore[no-any-return]
+            y = self.layer(x).detach()
+        return self.head(y)  # type: ignore[no-any-return]
 
 
-def test_a_network_that_hides_its_graph_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot be traced"):
-        trace_groups(_Blind(), [torch.randn(2, 3)])
+def test_what_hides_from_autograd_is_seen() -> None:
+    groups, _ = trace_groups(_Blind(), [torch.randn(2, 3)])
+    assert [(group.name, group.units) for group in groups] == [("layer", 4)]
 
 
 def test_a_network_that_does_not_fit_its_input_is_refused() -> None:
@@ -81,5 +82,24 @@ def test_layers_that_cannot_lose_channels_are_named() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.lstm(self.before(x))[0])  # type: ignore[no-any-return]
 
-    reasons = {group.name: group.fixed for group in trace_groups(Recurrent(), [torch.randn(2, 4, 3)])}
-    assert "lstm (LSTM)" in reasons["before"]
+    _, fixed = trace_groups(Recurrent(), [torch.randn(2, 4, 3)])
+    assert "lstm (LSTM)" in fixed["before"]
+
+
+def test_a_table_that_two_layers_share_is_cut_in_both() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.middle, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.table(x)
+            return self.head(y + self.middle(y))  # type: ignore[no-any-return]
+
+    groups, fixed = trace_groups(Tied(), [torch.zeros(2, 3, dtype=torch.int64)])
+    [group] = groups
+    assert {(member.path, member.axis) for member in group.members} == {
+        ("table", "out"), ("middle", "in"), ("middle", "out"), ("head", "in"),
+    }  # fmt: skip
+    assert fixed == {"head": "its channels are the network's output"}

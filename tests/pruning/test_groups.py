@@ -1,53 +1,62 @@
 from __future__ import annotations
 
-from torch import nn
-
-from compress.pruning.groups import Group, Member, RawGroup, form_groups, places
-
-
-def _net() -> nn.Module:
-    return nn.ModuleDict({"a": nn.Conv2d(3, 8, 1), "g": nn.Conv2d(8, 8, 1, groups=2), "b": nn.Conv2d(3, 4, 1)})
+from compress.pruning.groups import Group, Place, Traced, form_groups, places
+from compress.pruning.heads import Heads, Split
+from compress.pruning.labels import Labels
 
 
-def _raw(name: str, channels: int, *members: tuple[str, str, list[int], list[int]]) -> RawGroup:
-    return RawGroup(name, channels, [Member(p, axis, tuple(i), tuple(u)) for p, axis, i, u in members])  # type: ignore[arg-type]
-
-
-def test_single_channels_are_units() -> None:
-    found, fixed = form_groups(_net(), [_raw("a", 8, ("a", "out", list(range(8)), list(range(8))))], [])
+def test_single_channels_are_units_and_groups_are_named_for_what_makes_them() -> None:
+    labels = Labels()
+    a, b = labels.fresh(8), labels.fresh(4)
+    found: dict[Place, Traced] = {("b", "in"): Traced(a), ("a", "out"): Traced(a), ("b", "out"): Traced(b)}
+    groups, fixed = form_groups(found, ["a", "b"], labels, [])
+    assert [(group.name, group.units, group.unit_size, group.channels) for group in groups] == [
+        ("a", 8, 1, 8),
+        ("b", 4, 1, 4),
+    ]
     assert fixed == {}
-    assert (found[0].units, found[0].unit_size, found[0].channels) == (8, 1, 8)
+    assert {(member.path, member.axis) for member in groups[0].members} == {("a", "out"), ("b", "in")}
+    assert groups[0].members[0].indices == groups[0].members[0].units == tuple(range(8))
 
 
-def test_same_positions_of_convolution_groups_go_together() -> None:
-    everything = list(range(8))
-    raw = _raw("a", 8, ("a", "out", everything, everything), ("g", "in", everything, everything))
-    group = form_groups(_net(), [raw], [])[0][0]
-    assert (group.units, group.unit_size) == (4, 2)
-    assert group.members[0].units == (0, 1, 2, 3, 0, 1, 2, 3)
+def test_what_is_joined_goes_together() -> None:
+    labels = Labels()
+    a, b = labels.fresh(8), labels.fresh(8)
+    labels.tie(a, 2)
+    labels.join(a, b)
+    groups, _ = form_groups({("a", "out"): Traced(a), ("b", "out"): Traced(b)}, ["a", "b"], labels, [])
+    [group] = groups
+    assert (group.name, group.units, group.unit_size) == ("a", 4, 2)
+    assert [member.units for _, member in places(groups)["b", "out"]] == [(0, 1, 2, 3, 0, 1, 2, 3)]
 
 
-def test_traced_groups_that_meet_in_one_convolution_group_become_one() -> None:
-    four = list(range(4))
-    left = _raw("a", 4, ("a", "out", four, four), ("g", "in", four, four))
-    right = _raw("b", 4, ("b", "out", four, four), ("g", "in", [4, 5, 6, 7], four))
-    found, _ = form_groups(_net(), [left, right], [])
-    assert len(found) == 1
-    assert (found[0].name, found[0].units, found[0].unit_size) == ("a", 4, 2)
-    assert [member.path for _, member in places(found)["g", "in"]] == ["g", "g"]
+def test_units_of_different_sizes_are_groups_of_their_own() -> None:
+    labels = Labels()
+    a = labels.fresh(8)
+    labels.tie(a[:4], 2)
+    groups, _ = form_groups({("a", "out"): Traced(a)}, ["a"], labels, [])
+    assert [(group.name, group.units, group.unit_size) for group in groups] == [("a (by 2)", 2, 2), ("a (by 1)", 4, 1)]
 
 
-def test_channels_that_can_only_go_all_together_are_fixed() -> None:
-    raw = _raw("a", 8, ("a", "out", list(range(8)), list(range(8))), ("g", "in", [0] * 8, list(range(8))))
-    found, fixed = form_groups(_net(), [raw], [])
-    assert found == []
-    assert "all together" in fixed["a"]
+def test_what_stays_is_named_with_its_reason() -> None:
+    labels = Labels()
+    a, b = labels.fresh(4), labels.fresh(4)
+    labels.fix(a, "the output")
+    labels.tie(b, 4)
+    groups, fixed = form_groups({("a", "out"): Traced(a), ("b", "out"): Traced(b)}, ["a", "b"], labels, [])
+    assert groups == []
+    assert fixed == {"a": "the output", "b": "its channels can only go all together"}
 
 
-def test_a_reason_of_the_trace_is_kept() -> None:
-    raw = _raw("a", 8, ("a", "out", list(range(8)), list(range(8))))
-    raw.fixed = "its channels are the network's output"
-    assert form_groups(_net(), [raw], []) == ([], {"a": "its channels are the network's output"})
+def test_heads_belong_to_the_module_that_counts_them() -> None:
+    labels = Labels()
+    query = labels.fresh(12)
+    heads, _ = labels.split(query, (3, 4), 0)
+    labels.settle()
+    split = Split("attention", heads, 3, 4)
+    [group], _ = form_groups({("attention.q", "out"): Traced(query)}, ["attention.q"], labels, [split])
+    assert group.heads == Heads("attention", 3, 4, ("attention.q",))
+    assert (group.units, group.unit_size, group.counted) == (3, 4, (group.heads,))
 
 
 def test_a_group_is_plain_data() -> None:

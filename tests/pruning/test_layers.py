@@ -1,16 +1,31 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import pytorch_utils
 
-from compress.pruning.layers import Axis, SelfPruning, drop, layout
+from compress.pruning.layers import Axis, SelfPruning, drop, has_two_axes, is_norm, layout
 
 KEPT = [0, 3, 1, 6]
 
-CASES: list[tuple[nn.Module, Axis, tuple[int, ...], dict[str, int]]] = [
+
+class _Scale(nn.Module):
+    """A factor for each channel, as somebody may write it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.randn(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+CASES: list[tuple[nn.Module, Axis, tuple[int, ...], dict[str, Any]]] = [
     (nn.Conv2d(3, 8, 3), "out", (0,), {"out_channels": 4}),
     (nn.Conv2d(8, 5, 3), "in", (1,), {"in_channels": 4}),
     (nn.ConvTranspose2d(3, 8, 3), "out", (1,), {"out_channels": 4}),
@@ -23,12 +38,16 @@ CASES: list[tuple[nn.Module, Axis, tuple[int, ...], dict[str, int]]] = [
     (nn.GroupNorm(8, 8), "out", (0,), {"num_channels": 4, "num_groups": 4}),
     (nn.InstanceNorm2d(8, affine=True), "out", (0,), {"num_features": 4}),
     (nn.BatchNorm2d(8), "out", (0,), {"num_features": 4}),
+    (nn.RMSNorm(8), "out", (0,), {"normalized_shape": (4,)}),
+    (_Scale(8), "out", (0,), {"dim": 4}),
+    (pytorch_utils.Conv1D(8, 3), "out", (1,), {"nf": 4, "nx": 3}),
+    (pytorch_utils.Conv1D(3, 8), "in", (0,), {"nf": 3, "nx": 4}),
 ]
 
 
 @pytest.mark.parametrize(("layer", "axis", "dims", "attributes"), CASES)
 def test_layer_keeps_the_channels_in_the_order_given(
-    layer: nn.Module, axis: Axis, dims: tuple[int, ...], attributes: dict[str, int]
+    layer: nn.Module, axis: Axis, dims: tuple[int, ...], attributes: dict[str, Any]
 ) -> None:
     before = copy.deepcopy(layer)
     drop(layer, axis, KEPT)
@@ -100,3 +119,10 @@ def test_frozen_parameters_stay_frozen() -> None:
     layer = nn.Linear(3, 8).requires_grad_(False)
     drop(layer, "out", KEPT)
     assert not layer.weight.requires_grad
+
+
+def test_kinds_of_layers() -> None:
+    assert has_two_axes(nn.Conv2d(4, 8, 1)) and has_two_axes(nn.Linear(4, 8))
+    assert not has_two_axes(nn.Conv2d(8, 8, 1, groups=8)) and not has_two_axes(nn.Embedding(4, 8))
+    assert is_norm(nn.LayerNorm(8)) and is_norm(nn.RMSNorm(8)) and is_norm(_Scale(8))
+    assert not is_norm(nn.BatchNorm2d(8)) and not is_norm(nn.PReLU(8)) and not is_norm(nn.Linear(8, 8))

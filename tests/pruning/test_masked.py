@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress.pruning.groups import Group, Member
-from compress.pruning.masked import KeptNorm, masked
+from compress.pruning.masked import KeptNorm, Narrowed, masked
 
 KEPT = [0, 2, 3, 5]
 
@@ -46,3 +46,23 @@ def test_a_silent_channel_has_no_influence_whatever_its_weights() -> None:
     hidden = torch.sigmoid(functional.linear(x, module[0].weight, module[0].bias))[:, [0, 2, 3]]  # type: ignore[arg-type]
     expected = functional.linear(hidden, module[2].weight[:, [0, 2, 3]], module[2].bias)  # type: ignore[index,arg-type]
     assert torch.allclose(double(x), expected, atol=1e-6)
+
+
+def test_a_root_mean_square_over_the_channels_that_stay() -> None:
+    norm, x = nn.RMSNorm(6, eps=1e-6), torch.randn(2, 3, 6)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+    found = Narrowed(norm, [1, 4])(x)
+    size = (x[..., KEPT].square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    assert torch.allclose(found[..., KEPT], x[..., KEPT] / size * norm.weight[KEPT], atol=1e-6)
+    assert (found[..., [1, 4]] == 0).all()
+
+
+def test_a_double_that_shares_leaves_the_network_alone() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    groups = [Group("0", 4, 1, (Member("0", "out", (0, 1, 2, 3), (0, 1, 2, 3)),))]
+    double = masked(module, groups, {"0": [2]}, sharing=True)
+    assert (double.get_parameter("0.weight")[2] == 0).all()
+    assert double.get_parameter("2.weight") is module.get_parameter("2.weight")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +15,27 @@ from torch import Tensor, nn
 from compress.data.dataset import ArraySplit, Data
 from compress.data.open import open_data
 from compress.data.settings import read_data_settings
-from compress.distillation.settings import DistillationRecipe
+from compress.distillation.distill import distill
 from compress.errors import UsageError
 from compress.models import rest
+from compress.models.count import count_macs, count_parameters
+from compress.pruning.examples import training_batches
 from compress.pruning.prune import PruneLog
-from compress.pruning.recover import describe, prune_and_recover, training_batches
-from compress.pruning.settings import Pruning
+from compress.pruning.recover import describe, prune_and_recover
+from compress.pruning.settings import Keep
+from compress.pruning.stage import Prune, Recover
 from compress.stage import Context
 from compress.tasks.open import open_task
 from compress.tasks.settings import TaskSettings
 from compress.tasks.task import Task
+from compress.training.checkpoint import CHECKPOINT_SECONDS
 from compress.training.evaluate import evaluate
+from compress.training.log import FitLog
 from compress.training.settings import Recipe
 from compress.training.train import train
 
 CONTEXT = Context(device="cpu", threads=1)
-SETTINGS = Pruning.model_validate({"keep": {"macs": 0.5}, "examples": 64})
+SETTINGS = Prune.model_validate({"keep": {"macs": 0.5}, "examples": 64})
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +66,13 @@ def _accuracy(module: nn.Module, data: Data, task: Task) -> float:
 
 def test_recovery_wins_back_what_pruning_lost(trained: nn.Module, data: Data, task: Task) -> None:
     pruned = copy.deepcopy(trained)
-    log, none = prune_and_recover(pruned, data, task, SETTINGS, None, CONTEXT)
+    done = prune_and_recover(pruned, data, task, SETTINGS, None, CONTEXT)
     recovered = copy.deepcopy(trained)
-    again, fit_log = prune_and_recover(recovered, data, task, SETTINGS, DistillationRecipe(epochs=6), CONTEXT)
-    assert none is None
-    assert again == log
-    assert log.reached == pytest.approx(0.5, rel=0.05)
-    assert fit_log is not None
+    again = prune_and_recover(recovered, data, task, SETTINGS, Recover(epochs=6), CONTEXT)
+    assert done.recoveries == ()
+    assert again.log == done.log
+    assert done.log.reached == pytest.approx(0.5, rel=0.05)
+    assert [len(recovery.epochs) for recovery in again.recoveries] == [6]
     assert not recovered.training
     before, cut, after = (_accuracy(module, data, task) for module in (trained, pruned, recovered))
     assert cut < after
@@ -76,7 +83,7 @@ def test_the_same_seed_gives_the_same_bytes(trained: nn.Module, data: Data, task
     digests = []
     for seed in (0, 0, 1):
         module = copy.deepcopy(trained)
-        prune_and_recover(module, data, task, SETTINGS, DistillationRecipe(epochs=1), replace(CONTEXT, seed=seed))
+        prune_and_recover(module, data, task, SETTINGS, Recover(epochs=1), replace(CONTEXT, seed=seed))
         digests.append(rest.state_digest(module))
     assert digests[0] == digests[1] != digests[2]
 
@@ -148,6 +155,144 @@ def test_no_examples_are_refused(trained: nn.Module, task: Task) -> None:
     empty = replace(data, train=ArraySplit(np.zeros((0, 1, 8, 8), np.float32), np.zeros(0, np.int64)))
     with pytest.raises(UsageError, match="training split is empty"):
         prune_and_recover(copy.deepcopy(trained), empty, task, SETTINGS, None, CONTEXT)
+
+
+SMALL = Prune.model_validate(
+    {
+        "keep": {"macs": 0.4}, "importance": "magnitude", "round_to": 1, "examples": 16, "iterations": 2,
+        "sparse": {"epochs": 1, "batch_size": 8, "optimizer": "sgd", "weight": 0.01},
+    }
+)  # fmt: skip
+RECIPE = Recover(epochs=2, batch_size=8, cache="off")
+STEPS = 4
+"""Of an epoch of 32 examples in batches of 8: one of sparse learning, one in each round."""
+
+
+def _little() -> tuple[nn.Sequential, Data]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10),
+        )  # fmt: skip
+    return module.eval(), _counting(32)[0]
+
+
+def _widths(module: nn.Module) -> list[int]:
+    return [layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def test_rounds_reach_the_share_of_the_unpruned_network(task: Task) -> None:
+    module, data = _little()
+    macs = count_macs(module, (torch.zeros(1, 1, 8, 8),))
+    done = prune_and_recover(module, data, task, SMALL, RECIPE, CONTEXT)
+    assert count_macs(module, (torch.zeros(1, 1, 8, 8),)) / macs == pytest.approx(0.4, rel=0.05)
+    assert done.log.reached == pytest.approx(done.log.after["macs"] / macs)
+    assert (done.log.asked, done.log.before["macs"]) == (0.4, macs)
+    assert tuple(done.log.widths.values()) == tuple(zip((12, 24), _widths(module), strict=True))
+    assert [len(recovery.epochs) for recovery in done.recoveries] == [1, 1]
+    metrics = done.as_metrics()
+    assert metrics["training"] == metrics["rounds"][1] != metrics["rounds"][0]
+    assert metrics["sparse"]["steps"] == STEPS
+
+
+@pytest.mark.parametrize("measure", ["parameters", "channels"])
+def test_shares_of_rounds_multiply(measure: str, task: Task) -> None:
+    module, data = _little()
+    settings = SMALL.model_copy(update={"keep": Keep.model_validate({measure: 0.5}), "iterations": 3, "sparse": None})
+    parameters = count_parameters(module)
+    prune_and_recover(module, data, task, settings, None, CONTEXT)
+    left = sum(_widths(module)) / 36 if measure == "channels" else count_parameters(module) / parameters
+    assert left == pytest.approx(0.5, rel=0.05)
+
+
+def test_rounds_leave_the_least_of_the_unpruned_layers(task: Task) -> None:
+    for floor in (0.1, 0.5):
+        module, data = _little()
+        with torch.no_grad():  # all that goes would come from one layer
+            for name in ("0.weight", "0.bias", "1.weight"):
+                module.get_parameter(name)[1:] *= 0.01
+            module.get_parameter("3.weight")[:, 1:] *= 0.01
+        keep = Keep(channels=0.75)
+        settings = SMALL.model_copy(update={"keep": keep, "iterations": 3, "sparse": None, "minimum_share": floor})
+        done = prune_and_recover(module, data, task, settings, None, CONTEXT)
+        assert _widths(module) == ([3, 24] if floor == 0.1 else [6, 21])
+        assert done.log.reached == pytest.approx(0.75)
+
+
+def test_the_teacher_is_the_unpruned_network_in_every_round(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, data = _little()
+    unpruned, seen = rest.state_digest(module), []
+
+    def watched(student: nn.Module, teacher: nn.Module, *others: Any, **named: Any) -> FitLog:
+        seen.append((rest.state_digest(teacher), others[4].seed, named["cache"]))
+        return distill(student, teacher, *others, **named)
+
+    monkeypatch.setattr("compress.pruning.recover.distill", watched)
+    prune_and_recover(module, data, task, SMALL, RECIPE, CONTEXT)
+    assert [digest for digest, _, _ in seen] == [unpruned, unpruned]
+    assert {cache for _, _, cache in seen} == {"off"}
+    assert seen[0][1] == CONTEXT.seed != seen[1][1]
+
+
+class _Break(Exception):
+    """Stands for a kill."""
+
+
+class _Breaking:
+    """Breaks off after so many steps of training, or when a line begins with `at`; notes which trainings were begun."""
+
+    def __init__(self, steps: int = 1000, at: str = "never") -> None:
+        self.steps, self.at, self.trainings = steps, at, 0
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Any]:
+        def advance(steps: int = 1, note: str = "") -> None:
+            self.steps -= steps
+            if self.steps < 0:
+                raise _Break
+
+        self.trainings += 1
+        yield advance
+
+    def say(self, message: str) -> None:
+        if message.startswith(self.at):
+            raise _Break
+
+
+@pytest.mark.parametrize(
+    ("breaking", "left"),
+    [
+        (_Breaking(2), 3),
+        (_Breaking(at="round 1"), 2),
+        (_Breaking(STEPS + 2), 2),
+        (_Breaking(at="round 2"), 1),
+        (_Breaking(2 * STEPS + 3), 1),
+    ],
+)
+def test_an_interrupted_one_ends_in_the_same_bits(
+    breaking: _Breaking, left: int, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CHECKPOINT_SECONDS, "0")
+    kept = replace(CONTEXT, checkpoints=tmp_path)
+    (module, data), (broken, _), (whole, _) = _little(), _little(), _little()
+    expected = prune_and_recover(whole, data, task, SMALL, RECIPE, CONTEXT)
+    with pytest.raises(_Break):
+        prune_and_recover(broken, data, task, SMALL, RECIPE, replace(kept, progress=breaking))
+    again = _Breaking()
+    assert prune_and_recover(module, data, task, SMALL, RECIPE, replace(kept, progress=again)) == expected
+    assert rest.state_digest(module) == rest.state_digest(whole)
+    assert again.trainings == left
+    assert again.steps <= 1000 - STEPS * left
+
+
+def test_a_rehearsal_does_two_batches_of_each_phase(task: Task, tmp_path: Path) -> None:
+    module, data = _little()
+    context = replace(CONTEXT, rehearsal=True, checkpoints=tmp_path)
+    done = prune_and_recover(module, data, task, SMALL, RECIPE, context)
+    assert done.sparse is not None
+    assert [log.steps for log in (done.sparse, *done.recoveries)] == [2, 2, 2]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_line_says_what_was_done() -> None:

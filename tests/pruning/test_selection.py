@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import pytest
 import torch
@@ -9,32 +9,12 @@ from compress.pruning.groups import Group
 from compress.pruning.selection import (
     Block,
     OutOfReachError,
-    kept_steps,
     normalised,
     order_blocks,
     per_saving,
     select,
     union,
 )
-
-
-@pytest.mark.parametrize(
-    ("units", "unit_size", "round_to", "minimum_share", "expected"),
-    [
-        (32, 1, 8, 0.1, [32, 24, 16, 8]),
-        (20, 1, 8, 0.1, [20, 16, 8]),
-        (32, 1, 8, 0.5, [32, 24, 16]),
-        (32, 1, 8, 1.0, [32]),
-        (8, 1, 8, 0.1, [8]),
-        (6, 1, 8, 0.1, [6]),
-        (4, 1, 1, 0.1, [4, 3, 2, 1]),
-        (8, 4, 8, 0.1, [8, 6, 4, 2]),
-        (8, 3, 8, 0.1, [8]),
-        (16, 3, 8, 0.1, [16, 8]),
-    ],
-)
-def test_kept_steps(units: int, unit_size: int, round_to: int, minimum_share: float, expected: list[int]) -> None:
-    assert kept_steps(units, unit_size, round_to, minimum_share) == expected
 
 
 def test_normalised_scores_have_mean_one() -> None:
@@ -52,20 +32,63 @@ SCORES = {"a": torch.tensor([4.0, 1.0, 3.0, 2.0]), "b": torch.tensor([4.5, 1.5])
 
 
 def test_global_order_compares_scores() -> None:
-    blocks = order_blocks([A, B], SCORES, {}, scope="global", round_to=1, minimum_share=0.1)
+    blocks = order_blocks([A, B], SCORES, {}, families=None, round_to=1, minimum_share=0.1)
     assert [(block.group, block.units) for block in blocks] == [("a", (1,)), ("b", (1,)), ("a", (3,)), ("a", (2,))]
 
 
 def test_layer_order_takes_the_same_share_of_each() -> None:
-    blocks = order_blocks([A, B], SCORES, {}, scope="layer", round_to=1, minimum_share=0.1)
+    blocks = order_blocks([A, B], SCORES, {}, families={"a": "a", "b": "b"}, round_to=1, minimum_share=0.1)
     assert [(block.group, block.rank) for block in blocks] == [("a", 0.25), ("a", 0.5), ("b", 0.5), ("a", 0.75)]
+
+
+def test_a_family_is_ranked_within_and_loses_the_same_share_as_others() -> None:
+    other = Group("c", 3, 2, ())
+    scores = {**SCORES, "c": torch.tensor([100.0, 300.0, 200.0])}
+    families = {"a": 1, "b": 1, "c": 2}
+    blocks = order_blocks([A, B, other], scores, {}, families=families, round_to=1, minimum_share=0.1)
+    within = [(block.group, block.units) for block in blocks if block.group != "c"]
+    assert within == [("a", (1,)), ("b", (1,)), ("a", (3,)), ("a", (2,))]  # as the scores of the two compare
+    assert [block.rank for block in blocks if block.group != "c"] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6])
+    assert [(b.units, b.rank) for b in blocks if b.group == "c"] == [((0,), pytest.approx(1 / 3)), ((2,), 2 / 3)]
+    assert [block.rank for block in blocks] == sorted(block.rank for block in blocks)
+
+
+def test_a_family_that_has_lost_more_waits() -> None:
+    families = {"a": 1, "b": 2}
+    blocks = order_blocks([A, B], SCORES, {"a": [1, 3]}, families=families, round_to=1, minimum_share=0.1)
+    assert [(block.group, block.rank) for block in blocks] == [("b", 0.5), ("a", 0.75)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scope", ["global", "layer", "isomorphic"])
+def test_no_group_ends_whatever_is_asked(seed: int, scope: str) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def number(high: int) -> int:
+        return int(torch.randint(1, high, (), generator=generator))
+
+    groups = [Group(f"g{i}", 1 + number(40), number(4), ()) for i in range(8)]
+    scores = {group.name: torch.rand(group.units, generator=generator) for group in groups}
+    families: dict[str, Mapping[str, Hashable]] = {
+        "layer": {g.name: g.name for g in groups},
+        "isomorphic": {g.name: g.unit_size for g in groups},
+    }
+    gone: dict[str, list[int]] = {}
+    for round_to, share in ((1, 0.3), (number(9), 1e-9)):  # the second time after some have gone
+        blocks = order_blocks(
+            groups, scores, gone, families=families.get(scope), round_to=round_to, minimum_share=share
+        )
+        gone = union(blocks, gone)
+        for group in groups:
+            units = gone.get(group.name, [])
+            assert len(units) == len(set(units)) < group.units
 
 
 def test_heads_are_not_rounded() -> None:
     from compress.pruning.heads import Heads
 
     group = Group("q", 6, 8, (), Heads("attention", 6, 8, ()))
-    blocks = order_blocks([group], {"q": torch.arange(6.0)}, {}, scope="global", round_to=128, minimum_share=0.1)
+    blocks = order_blocks([group], {"q": torch.arange(6.0)}, {}, families=None, round_to=128, minimum_share=0.1)
     assert [block.units for block in blocks] == [(0,), (1,), (2,), (3,), (4,)]
 
 
@@ -106,7 +129,7 @@ def test_blocks_of_a_group_stay_in_their_order() -> None:
 
 
 def test_selection_goes_on_from_what_is_gone() -> None:
-    blocks = order_blocks([A, B], SCORES, {"a": [1, 3]}, scope="global", round_to=1, minimum_share=0.1)
+    blocks = order_blocks([A, B], SCORES, {"a": [1, 3]}, families=None, round_to=1, minimum_share=0.1)
     assert [(block.group, block.units) for block in blocks] == [("b", (1,)), ("a", (2,))]
     assert select(blocks, _share({"a": 0.1, "b": 0.1}), 0.7, {"a": [1, 3]}) == {"a": [1, 3], "b": [1]}
 

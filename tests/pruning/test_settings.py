@@ -11,7 +11,7 @@ from compress.pruning.stage import Prune
 
 def test_defaults() -> None:
     settings = Pruning(keep=Keep(macs=0.5))
-    assert (settings.keep.measure, settings.keep.share) == ("macs", 0.5)
+    assert (settings.share.measure, settings.share.share) == ("macs", 0.5)
     assert (settings.importance, settings.scope, settings.round_to) == ("taylor", "global", 8)
 
 
@@ -50,4 +50,11 @@ def test_combinations_that_make_no_sense_are_faults() -> None:
     assert [where for where, _ in stage.faults()] == ["norm", "recover.milestones"]
     assert Prune.model_validate({"keep": {"macs": 0.5}, "norm": 1, "importance": "magnitude"}).faults() == []
     rounds = Prune.model_validate({"keep": {"macs": 0.5}, "rounds": 2, "importance": "magnitude"})
-    assert rounds.faults() == [("rounds", "has no effect with `importance: magnitude`; set `importance: taylor`")]
+    wanted = "set `importance: taylor` or `hessian` or `activation`"
+    assert rounds.faults() == [("rounds", f"has no effect with `importance: magnitude`; {wanted}")]
+
+
+@pytest.mark.parametrize("importance", ["taylor", "hessian", "activation"])
+def test_what_looks_at_examples_has_rounds(importance: str) -> None:
+    stage = Prune.model_validate({"keep": {"macs": 0.5}, "rounds": 2, "importance": importance})
+    assert stage.faults() == []

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from compress.bundle import Bundle, Kind, read_bundle
-from compress.data.settings import read_data_settings
+from compress.data.settings import DataSettings, read_data_settings
 from compress.errors import UsageError
 from compress.models import rest
 from compress.models.settings import ModelSettings
@@ -65,6 +66,44 @@ def test_a_rehearsal_finds_what_is_out_of_reach(source: Bundle, tmp_path: Path, 
     impossible = Prune.model_validate({"keep": {"macs": 0.001}})
     with pytest.raises(UsageError, match="cannot be reached; the least that"):
         _run(impossible, source, tmp_path / "impossible", rehearsal)
+
+
+def test_sparse_learning_and_rounds_are_recorded(source: Bundle, tmp_path: Path, context: Context) -> None:
+    settings = {"sparse": {"epochs": 1}, "iterations": 2, "recover": {"epochs": 3, "cache": {"views": 1}}}
+    stage = Prune.model_validate({**STAGE.model_dump(exclude_unset=True, exclude={"recover"}), **settings})
+    assert stage.faults() == []
+    few = DataSettings.model_validate({"source": {"digits": {}}, "split": {"validation": 0.1, "test": 0.7}})
+    metrics = _run(stage, source, tmp_path / "out", replace(context, data=few))
+    plain = json.loads(json.dumps(metrics))
+    assert all("teacher cache: 1 view" in part["notes"][0] for part in plain["rounds"])
+    assert [len(part["epochs"]) for part in (plain["sparse"], *plain["rounds"])] == [1, 1, 2]
+    assert plain["training"] == plain["rounds"][1]
+    assert (plain["pruning"]["asked"], plain["pruning"]["reached"]) == (0.5, pytest.approx(0.5, abs=0.05))  # one step
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "text"),
+    [
+        ({"sparse": {"schedule": "step"}}, "sparse.milestones", "needs milestones"),
+        ({"iterations": 2, "recover": None}, "iterations", "set `recover`"),
+        ({"iterations": 4, "recover": {"epochs": 3}}, "iterations", "`recover` has 3"),
+        (
+            {"iterations": 2, "recover": {"epochs": 9, "schedule": "step", "milestones": [5]}},
+            "recover.milestones",
+            "choose another `schedule`",
+        ),
+    ],
+)
+def test_trainings_that_make_no_sense_are_faults(settings: dict[str, object], where: str, text: str) -> None:
+    [(place, message)] = Prune.model_validate({"keep": {"macs": 0.5}, **settings}).faults()
+    assert place == where
+    assert text in message
+
+
+@pytest.mark.parametrize("settings", [{"iterations": 0}, {"iterations": 1.5}, {"sparse": {"weight": 0}}])
+def test_values_out_of_range_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Prune.model_validate({"keep": {"macs": 0.5}, **settings})
 
 
 def test_it_reads_one_float_network() -> None:

@@ -1,22 +1,47 @@
-"""The importance of every unit of every group of a network, by one of the measures of this folder."""
+"""What the measures of this folder need of a network's weights, and their scores for every unit of every group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.errors import StageError
+from compress.errors import UsageError
 from compress.pruning.groups import Group, Member
+from compress.pruning.importance.batch_norm import batch_norm
+from compress.pruning.importance.fpgm import fpgm
+from compress.pruning.importance.lamp import lamp
 from compress.pruning.importance.magnitude import magnitude
-from compress.pruning.importance.taylor import taylor
-from compress.pruning.layers import Slot, layout
+from compress.pruning.importance.random import random
+from compress.pruning.layers import Slot, is_depthwise, layout
 
 LabelledBatch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the targets of the loss."""
 Loss = Callable[[Tensor, Tensor], Tensor]
+JOINED = 8
+"""Batches for importance that make one for batch-norm statistics and for the loss, which are better over more."""
+
+
+def joined(batches: Sequence[LabelledBatch]) -> list[LabelledBatch]:
+    """Up to `JOINED` batches at a time as one; batches of other sizes (texts of other lengths) are not joined."""
+    found: list[list[LabelledBatch]] = []
+    for batch in batches:
+        if not found or len(found[-1]) == JOINED or _sizes(found[-1][0]) != _sizes(batch):
+            found.append([])
+        found[-1].append(batch)
+    return [
+        (tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in part), strict=True)),
+         torch.cat([targets for _, targets in part]))
+        for part in found
+    ]  # fmt: skip
+
+
+def _sizes(batch: LabelledBatch) -> list[torch.Size]:
+    inputs, targets = batch
+    return [tensor.shape[1:] for tensor in (*inputs, targets)]
 
 
 class Sliced:
@@ -75,55 +100,68 @@ def magnitude_scores(module: nn.Module, groups: Iterable[Group], norm: int) -> d
     return found
 
 
-def taylor_scores(
-    module: nn.Module, groups: Iterable[Group], batches: Iterable[LabelledBatch], loss: Loss
-) -> dict[str, Tensor]:
-    """For each group by name the mean over batches of the loss's first-order change, float64 (units,).
+def lamp_scores(module: nn.Module, groups: Iterable[Group]) -> dict[str, Tensor]:
+    """For each group by name the share of each unit's weights in those that would outlive it, float64 (units,)."""
+    return {name: lamp(norms) for name, norms in magnitude_scores(module, groups, 2).items()}
 
-    A unit is gone exactly when all weights that read it are zero, so these are what the change is summed over. Those
-    that write it would count the same change once more, distorted by the norms in between (rank correlation with the
-    measured change on trained digits networks: 0.96 to 0.98 instead of 0.75 to 0.91). Small batches are better, since
-    gradients of a trained network cancel over large ones.
 
-    Gradients are taken in evaluation mode; the module's own gradients and modes are left as they were.
+def fpgm_scores(module: nn.Module, groups: Iterable[Group]) -> dict[str, Tensor]:
+    """For each group by name the distances of each unit's filters from their layers' others, float64 (units,).
+
+    Filters are those of convolutions, linear layers and embeddings. A depthwise convolution passes channels on: it has
+    too few numbers for each to say which are alike.
 
     Raises:
-        StageError: the loss is not a number.
-        ValueError: there are no batches.
+        UsageError: a group has units without a filter.
     """
-    sliced = {group.name: Sliced(module, group, readers=True) for group in groups}
-    parameters = list({id(tensor): tensor for part in sliced.values() for tensor in part.tensors}.values())
-    totals = {name: torch.zeros(part.count, dtype=torch.float64) for name, part in sliced.items()}
-    count = 0
-    with _differentiable(module, parameters):
-        for inputs, targets in batches:
-            value = loss(module(*inputs), targets)
-            if not torch.isfinite(value):
-                raise StageError(f"prune: the loss of the unpruned network is {value.item()} on training examples")
-            found = torch.autograd.grad(value, parameters, allow_unused=True)
-            gradients = {id(p): torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)}
-            for name, part in sliced.items():
-                of_part = part.rows([gradients[id(tensor)] for tensor in part.tensors])
-                totals[name] += taylor(part.rows(part.tensors), of_part, part.units, part.count)
-            count += 1
-    if not count:
-        raise ValueError("taylor importance needs at least one batch of training examples")
-    return {name: total / count for name, total in totals.items()}
+    found = {}
+    for group in groups:
+        writers = [member for member in group.members if member.axis == "out" and _has_filters(module, member)]
+        sliced = Sliced(module, replace(group, members=tuple(writers)))
+        rows = zip(sliced.tensors, sliced.rows(sliced.tensors), sliced.units, strict=True)
+        filters = [(row, units) for tensor, row, units in rows if tensor.dim() > 1]  # the others are biases
+        found[group.name] = fpgm([row for row, _ in filters], [units for _, units in filters], group.units)
+    return all_known(found, "fpgm", "are not made by filters")
 
 
-@contextmanager
-def _differentiable(module: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Evaluation mode with gradients for `parameters`; as before afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    wanted = [parameter.requires_grad for parameter in parameters]
-    module.eval()
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for parameter, before in zip(parameters, wanted, strict=True):
-            parameter.requires_grad_(before)
-        for part, training in modes.items():
-            part.training = training
+def _has_filters(module: nn.Module, member: Member) -> bool:
+    return member.dim is None and not is_depthwise(module.get_submodule(member.path))
+
+
+def batch_norm_scores(module: nn.Module, groups: Iterable[Group]) -> dict[str, Tensor]:
+    """For each group by name the mean |gamma| of each unit's batch norms, float64 (units,).
+
+    Raises:
+        UsageError: a group has units that go through no batch norm with a gamma.
+    """
+    found = {}
+    for group in groups:
+        scales, units = [], []
+        for member in group.members:
+            layer = module.get_submodule(member.path) if member.dim is None else None
+            if isinstance(layer, _BatchNorm) and layer.weight is not None:
+                scales.append(layer.weight.detach()[list(member.indices)])
+                units.append(torch.tensor(member.units))
+        found[group.name] = batch_norm(scales, units, group.units)
+    return all_known(found, "batch_norm", "go through no batch norm")
+
+
+def random_scores(groups: Sequence[Group], seed: int) -> dict[str, Tensor]:
+    """For each group by name numbers drawn by the seed, float64 (units,)."""
+    drawn = random([group.units for group in groups], seed)
+    return {group.name: scores for group, scores in zip(groups, drawn, strict=True)}
+
+
+def all_known(scores: Mapping[str, Tensor], importance: str, lack: str) -> dict[str, Tensor]:
+    """The scores, if there is a number for each unit.
+
+    Raises:
+        UsageError: there is none for some, whose channels `lack` something.
+    """
+    unknown = [name for name, values in scores.items() if values.isnan().any()]
+    if unknown:
+        raise UsageError(
+            f"prune: `importance: {importance}` says nothing of {', '.join(unknown)}, whose channels {lack}. "
+            "Add them to `ignore`, or choose another importance"
+        )
+    return dict(scores)

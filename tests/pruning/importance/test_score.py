@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from compress.errors import StageError
-from compress.pruning.groups import Group
-from compress.pruning.importance.score import Sliced, magnitude_scores, taylor_scores
-from compress.pruning.masked import masked
+from compress.errors import UsageError
+from compress.pruning.groups import Group, Member
+from compress.pruning.importance.score import (
+    Sliced,
+    batch_norm_scores,
+    fpgm_scores,
+    lamp_scores,
+    magnitude_scores,
+    random_scores,
+)
 from compress.pruning.prune import prunable_groups
 
 
@@ -36,40 +43,6 @@ def test_magnitude_gathers_what_goes_with_a_channel() -> None:
         assert found["2"][channel].item() == pytest.approx(torch.cat(gone).norm().item(), rel=1e-6)
 
 
-def test_taylor_is_the_gradient_of_a_gate_on_each_channel() -> None:
-    net = _net()
-    x, y = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 0, 1, 1, 0])
-    groups, _ = prunable_groups(net, [x])
-    found = taylor_scores(net, groups, [((x[:3],), y[:3]), ((x[3:],), y[3:])], functional.cross_entropy)
-    expected = torch.zeros(4)
-    for part in (slice(0, 3), slice(3, 6)):
-        gate = torch.ones(4, requires_grad=True)
-        hidden = net[1](net[0](x[part])) * gate[:, None, None]  # type: ignore[index]
-        loss = functional.cross_entropy(net[2:](hidden), y[part])  # type: ignore[index]
-        expected += torch.autograd.grad(loss, gate)[0].abs() / 2
-    assert torch.allclose(found["0"].float(), expected, rtol=1e-4)
-
-
-def test_modes_gradients_and_frozen_parameters_are_left_as_they_were() -> None:
-    net = _net().train()
-    frozen = net.get_parameter("0.weight").requires_grad_(False)
-    x, y = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 0])
-    groups, _ = prunable_groups(net, [x])
-    taylor_scores(net, groups, [((x,), y)], functional.cross_entropy)
-    assert net.training
-    assert not frozen.requires_grad
-    assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_a_loss_that_is_not_a_number_is_a_failure() -> None:
-    net = _net()
-    groups, _ = prunable_groups(net, [torch.randn(2, 1, 8, 8)])
-    with pytest.raises(StageError, match="nan on training examples"):
-        taylor_scores(
-            net, groups, [((torch.full((1, 1, 8, 8), torch.nan),), torch.tensor([0]))], functional.cross_entropy
-        )
-
-
 def test_grouped_convolutions_are_read_at_shared_positions() -> None:
     net = nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 8, 1, groups=2), nn.Flatten(), nn.Linear(8, 2))
     groups, _ = prunable_groups(net, [torch.randn(2, 1, 1, 1)])
@@ -77,47 +50,65 @@ def test_grouped_convolutions_are_read_at_shared_positions() -> None:
     assert [tuple(rows.shape) for rows in sliced.rows(sliced.tensors)] == [(4, 8)]
 
 
-def _digits() -> tuple[Tensor, Tensor]:
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return torch.tensor(x, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(y)
-
-
-def _trained(x: Tensor, y: Tensor) -> nn.Module:
-    from compress.models.zoo.resnet_cifar import resnet
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = resnet(8, width=0.5, shortcut="A", num_classes=10, in_channels=1)
-        optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
-        for _ in range(6):
-            for chosen in torch.split(torch.randperm(1400), 64):
-                optimizer.zero_grad()
-                torch.autograd.backward(functional.cross_entropy(net.train()(x[chosen]), y[chosen]))
-                optimizer.step()
-    return net.eval()
+def test_lamp_is_of_all_that_goes_with_a_channel() -> None:
+    net = _net()
+    groups, _ = prunable_groups(net, [torch.randn(2, 1, 8, 8)])
+    squares = magnitude_scores(net, groups, norm=2)["0"].numpy() ** 2
+    expected = [square / squares[squares >= square].sum() for square in squares]
+    assert lamp_scores(net, groups)["0"].numpy() == pytest.approx(np.array(expected), rel=1e-9)
 
 
-def test_taylor_predicts_the_change_of_the_loss_on_a_trained_network() -> None:
-    x, y = _digits()
-    net = _trained(x, y)
-    groups, _ = prunable_groups(net, [x[:2]])
-    batches = [((x[i : i + 8],), y[i : i + 8]) for i in range(0, 256, 8)]
-    scores = taylor_scores(net, groups, batches, functional.cross_entropy)
+def test_fpgm_is_of_the_layers_that_write_a_group_without_biases_and_depthwise_ones() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 3, 1))
+    groups, _ = prunable_groups(net, [torch.randn(2, 1, 8, 8)])
+    filters = net.get_parameter("0.weight").detach().double().numpy().reshape(4, 9)
+    distances = np.sqrt(((filters[:, None] - filters[None]) ** 2).sum(-1)).sum(1)
+    assert fpgm_scores(net, groups)["0"].numpy() == pytest.approx(distances / distances.mean(), rel=1e-6)
 
-    @torch.no_grad()
-    def loss(module: nn.Module) -> float:
-        return functional.cross_entropy(module(x[:256]), y[:256]).item()
 
-    before = loss(net)
+def test_fpgm_takes_every_layer_of_a_sum_and_the_filters_of_a_transposed_convolution() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Conv2d(2, 5, 3, padding=1), nn.ConvTranspose2d(2, 5, 3, padding=1)
+            self.head = nn.Conv2d(5, 2, 1)
 
-    def change(group: Group, unit: int) -> float:
-        return abs(loss(masked(net, groups, {group.name: [unit]})) - before)
+        def forward(self, x: Tensor) -> Any:
+            return self.head(torch.relu(self.one(x) + self.other(x)))
 
-    measured = np.array([change(group, unit) for group in groups for unit in range(group.units)])
-    predicted = torch.cat([scores[group.name] for group in groups]).numpy()
-    ranks = np.argsort(np.argsort(np.stack([measured, predicted]), axis=1), axis=1)
-    centred = ranks - ranks.mean(axis=1, keepdims=True)
-    correlation = centred[0] @ centred[1] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[1])
-    assert correlation >= 0.8  # Spearman's
+    net = Sum()
+    groups, _ = prunable_groups(net, [torch.randn(2, 2, 8, 8)])
+    expected = np.zeros(5)
+    for weight in (net.one.weight, net.other.weight.transpose(0, 1)):
+        filters = weight.detach().double().numpy().reshape(5, 18)
+        distances = np.sqrt(((filters[:, None] - filters[None]) ** 2).sum(-1)).sum(1)
+        expected += distances / distances.mean() / 2
+    assert fpgm_scores(net, groups)["one"].numpy() == pytest.approx(expected, rel=1e-6)
+
+
+def test_fpgm_of_what_no_filter_makes_is_refused() -> None:
+    group = Group("0", 4, 1, (Member("0", "out", (0, 1, 2, 3), (0, 1, 2, 3)),))
+    with pytest.raises(UsageError, match="fpgm` says nothing of 0, whose channels are not made by filters"):
+        fpgm_scores(nn.Sequential(nn.LayerNorm(4)), [group])
+
+
+def test_batch_norm_is_of_all_norms_of_a_group() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3))
+    one, other = (nn.init.normal_(net.get_parameter(f"{name}.weight")).detach().double().numpy() for name in "13")
+    groups, _ = prunable_groups(net, [torch.randn(2, 1, 8, 8)])
+    assert batch_norm_scores(net, groups)["0"].numpy() == pytest.approx((abs(one) + abs(other)) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.BatchNorm2d(4, affine=False), nn.ReLU()])
+def test_groups_without_batch_norm_are_named(norm: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), norm, nn.Conv2d(4, 2, 1))
+    groups, _ = prunable_groups(net, [torch.randn(2, 1, 8, 8)])
+    with pytest.raises(UsageError, match=r"nothing of 2, whose channels go through no batch norm\. Add .* `ignore`"):
+        batch_norm_scores(net, groups)
+
+
+def test_random_has_a_number_for_each_unit() -> None:
+    groups = [Group("a", 5, 1, ()), Group("b", 3, 2, ())]
+    found, again = random_scores(groups, 1), random_scores(groups, 1)
+    assert {name: len(scores) for name, scores in found.items()} == {"a": 5, "b": 3}
+    assert all(torch.equal(found[name], again[name]) for name in found)

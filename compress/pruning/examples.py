@@ -1,0 +1,57 @@
+"""The training examples that pruning looks at, and the device where it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.data.dataset import Data
+from compress.errors import UsageError
+from compress.pruning.importance.score import LabelledBatch
+from compress.stage import Context
+from compress.training.batches import to_torch
+from compress.training.device import limited_threads, training_device
+from compress.training.randomness import derived_seed, preserved_randomness
+
+IMPORTANCE_BATCH = 8
+"""Examples at a time for importance: few, because the gradients of a trained network cancel over many."""
+STATISTICS_BATCH = 64
+"""Examples at a time for batch-norm statistics."""
+_REHEARSAL_BATCH = 4
+
+
+def training_batches(
+    data: Data, examples: int, batch_size: int, context: Context, device: torch.device
+) -> list[LabelledBatch]:
+    """Batches of one size, without augmentation, of so many training examples drawn by the seed.
+
+    Raises:
+        UsageError: there are no training examples.
+    """
+    available = len(data.train)
+    if not available:
+        raise UsageError("the training split is empty: pruning needs examples to see what matters")
+    size = min(_REHEARSAL_BATCH if context.rehearsal else batch_size, examples, available)
+    count = min(examples, available, 2 * size if context.rehearsal else available) // size
+    order = np.random.default_rng(derived_seed(context.seed, "prune")).permutation(available)
+    found: list[LabelledBatch] = []
+    for start in range(0, count * size, size):
+        batch = to_torch(data.batch(data.train, np.sort(order[start : start + size])), device)
+        inputs: tuple[Tensor, ...] = batch.inputs
+        found.append((inputs, batch.targets))
+    return found
+
+
+@contextmanager
+def at_work(module: nn.Module, context: Context) -> Iterator[torch.device]:
+    """The module on the training device, in evaluation mode; back at home afterwards."""
+    home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    device = training_device(context)
+    module.to(device).eval()
+    with preserved_randomness(), limited_threads(context.threads):
+        yield device
+    module.to(home)

@@ -1,0 +1,63 @@
+"""Files for timing: a network's graph as it would be deployed, whose numbers mean nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from onnx import ModelProto
+from torch import nn
+
+from compress.bundle import Deployment
+from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, save, to_proto
+from compress.profiling.profile import compare, profile
+from compress.stage import Progress
+from compress.targets.settings import TargetSettings
+
+NOMINAL_RANGE = (-6.0, 6.0)
+"""Of every tensor, but for what a rectifier leaves of it: a scale does not change how long anything takes."""
+
+
+def timing_file(module: nn.Module, deployment: Deployment, emission: str) -> ModelProto:
+    """The graph of a float network as `emission` has it; an int8 one with ranges that nobody calibrated.
+
+    Raises:
+        StageError: the network cannot be exported.
+    """
+    if emission == "fp32":
+        return to_proto(module, deployment, example_inputs(deployment))
+    from compress.quantization.convert import canonical
+    from compress.quantization.fake_quantize import FakeQuantize
+    from compress.quantization.prepare import prepare
+
+    prepared = prepare(module, example_inputs(deployment))
+    for part in prepared.modules():
+        if isinstance(part, FakeQuantize):
+            part.set_range(*NOMINAL_RANGE)
+    return EMISSIONS[emission](canonical(prepared, deployment, example_inputs(deployment), DEFAULT_OPSET))
+
+
+def measure_files(
+    graphs: Mapping[str, ModelProto],
+    deployment: Deployment,
+    target: TargetSettings,
+    batch: int,
+    progress: Progress,
+) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of each file, and how many times faster than the first one it is, all side by side.
+
+    Raises:
+        StageError: a file fails when it is run.
+    """
+    alone = target.model_copy(update={"batches": (batch,), "throughput_batch": batch, "throughput_seconds": 0.001})
+    with tempfile.TemporaryDirectory(prefix="compress-files-") as folder:
+        files = {}
+        for number, (name, graph) in enumerate(graphs.items()):
+            files[name] = Path(folder) / f"{number}.onnx"
+            save(graph, files[name])
+        sizes = dict.fromkeys(files, deployment.extra.get("sizes", {}))
+        found = profile(files, alone, sizes=sizes, progress=progress)
+    first = next(iter(found.values()))[0]
+    return {name: (rows[0].p50_ms, compare(first, rows[0]).value) for name, rows in found.items()}

@@ -1,0 +1,255 @@
+"""Pruning to a measured time: what the fastest reachable is, what to remove for what was asked, and whether it came.
+
+Layers are timed once by the runtime (`compress.pruning.latency`), what goes is chosen by a knapsack over time and
+importance, and the resulting file is measured before anything is trained: where it misses, the choice is mended.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from compress.bundle import Deployment
+from compress.errors import UsageError
+from compress.pruning.cost import Costs
+from compress.pruning.depth import drop_blocks
+from compress.pruning.groups import Chosen, Group
+from compress.pruning.ignore import is_under
+from compress.pruning.importance.measures import Given
+from compress.pruning.latency.cached import table_for
+from compress.pruning.latency.files import measure_files, timing_file
+from compress.pruning.latency.kinds import LayerKind, layers_of
+from compress.pruning.latency.measure import Widths
+from compress.pruning.latency.model import Anchor, Shape, TimeModel
+from compress.pruning.prune import PruneLog, check_together, groups_to_prune, sizes
+from compress.pruning.settings import Pruning
+from compress.pruning.surgery import cut, layer_widths
+from compress.pruning.ties import Ties
+from compress.pruning.time_search import LEVELS, Search
+from compress.pruning.timing import Timing
+from compress.stage import Progress
+from compress.targets.settings import TargetSettings, emissions
+
+TRIES = 3
+"""How often a choice is measured and mended."""
+NEAR = 0.04
+"""How far from what was asked a measured file may be, relative, before it is mended."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """On what, and as what file, times are measured. `quick` is for rehearsals: choices are not measured."""
+
+    target: TargetSettings
+    deployment: Deployment
+    progress: Progress
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Units to remove by group, blocks to drop, and how that was timed."""
+
+    removed: dict[str, list[int]]
+    dropped: tuple[str, ...]
+    timing: Timing
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Choice:
+        """The inverse of `plain`, after a trip through JSON."""
+        layers = {name: tuple(pair) for name, pair in data["timing"]["layers"].items()}
+        timing = {**data["timing"], "layers": layers, "dropped": tuple(data["timing"]["dropped"])}
+        return cls(data["removed"], tuple(data["dropped"]), Timing(**timing))
+
+
+def prune_to_time(
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    settings: Pruning,
+    where: Where,
+    given: Given,
+    recall: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]],
+) -> PruneLog:
+    """Remove channels and blocks from `module`, in place, until its file takes the time that `settings.reach` names.
+
+    Args:
+        module: its modes are kept.
+        example_inputs: inputs of at least one example, of the size at which files are timed.
+        settings: what may be removed, and how fast the file shall be.
+        where: the target, and the deployment that files are written for.
+        given: what importance is judged by.
+        recall: gives a choice as plain data: one that was made before, or that of the first process, or what the
+            function makes.
+
+    Raises:
+        UsageError: the time is out of reach (says what the fastest is); as `prune_module`.
+        StageError: the network cannot be exported, or fails when it is run.
+    """
+    groups, ties, fixed = groups_to_prune(module, example_inputs, settings, given.seed)
+    reach = Reach(module, groups, ties, example_inputs, settings, where)
+    choice = Choice.from_plain(recall(lambda: reach.choose(given).plain()))
+    check_together(module, groups, choice.removed, example_inputs, given.seed)
+    example = tuple(tensor[:1] for tensor in example_inputs)
+    before, wide = sizes(module, example), layer_widths(module, groups)
+    cut(module, groups, choice.removed)
+    narrow = layer_widths(module, groups)
+    drop_blocks(module, choice.dropped)
+    return PruneLog(
+        measure="latency_p50_ms",
+        asked=choice.timing.wanted_ms,
+        reached=choice.timing.measured_ms,
+        before=before,
+        after=sizes(module, example),
+        widths={name: (wide[name], 0 if is_under(name, choice.dropped) else narrow[name]) for name in wide},
+        fixed=fixed,
+        dropped=choice.dropped,
+        timing=choice.timing,
+    )
+
+
+class Reach:
+    """One network on its way to a time.
+
+    Args:
+        module: left as it is.
+        groups: what may be pruned.
+        ties: groups that keep the same share.
+        example_inputs: inputs of at least one example, of the size at which files are timed.
+        settings: with `reach`.
+        where: the target.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: Sequence[Group],
+        ties: Ties,
+        example_inputs: Sequence[Tensor],
+        settings: Pruning,
+        where: Where,
+    ) -> None:
+        assert settings.reach is not None
+        self.module, self.groups, self.where, self.asked = module, list(groups), where, settings.reach
+        self.emission = emission_for(where.target, settings.reach.precision)
+        self.layers = layers_of(module, Costs(module, groups, example_inputs), example_inputs)
+        self.search = Search(module, groups, ties, example_inputs, settings)
+        self._whole: ModelProto | None = None
+
+    def choose(self, given: Given) -> Choice:
+        """What to remove for the time that was asked, its file measured.
+
+        Raises:
+            UsageError: the time is out of reach; says what the fastest is.
+            StageError: the network cannot be exported, or fails when it is run.
+        """
+        model, floor_ms = self._timed()
+        whole_ms = model.anchors[0].ms
+        wanted = self.asked.latency_p50_ms or whole_ms / float(self.asked.speedup or 1)
+        self._check(wanted, floor_ms, whole_ms)
+        aim, best = wanted, None
+        for _ in range(TRIES):
+            removed, shape = self.search.run(model, aim, given)
+            predicted = model.predict(shape)
+            measured = predicted if self.where.quick else self._measured(removed, shape, whole_ms)
+            timing = self._timing(model, shape, (whole_ms, wanted, floor_ms), predicted, measured)
+            choice = Choice(removed, tuple(sorted(shape.dropped)), timing)
+            if best is None or abs(measured - wanted) < abs(best.timing.measured_ms - wanted):
+                best = choice
+            if abs(measured - wanted) <= NEAR * wanted:
+                break
+            model = model.with_anchor(Anchor(shape, measured))
+            aim = wanted * model.predict(shape) / measured
+        assert best is not None
+        return best
+
+    def _timed(self) -> tuple[TimeModel, float]:
+        """The model of time, fitted to the whole network, the fastest one and some between; and the fastest's time."""
+        where = self.where
+        table = table_for(self._widths(), where.target, self.emission, self.asked.batch, where.progress)
+        floor = self.search.floor
+        shapes = {"whole": self.search.whole, "middle": self.search.middle, "narrow": Shape(floor.kept)}
+        shapes |= {"floor": floor} if floor.dropped else {}
+        with where.progress.task("writing files to time", len(shapes)) as advance:
+            graphs = {}
+            for name, shape in shapes.items():
+                removed = {g.name: list(range(g.units - shape.kept[g.name])) for g in self.groups}
+                graphs[name] = self._file(removed, shape.dropped)
+                advance(1)
+        self._whole = graphs["whole"]
+        found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
+        times = {name: ms for name, (ms, _) in found.items()}
+        anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
+        return TimeModel(self.layers, table, anchors), min(times.values())
+
+    def _check(self, wanted: float, floor_ms: float, whole_ms: float) -> None:
+        if floor_ms <= wanted * (1 + NEAR):
+            return
+        asked, place = self.asked, self.where.target.name
+        key, what = "latency_p50_ms", f"{wanted:g} ms"
+        if asked.speedup is not None:
+            key, what = "speedup", f"{asked.speedup:g}x ({wanted:.3g} ms)"
+        depth = "" if self.search.settings.drops_blocks else ", or let whole blocks go with `depth: true`"
+        raise UsageError(
+            f"prune.reach.{key}: {what} is out of reach on {place} in {asked.precision} at batch {asked.batch}: "
+            f"the fastest reachable is {floor_ms:.3g} ms, {whole_ms / floor_ms:.2f}x faster than the whole network's "
+            f"{whole_ms:.3g} ms. Ask for that, or lower `minimum_share` or `round_to`{depth}"
+        )
+
+    def _widths(self) -> Widths:
+        """The channel counts that each kind of layer may get."""
+        found: dict[LayerKind, tuple[set[int], set[int]]] = {}
+        for layer in self.layers:
+            inputs, outputs = found.setdefault(layer.kind, (set(), set()))
+            for level in range(LEVELS):
+                kept = self.search.kept_at(level)
+                inputs.add(layer.inputs.left(kept))
+                outputs.add(layer.outputs.left(kept))
+        joint = {layer.kind for layer in self.layers if layer.joint}
+        return {k: (() if k in joint else tuple(sorted(i)), tuple(sorted(o))) for k, (i, o) in found.items()}
+
+    def _file(self, removed: Chosen, dropped: frozenset[str]) -> ModelProto:
+        pruned = copy.deepcopy(self.module).cpu()
+        cut(pruned, self.groups, removed)
+        drop_blocks(pruned, sorted(dropped))
+        return timing_file(pruned, self.where.deployment, self.emission)
+
+    def _measured(self, removed: Chosen, shape: Shape, whole_ms: float) -> float:
+        """Milliseconds on the scale of the first measurement: the whole network is measured beside it again."""
+        assert self._whole is not None
+        where, graphs = self.where, {"whole": self._whole, "choice": self._file(removed, shape.dropped)}
+        found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
+        return whole_ms / found["choice"][1]
+
+    def _timing(
+        self, model: TimeModel, shape: Shape, known: tuple[float, float, float], predicted: float, measured: float
+    ) -> Timing:
+        before, after = model.layer_ms(self.search.whole), model.layer_ms(shape)
+        layers = {name: (ms, after.get(name, 0.0)) for name, ms in before.items()}
+        noise = max(grid.noise for grid in model.table.grids.values())
+        return Timing(
+            self.where.target.name, self.asked.precision, self.asked.batch, *known, predicted, measured,
+            tuple(sorted(shape.dropped)), layers, noise,
+        )  # fmt: skip
+
+
+def emission_for(target: TargetSettings, precision: str) -> str:
+    """The emission of a precision on a target.
+
+    Raises:
+        UsageError: the target runs no int8 files.
+    """
+    if precision == "fp32":
+        return "fp32"
+    found = next((name for name in emissions(target) if name != "fp32"), None)
+    if found is None:
+        raise UsageError(f"prune.reach.precision: the target {target.name} runs no int8 files")
+    return found

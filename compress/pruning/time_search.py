@@ -1,0 +1,166 @@
+"""What to remove for a time: a knapsack over predicted time and importance, in rounds that look anew."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compress.pruning.batch_norm import reestimate
+from compress.pruning.depth import bypassed, find_blocks
+from compress.pruning.groups import Chosen, Group
+from compress.pruning.ignore import is_under
+from compress.pruning.importance.measures import MEASURES, Given
+from compress.pruning.importance.score import LabelledBatch, joined
+from compress.pruning.knapsack import Block, Family, Knapsack
+from compress.pruning.latency.kinds import Kept
+from compress.pruning.latency.model import Shape, TimeModel
+from compress.pruning.masked import masked
+from compress.pruning.selection import going_order
+from compress.pruning.settings import Pruning
+from compress.pruning.ties import Ties, per_step, tied, tied_steps
+
+LEVELS = 6
+"""Most widths that a layer may get, its own included: what is measured grows with their square."""
+Weighed = tuple[Mapping[str, Tensor], Mapping[str, list[int]]]
+"""Scores of units by group, and the units that are left, the least important first."""
+
+
+class Search:
+    """What may go of a network: widths of groups, and blocks.
+
+    Args:
+        module: left as it is.
+        groups: what may be pruned.
+        ties: groups that keep the same share.
+        example_inputs: inputs of at least one example.
+        settings: floors, importance, rounds, and whether blocks may go.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: Sequence[Group],
+        ties: Ties,
+        example_inputs: Sequence[Tensor],
+        settings: Pruning,
+    ) -> None:
+        self.module, self.groups, self.settings = module, list(groups), settings
+        self.paths = find_blocks(module, example_inputs) if settings.drops_blocks else []
+        self.together = tied(groups, ties)
+        self.ladders = [_ladder(part, settings) for part in self.together]
+        self.units = {group.name: group.units for group in groups}
+
+    @property
+    def whole(self) -> Shape:
+        """Nothing gone."""
+        return Shape(self.units)
+
+    @property
+    def middle(self) -> Shape:
+        """Every group at the middle of what it may keep, no block gone."""
+        return Shape({name: units for ladder in self.ladders for name, units in ladder[len(ladder) // 2].items()})
+
+    @property
+    def floor(self) -> Shape:
+        """The least that may be left."""
+        kept = {name: units for ladder in self.ladders for name, units in ladder[-1].items()}
+        bag = Knapsack((), lambda layer, kept: 1.0, (), self._blocks({}), kept)
+        return bag.floor()
+
+    def kept_at(self, level: int) -> Kept:
+        """What groups keep at a level of their ladders, the last one where there are fewer."""
+        return {n: u for ladder in self.ladders for n, u in ladder[min(level, len(ladder) - 1)].items()}
+
+    def run(self, model: TimeModel, wanted: float, given: Given) -> tuple[dict[str, list[int]], Shape]:
+        """The knapsack in rounds, each of which looks anew at what matters without what is gone."""
+        measure = MEASURES[self.settings.importance]
+        rounds = 1 if measure.reads == "weights" else self.settings.rounds
+        removed: dict[str, list[int]] = {}
+        dropped: frozenset[str] = frozenset()
+        start = model.predict(self.whole)
+        for number in range(1, rounds + 1):
+            aim = start * (wanted / start) ** (number / rounds)
+            double = self._without(removed, dropped, given.batches)
+            with bypassed(double, dropped):
+                scores = measure.score(double, self._alive(dropped), given)
+                harm = self._harm(double, dropped, given) if self.paths else {}
+            orders = {g.name: going_order(g, scores[g.name], removed) for g in self.groups if g.name in scores}
+            families = self._families((scores, orders), removed)
+            bag = Knapsack(model.layers, model.layer_cost, families, self._blocks(harm), self._left(removed))
+            bag.dropped |= dropped
+            shape = bag.run(aim)
+            for name, order in orders.items():
+                units = self.units[name] - len(removed.get(name, ())) - shape.kept[name]
+                removed.setdefault(name, []).extend(order[:units])
+            dropped = shape.dropped
+        return removed, Shape(self._left(removed), dropped)
+
+    def _alive(self, dropped: frozenset[str]) -> list[Group]:
+        """The groups of which something is left outside of dropped blocks."""
+        return [group for group in self.groups if not all(is_under(member.path, dropped) for member in group.members)]
+
+    def _without(self, removed: Chosen, dropped: frozenset[str], batches: Sequence[LabelledBatch]) -> nn.Module:
+        """The network with silent units, its batch norms estimated without them and without blocks that are gone."""
+        double = masked(self.module, self.groups, removed) if removed else copy.deepcopy(self.module)
+        if removed or dropped:
+            with bypassed(double, dropped):
+                reestimate(double, (inputs for inputs, _ in joined(batches)))
+        return double
+
+    @torch.no_grad()
+    def _harm(self, double: nn.Module, dropped: frozenset[str], given: Given) -> dict[str, float]:
+        """By how much the loss on the examples grows without each further block."""
+
+        def mean() -> float:
+            return sum(float(given.loss(double(*inputs), targets)) for inputs, targets in large) / len(large)
+
+        large = joined(given.batches)
+        before, found = mean(), {}
+        for path in self.paths:
+            if path not in dropped:
+                with bypassed(double, [path]):
+                    found[path] = max(mean() - before, 0.0)
+        return found
+
+    def _families(self, weighed: Weighed, removed: Chosen) -> list[Family]:
+        """What tied groups may keep, from what they have now downwards, and the importance of what goes."""
+        scores, orders = weighed
+        found = []
+        for part, ladder in zip(self.together, self.ladders, strict=True):
+            now = {group.name: group.units - len(removed.get(group.name, ())) for group in part}
+            levels = [level for level in ladder if all(level[name] <= units for name, units in now.items())]
+            if any(group.name not in scores for group in part):
+                continue  # in a block that is gone
+            sums = {group.name: scores[group.name][orders[group.name]].double().cumsum(0) for group in part}
+            losses = [
+                sum(float(sums[name][units - level[name] - 1]) for name, units in now.items() if units > level[name])
+                for level in levels
+            ]
+            found.append(Family(tuple(levels), tuple(losses)))
+        return found
+
+    def _left(self, removed: Chosen) -> dict[str, int]:
+        """Units that groups have without those removed."""
+        return {name: units - len(removed.get(name, ())) for name, units in self.units.items()}
+
+    def _blocks(self, harm: Mapping[str, float]) -> list[Block]:
+        """The blocks that may go; of a container whose every entry may go, one has to stay."""
+        found = []
+        for path in self.paths:
+            home, _, _ = path.rpartition(".")
+            container = self.module.get_submodule(home)
+            entries = {f"{home}.{name}" if home else name for name, _ in container.named_children()}
+            found.append(Block(path, harm.get(path, 0.0), home if entries <= set(self.paths) else ""))
+        return found
+
+
+def _ladder(groups: Sequence[Group], settings: Pruning) -> list[Kept]:
+    """The units that tied groups may keep, falling, thinned out evenly to `LEVELS`."""
+    steps = tied_steps(groups, settings.round_to, settings.minimum_share)
+    if len(steps) > LEVELS:
+        steps = [steps[round(index * (len(steps) - 1) / (LEVELS - 1))] for index in range(LEVELS)]
+    each = per_step(groups)
+    return [{group.name: step * units for group, units in zip(groups, each, strict=True)} for step in steps]
