@@ -21,7 +21,7 @@ from compress.pruning.selection import OutOfReachError
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut, layer_widths
 from compress.pruning.ties import Ties
-from compress.pruning.timing import Timing
+from compress.pruning.timing import Timing, in_order
 from compress.pruning.uniform import uniform_ties
 from compress.pruning.verify import difference, perturbed, untrustworthy
 
@@ -48,9 +48,14 @@ class PruneLog:
     dropped: tuple[str, ...] = ()
     timing: Timing | None = None
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The layers of `widths` and `timing` in the order of the network."""
+        return in_order(tuple(self.timing.layers) if self.timing else (), tuple(self.widths))
+
     def plain(self) -> dict[str, Any]:
-        """Plain data, for a record."""
-        return asdict(self)
+        """Plain data, for a record, whose keys lose their order: therefore `order` is a list."""
+        return {**asdict(self), "order": list(self.order)}
 
 
 def prune_module(

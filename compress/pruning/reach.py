@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from onnx import ModelProto
@@ -169,7 +169,9 @@ class Reach:
             model = model.with_anchor(Anchor(shape, measured))
             aim = wanted * model.predict(shape) / measured
         assert best is not None
-        return best
+        worth = self.search.worth(best.removed, best.dropped, given)
+        importance = {layer.name: worth[layer.name] for layer in self.layers if layer.name in worth}
+        return replace(best, timing=replace(best.timing, importance=importance))
 
     def _timed(self) -> tuple[TimeModel, float]:
         """The model of time, fitted to the whole network, the fastest one and some between; and the fastest's time."""

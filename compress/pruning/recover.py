@@ -24,6 +24,7 @@ from compress.pruning.phases import Phases
 from compress.pruning.prune import PruneLog, prunable_groups, prune_module
 from compress.pruning.reach import Where, prune_to_time
 from compress.pruning.settings import Keep
+from compress.pruning.share_search import prune_with_blocks
 from compress.pruning.sparse import learn_sparsely
 from compress.pruning.stage import Prune, Recover
 from compress.stage import Context, Metrics
@@ -84,9 +85,8 @@ def prune_and_recover(
     needs_groups = settings.sparse is not None or settings.iterations > 1
     groups = _groups(module, data, settings, context) if needs_groups else []
     sparse = _learn_sparsely(module, data, task, settings, groups, phases)
-    if settings.reach is not None:
-        assert where is not None
-        log = _cut_to_time(module, data, task, settings, phases, where)
+    if settings.reach is not None or settings.drops_blocks:
+        log = _cut_with_blocks(module, data, task, settings, phases, where)
         context.progress.say(describe(log))
         if recipe is None or teacher is None:
             return Pruned(log, (), sparse)
@@ -175,14 +175,21 @@ def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Pha
     return cuts.after(log, removed)
 
 
-def _cut_to_time(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, where: Where) -> PruneLog:
-    """The cut for a time, and batch-norm statistics of what is left."""
+def _cut_with_blocks(
+    module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, where: Where | None
+) -> PruneLog:
+    """The cut for a time, or for a share with blocks among what may go; and batch-norm statistics of what is left."""
     context = phases.context
+    recall = partial(phases.recalled, f"{_round(1)}/0")
     with at_work(module, context) as device:
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
         example = [tensor.to(device) for tensor in nominal_inputs(data)]
         given = Given(batches, task.loss, settings.norm, context.seed)
-        log = prune_to_time(module, example, settings, where, given, partial(phases.recalled, f"{_round(1)}/0"))
+        if settings.reach is None:
+            log = prune_with_blocks(module, example, settings, given, recall)
+        else:
+            assert where is not None
+            log = prune_to_time(module, example, settings, where, given, recall)
         statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
         reestimate(module, (inputs for inputs, _ in statistics))
     return log

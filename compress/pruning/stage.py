@@ -75,14 +75,16 @@ class Prune(Pruning, Stage):
         return found + self._training_faults() + self._reach_faults()
 
     def _reach_faults(self) -> list[tuple[str, str]]:
-        """Those of pruning to a time."""
-        if self.reach is None:
-            return [("depth", "whole blocks go only with `reach`")] if self.depth else []
-        found = []
+        """Those of pruning to a time, or with blocks."""
+        if self.reach is None and not self.depth:
+            return []
+        found, key = [], "depth" if self.reach is None else "reach"
+        if self.depth and self.keep is not None and self.keep.channels is not None:
+            found.append(("keep.channels", "are not what a block saves: name `macs` or `parameters` with `depth`"))
         if self.iterations > 1:
-            found.append(("iterations", "share out what `keep` names; `reach` finds its own way: leave them out"))
-        if self.scope != "global" and "scope" in self.model_fields_set:
-            found.append(("scope", "has no effect with `reach`, which weighs all layers by time"))
+            found.append(("iterations", f"are rounds of `keep` without `depth`; leave them out with `{key}`"))
+        if self.scope != "global":
+            found.append(("scope", f"has no effect with `{key}`, which weighs all layers by what they save"))
         if self.drops_blocks and self.importance not in ("taylor", "hessian"):
             message = "is no loss, which whole blocks are judged by: use `taylor` or `hessian`, or set `depth: false`"
             found.append(("importance", message))

@@ -1,9 +1,10 @@
-"""What to remove for a time: a knapsack over predicted time and importance, in rounds that look anew."""
+"""What to remove for a cost, such as time: a knapsack over cost and importance, in rounds that look anew."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +16,34 @@ from compress.pruning.ignore import is_under
 from compress.pruning.importance.measures import MEASURES, Given
 from compress.pruning.importance.score import LabelledBatch, joined
 from compress.pruning.knapsack import Block, Family, Knapsack
-from compress.pruning.latency.kinds import Kept
-from compress.pruning.latency.model import Shape, TimeModel
+from compress.pruning.latency.kinds import Kept, Layer
+from compress.pruning.latency.model import Shape
 from compress.pruning.masked import masked
 from compress.pruning.selection import going_order
 from compress.pruning.settings import Pruning
 from compress.pruning.ties import Ties, per_step, tied, tied_steps
+from compress.pruning.worth import worth_of_removed
 
 LEVELS = 6
 """Most widths that a layer may get, its own included: what is measured grows with their square."""
+CLOSE = 0.03
+"""How far below the cost that is wanted, relative, a choice may lie before others are tried."""
+SPARED = 4
+"""How many blocks are spared in turn for a closer choice."""
 Weighed = tuple[Mapping[str, Tensor], Mapping[str, list[int]]]
 """Scores of units by group, and the units that are left, the least important first."""
+
+
+class CostModel(Protocol):
+    """What a shape costs, in whatever unit, as a sum over layers."""
+
+    layers: tuple[Layer, ...]
+
+    def predict(self, shape: Shape) -> float:
+        """The cost of a shape."""
+
+    def layer_cost(self, layer: Layer, kept: Kept) -> float:
+        """What one layer adds to it."""
 
 
 class Search:
@@ -74,7 +92,7 @@ class Search:
         """What groups keep at a level of their ladders, the last one where there are fewer."""
         return {n: u for ladder in self.ladders for n, u in ladder[min(level, len(ladder) - 1)].items()}
 
-    def run(self, model: TimeModel, wanted: float, given: Given) -> tuple[dict[str, list[int]], Shape]:
+    def run(self, model: CostModel, wanted: float, given: Given) -> tuple[dict[str, list[int]], Shape]:
         """The knapsack in rounds, each of which looks anew at what matters without what is gone."""
         measure = MEASURES[self.settings.importance]
         rounds = 1 if measure.reads == "weights" else self.settings.rounds
@@ -89,14 +107,59 @@ class Search:
                 harm = self._harm(double, dropped, given) if self.paths else {}
             orders = {g.name: going_order(g, scores[g.name], removed) for g in self.groups if g.name in scores}
             families = self._families((scores, orders), removed)
-            bag = Knapsack(model.layers, model.layer_cost, families, self._blocks(harm), self._left(removed))
-            bag.dropped |= dropped
-            shape = bag.run(aim)
+            blocks = self._blocks(harm)
+            shape = self._packed(model, families, blocks, removed, dropped, aim)
+            if model.predict(shape) < aim * (1 - CLOSE):  # blocks are coarse: fewer of them, and widths in their place
+                gone = [block for block in blocks if block.path in shape.dropped - dropped]
+                tried = [shape]
+                for spared in sorted(gone, key=lambda block: -block.loss)[:SPARED]:
+                    others = [block for block in gone if block is not spared]
+                    tried.append(self._packed(model, families, others, removed, dropped, aim))
+                shape = min(tried, key=lambda shape: _miss(model.predict(shape), aim))
             for name, order in orders.items():
                 units = self.units[name] - len(removed.get(name, ())) - shape.kept[name]
                 removed.setdefault(name, []).extend(order[:units])
             dropped = shape.dropped
-        return removed, Shape(self._left(removed), dropped)
+        return self._filled(model, wanted, removed, set(dropped))
+
+    def _packed(
+        self,
+        model: CostModel,
+        families: Sequence[Family],
+        blocks: Sequence[Block],
+        removed: Chosen,
+        dropped: frozenset[str],
+        aim: float,
+    ) -> Shape:
+        """What the knapsack leaves, from what is left now."""
+        bag = Knapsack(model.layers, model.layer_cost, families, blocks, self._left(removed))
+        bag.dropped |= dropped
+        return bag.run(aim)
+
+    def _filled(
+        self, model: CostModel, wanted: float, removed: dict[str, list[int]], dropped: set[str]
+    ) -> tuple[dict[str, list[int]], Shape]:
+        """The same with as much given back as there is room for: what fills it best first, a block or some units."""
+        while True:
+            now = self._left(removed)
+            higher: list[Shape] = [Shape(now, frozenset(dropped - {path})) for path in sorted(dropped)]
+            for part, ladder in zip(self.together, self.ladders, strict=True):
+                above = [level for level in ladder if all(level[group.name] > now[group.name] for group in part)]
+                higher += [Shape({**now, **above[-1]}, frozenset(dropped))] if above else []
+            costs = [model.predict(shape) for shape in higher]
+            fitting = [number for number, cost in enumerate(costs) if cost <= wanted]
+            least = model.predict(Shape(now, frozenset(dropped)))
+            best = max(fitting, key=costs.__getitem__, default=None)
+            if best is None or costs[best] <= least:
+                return removed, Shape(now, frozenset(dropped))
+            dropped = set(higher[best].dropped)
+            for name, units in higher[best].kept.items():
+                del removed.setdefault(name, [])[self.units[name] - units :]  # those that went last come back
+
+    def worth(self, removed: Chosen, dropped: Collection[str], given: Given) -> dict[str, float]:
+        """What the channels that a layer loses were worth in the whole network, as `worth_of_removed` gives it."""
+        scores = MEASURES[self.settings.importance].score(copy.deepcopy(self.module), self.groups, given)
+        return worth_of_removed(self.groups, scores, removed, dropped)
 
     def _alive(self, dropped: frozenset[str]) -> list[Group]:
         """The groups of which something is left outside of dropped blocks."""
@@ -164,3 +227,8 @@ def _ladder(groups: Sequence[Group], settings: Pruning) -> list[Kept]:
         steps = [steps[round(index * (len(steps) - 1) / (LEVELS - 1))] for index in range(LEVELS)]
     each = per_step(groups)
     return [{group.name: step * units for group, units in zip(groups, each, strict=True)} for step in steps]
+
+
+def _miss(cost: float, wanted: float) -> float:
+    """How far a cost is from what is wanted; too much counts most."""
+    return wanted - cost if cost <= wanted else 10 * (cost - wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -10,7 +11,8 @@ class Timing:
     """What pruning to a time did: milliseconds at the median, of files side by side on `target`.
 
     `floor_ms` is the fastest reachable; `predicted_ms` what the layers' table said of the choice before its file was
-    measured; `layers` holds for each layer what it takes before and after by the table, 0 if its block is gone.
+    measured; `layers` holds for each layer what it takes before and after by the table, 0 if its block is gone;
+    `importance` for each of them that lost channels the mean score of those, over the mean of all that could go.
     """
 
     target: str
@@ -24,3 +26,22 @@ class Timing:
     dropped: tuple[str, ...]
     layers: dict[str, tuple[float, float]] = field(repr=False)
     noise: float = 0.0
+    importance: dict[str, float] = field(default_factory=dict, repr=False)
+
+
+def in_order(ran: Sequence[str], defined: Sequence[str]) -> tuple[str, ...]:
+    """Layers as they `ran`, and each other one behind the one that it was `defined` after.
+
+    What is named after a module, as attention is, stands behind the last layer inside of that.
+    """
+    found = [name for name in ran if not _inside(name, ran)]
+    for at, name in enumerate(defined):
+        if name not in found:
+            found.insert(found.index(defined[at - 1]) + 1 if at else 0, name)
+    for name in (name for name in ran if name not in found):
+        found.insert(found.index(_inside(name, found)[-1]) + 1, name)
+    return tuple(found)
+
+
+def _inside(module: str, layers: Sequence[str]) -> list[str]:
+    return [layer for layer in layers if layer.startswith(f"{module}.")]

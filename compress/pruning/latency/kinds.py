@@ -140,8 +140,9 @@ def _attention(costs: Costs, layers: Sequence[Layer]) -> list[Layer]:
     rows = {layer.name: layer.kind.size[0] for layer in layers if layer.kind.operator == "linear"}
     found = []
     for group in costs.groups.values():
-        if group.heads and group.name in rows:
-            channels = Channels(0, ((group.name, float(group.unit_size)),))
-            kind = LayerKind("attention", (rows[group.name],), head=group.heads.size)
-            found.append(Layer(group.heads.path, kind, channels, channels))
+        heads = group.heads
+        if heads and group.name in rows:
+            channels = Channels(0, ((group.name, heads.count * heads.size / group.units),))
+            kind = LayerKind("attention", (rows[group.name],), head=heads.size)
+            found.append(Layer(heads.path, kind, channels, channels))
     return found

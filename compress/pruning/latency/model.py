@@ -84,7 +84,9 @@ class TimeModel:
         key = (layer.kind, layer.inputs.left(kept), layer.outputs.left(kept))
         if key not in self._known:
             kind, _, outputs = key
-            written = outputs * prod(kind.size) / prod(kind.stride or (1,)) * self.table.batch / 1e6
+            steps = prod(kind.stride or (1,))
+            places = prod(kind.size) * steps if kind.operator == "conv_transpose" else prod(kind.size) / steps
+            written = outputs * places * self.table.batch / 1e6
             self._known[key] = np.array([self.table.microseconds(*key) / 1000, 1.0, written])
         return self._known[key]
 

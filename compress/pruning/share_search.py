@@ -1,0 +1,120 @@
+"""Pruning to a share of the arithmetic or of the parameters, with whole blocks among what may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from compress.errors import UsageError
+from compress.pruning.cost import Costs
+from compress.pruning.depth import drop_blocks
+from compress.pruning.ignore import is_under
+from compress.pruning.importance.measures import Given
+from compress.pruning.latency.kinds import Kept, Layer, layers_of
+from compress.pruning.latency.model import Shape, left
+from compress.pruning.prune import PruneLog, check_together, groups_to_prune, sizes
+from compress.pruning.settings import Pruning
+from compress.pruning.surgery import cut, layer_widths
+from compress.pruning.time_search import Search
+
+
+class Counted:
+    """The share of a network's `macs` or `parameters` that shapes keep, as a sum over its layers."""
+
+    def __init__(self, layers: Sequence[Layer], whole: Shape, measure: str) -> None:
+        self.layers, self.count = tuple(layers), COUNTS[measure]
+        self.total = sum(self.count(layer, whole.kept) for layer in self.layers)
+
+    def predict(self, shape: Shape) -> float:
+        """The share that is left."""
+        return sum(self.layer_cost(layer, shape.kept) for layer in left(self.layers, shape.dropped))
+
+    def layer_cost(self, layer: Layer, kept: Kept) -> float:
+        """The share that one layer is."""
+        return self.count(layer, kept) / self.total
+
+
+def layer_macs(layer: Layer, kept: Kept) -> float:
+    """Multiply-accumulates of one example in a layer; in attention those of its two products."""
+    kind, inputs, outputs = layer.kind, layer.inputs.left(kept), layer.outputs.left(kept)
+    if kind.operator == "attention":
+        return 2.0 * kind.size[0] ** 2 * outputs
+    if kind.operator == "linear":
+        return float(kind.size[0] * inputs * outputs)
+    places = kind.size if kind.operator == "conv_transpose" else _output_size(layer)
+    return float(prod(places)) * layer_parameters(layer, kept)
+
+
+def layer_parameters(layer: Layer, kept: Kept) -> float:
+    """Numbers in a layer's weight."""
+    kind, inputs, outputs = layer.kind, layer.inputs.left(kept), layer.outputs.left(kept)
+    if kind.operator == "attention":
+        return 0.0
+    groups = inputs if kind.operator == "depthwise" else kind.groups
+    return float(prod(kind.kernel) * inputs * outputs / max(groups, 1))
+
+
+COUNTS: dict[str, Callable[[Layer, Kept], float]] = {"macs": layer_macs, "parameters": layer_parameters}
+
+
+def _output_size(layer: Layer) -> list[int]:
+    kind = layer.kind
+    each = zip(kind.size, kind.kernel, kind.stride, kind.padding, kind.dilation, strict=True)
+    return [
+        (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, pad, dilation in each
+    ]
+
+
+def prune_with_blocks(
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    settings: Pruning,
+    given: Given,
+    recall: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]],
+) -> PruneLog:
+    """Remove channels and blocks from `module`, in place, until the share of `settings.keep` is left, or a little less.
+
+    Arguments as those of `compress.pruning.reach.prune_to_time`.
+
+    Raises:
+        UsageError: the share cannot be reached; as `prune_module`.
+        StageError: the loss on training examples is not a number.
+    """
+    groups, ties, fixed = groups_to_prune(module, example_inputs, settings, given.seed)
+    example = tuple(tensor[:1] for tensor in example_inputs)
+    measure, wanted = settings.share.measure, settings.share.share
+    layers = layers_of(module, Costs(module, groups, example_inputs), example_inputs)
+    search = Search(module, groups, ties, example_inputs, settings)
+    counted = Counted(layers, search.whole, measure)
+    least = counted.predict(search.floor)
+    if least > wanted:
+        raise UsageError(
+            f"prune.keep.{measure}: a share of {wanted:g} cannot be reached; the least that `minimum_share` and "
+            f"`round_to` leave is {least:.3f}, blocks gone. Ask for more, or lower these floors"
+        )
+
+    def choose() -> dict[str, Any]:
+        removed, shape = search.run(counted, wanted, given)
+        return {"removed": removed, "dropped": sorted(shape.dropped)}
+
+    choice = recall(choose)
+    removed, dropped = choice["removed"], tuple(choice["dropped"])
+    check_together(module, groups, removed, example_inputs, given.seed)
+    before, wide = sizes(module, example), layer_widths(module, groups)
+    cut(module, groups, removed)
+    narrow = layer_widths(module, groups)
+    drop_blocks(module, dropped)
+    after = sizes(module, example)
+    return PruneLog(
+        measure=measure,
+        asked=wanted,
+        reached=after[measure] / before[measure],
+        before=before,
+        after=after,
+        widths={name: (wide[name], 0 if is_under(name, dropped) else narrow[name]) for name in wide},
+        fixed=fixed,
+        dropped=dropped,
+    )
