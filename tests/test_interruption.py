@@ -27,7 +27,7 @@ stages:
 targets: [{name: local, rounds: 2, seconds: 0.02, warmup_seconds: 0}]
 """
 TRAINING = ("train", "distill", "prune", "quantize")
-OTHERS = ("quantize.ort-x86", "teacher on local", "profile on local")
+OTHERS = ("quantize.ort-x86", "profile on local")
 LIMIT_SECONDS = 300
 
 
