@@ -9,6 +9,7 @@ from typing import Any
 
 from compress.report.method import environment_lines, method, total_seconds
 from compress.report.plots import stage_pictures, target_pictures
+from compress.report.pruned_section import pruned_sections
 from compress.report.rows import Model, Report, read_rows
 from compress.report.table import files_table, models_table, steps_table, target_table
 from compress.report.verdict import budget_table, verdict
@@ -44,6 +45,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         stage_pictures=stage_pictures(rows),
         pictures={target: target_pictures(rows, target) for target in rows.targets},
         other_targets={target: target_table(rows, target) for target in rows.targets if target != rows.target},
+        pruned=pruned_sections(rows),
         steps=steps_table(rows),
         took=total_seconds(rows),
         method=method(rows),

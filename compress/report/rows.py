@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.errors import UsageError
+from compress.report.pruned_rows import Pruned, read_pruned
 
 Interval = tuple[float, float]
 
@@ -53,6 +54,7 @@ class Model:
     parent: str | None
     parity: Mapping[str, Any]
     not_int8: tuple[str, ...]
+    pruned: Pruned | None
 
     @property
     def is_file(self) -> bool:
@@ -235,6 +237,7 @@ def _model(row: Mapping[str, Any]) -> Model:
         parent=row.get("parent"),
         parity=_mapping(row.get("parity")),
         not_int8=tuple(str(name) for name in row.get("not_int8") or ()),
+        pruned=read_pruned(row["pruning"]) if row.get("pruning") else None,
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.report.pruning_logs import pruned_to_a_share, pruned_to_a_time, pruned_very_deep
+
 TEST_EXAMPLES = 360
 Json = dict[str, Any]
 
@@ -188,6 +190,9 @@ def variants(_digits_once: Json) -> dict[str, Json]:
         "several targets": _several_targets,
         "bare minimum": _bare_minimum,
         "awkward text": _awkward_text,
+        "pruned to a share": pruned_to_a_share,
+        "pruned to a time": pruned_to_a_time,
+        "pruned, very deep": pruned_very_deep,
     }
     reports = {"as usual": copy.deepcopy(_digits_once)}
     for name, change in made.items():

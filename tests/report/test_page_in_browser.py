@@ -173,6 +173,39 @@ def test_pictures_are_there_and_the_console_is_silent(
     _nothing_went_wrong(browser, tmp_path)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_what_pruning_did_can_be_read(
+    browser: Browser, pages: dict[str, str], tmp_path: Path, width: int, scheme: str
+) -> None:
+    for name, pictures in (("pruned to a time", 4), ("pruned, very deep", 11)):
+        (tmp_path / "report.html").write_text(pages[name])
+        browser.open(tmp_path / "report.html", width, scheme)
+        section = "[...document.querySelectorAll('section')].filter(s => /^What pruning did/.test(s.innerText))"
+        assert browser.evaluate(f"{section}.flatMap(s => [...s.querySelectorAll('figure svg')]).length") == pictures
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(STICKING_OUT) == 0 and browser.evaluate(OVERLAPS) == []
+        assert browser.evaluate(CONTRAST) >= 4.5
+        letters = (
+            f"{section}.flatMap(s => [...s.querySelectorAll('svg text')]).map(t => t.getBoundingClientRect().height)"
+        )
+        assert browser.evaluate(f"Math.min(...{letters})") >= 9
+        _nothing_went_wrong(browser, tmp_path)
+
+
+def test_a_long_list_of_layers_scrolls_but_is_printed_whole(
+    browser: Browser, pages: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_text(pages["pruned, very deep"])
+    browser.open(tmp_path / "report.html", 688, "light")
+    hidden = "(e => e.scrollHeight - e.clientHeight)(document.querySelector('.scroll'))"
+    assert browser.evaluate(hidden) > 1000
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.evaluate(hidden) <= 1
+    assert browser.evaluate(STICKING_OUT) == 0
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_every_awkward_report_fits(browser: Browser, pages: dict[str, str], tmp_path: Path) -> None:
     for at, (name, page) in enumerate(pages.items()):
         folder = tmp_path / str(at)
