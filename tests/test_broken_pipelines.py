@@ -136,6 +136,10 @@ BROKEN = {
     ),
     "no stages": Broken(f"data: digits\n{SMALL}stages: []\n", ("at least one stage",)),
     "unknown target": Broken(f"data: digits\n{SMALL}{TRAIN}targets: [jetson]\n", ("unknown target 'jetson'",)),
+    "a time on an unknown target": Broken(
+        f"data: digits\n{SMALL}stages: [{{prune: {{reach: {{speedup: 2, target: locl}}}}}}]\n",
+        ("stages[0].prune.reach.target", "did you mean 'local'?"),
+    ),
     "more threads than cores": Broken(
         f"data: digits\n{SMALL}{TRAIN}targets: [{{threads: 4000}}]\n", ("4000 threads asked for",)
     ),

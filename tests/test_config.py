@@ -239,9 +239,19 @@ ONE_FAULT = {
     ),
     "misspelt choice": (
         staged("{prune: {keep: {macs: 0.5}, importance: tailor}}"),
-        "stages[0].prune.importance", 3, "must be 'taylor' or 'magnitude', not 'tailor' (did you mean 'taylor'?)",
+        "stages[0].prune.importance", 3,
+        "must be 'taylor', 'magnitude', 'batch_norm', 'hessian', 'fpgm', 'lamp', 'activation' or 'random', "
+        "not 'tailor' (did you mean 'taylor'?)",
     ),
-    "missing key": (staged("{prune: {}}"), "stages[0].prune.keep", 3, "is missing: How much to keep"),
+    "missing key": (staged("train, {distill: {}}"), "stages[1].distill.teacher", 3, "is missing"),
+    "no share": (staged("{prune: {}}"), "stages[0].prune", 3, "`keep: {macs: 0.5}` or `reach: {speedup: 2}`"),
+    "share and time": (
+        staged("{prune: {keep: {macs: 0.5}, reach: {speedup: 2}}}"), "stages[0].prune", 3, "one of them",
+    ),
+    "no such target": (
+        staged("{prune: {reach: {speedup: 2, target: phone}}}") + "targets: [local, {name: phones}]",
+        "stages[0].prune.reach.target", 3, "unknown target 'phone' (did you mean 'phones'?)",
+    ),
     "impossible share": (
         staged("{prune: {keep: {macs: 1.5}}}"), "stages[0].prune.keep.macs", 3, "over 0 and under 1",
     ),

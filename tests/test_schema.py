@@ -25,7 +25,8 @@ BEYOND_A_SCHEMA = {
     "combination", "budget of furlongs", "infinite budget", "an empty list of layers", "depth without from",
     "first from another", "from a model below", "from an unknown model", "from and nothing else", "from and zoo",
     "from itself", "from with a head", "from with weights", "layers and width", "layers that fall",
-    "layers without from", "new weights that teach", "wider than its origin",
+    "layers without from", "new weights that teach", "wider than its origin", "no share", "share and time",
+    "no such target",
 }  # fmt: skip
 
 

@@ -145,7 +145,8 @@ def _blocks(network: nn.Module, sizes: Sizes) -> nn.ModuleList:
 def resized(factory: Factory, module: nn.Module) -> Factory:
     """The factory that makes a network of the sizes that `module` has, if its configuration can say them.
 
-    The configuration inside of `module` is corrected; otherwise all is left as it was.
+    The configuration inside of `module` is corrected, and so is what its parts remember of that; otherwise all is left
+    as it was.
     """
     network = configured(module)
     if factory.source != "transformers" or network is None:
@@ -154,13 +155,23 @@ def resized(factory: Factory, module: nn.Module) -> Factory:
     try:
         changed = correct_configuration(network)
         other = replace(factory, arguments={**factory.arguments, "config": {**factory.arguments["config"], **changed}})
-        if changed and _shapes(build(other)) == _shapes(module):
+        made = build(other) if changed else module
+        if changed and _shapes(made) == _shapes(module):
+            _remember(module, made)
             return other
     except Exception:  # whatever that class does not like about such sizes
         changed = {}
     for key, value in vars(before).items():
         setattr(network.config, key, value)
     return factory
+
+
+def _remember(module: nn.Module, made: nn.Module) -> None:
+    """Take over the numbers that a network made anew keeps in its modules, such as a copy of the hidden size."""
+    for path, part in made.named_modules():
+        own = vars(module.get_submodule(path))
+        numbers = {key: value for key, value in vars(part).items() if type(value) is int}
+        own.update({key: value for key, value in numbers.items() if type(own.get(key)) is int})
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

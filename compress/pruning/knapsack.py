@@ -99,7 +99,8 @@ class Knapsack:
             do()
             total -= saved
             history.append((loss, do, undo))
-        for _, do, undo in sorted(history, key=lambda item: -item[0]):
+        for at in sorted(range(len(history)), key=lambda at: (-history[at][0], -at)):  # of equal ones the last first
+            _, do, undo = history[at]
             undo()
             again = self.total()
             if again > wanted:

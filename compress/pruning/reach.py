@@ -193,9 +193,14 @@ class Reach:
         return TimeModel(self.layers, table, anchors), min(times.values())
 
     def _check(self, wanted: float, floor_ms: float, whole_ms: float) -> None:
+        asked, place = self.asked, self.where.target.name
+        if wanted >= whole_ms:
+            raise UsageError(
+                f"prune.reach.latency_p50_ms: the whole network takes {whole_ms:.3g} ms on {place} in {asked.precision} at "
+                f"batch {asked.batch}, which is no more than the {wanted:g} ms asked: there is nothing to prune for"
+            )
         if floor_ms <= wanted * (1 + NEAR):
             return
-        asked, place = self.asked, self.where.target.name
         key, what = "latency_p50_ms", f"{wanted:g} ms"
         if asked.speedup is not None:
             key, what = "speedup", f"{asked.speedup:g}x ({wanted:.3g} ms)"

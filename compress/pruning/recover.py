@@ -225,7 +225,7 @@ def describe(log: PruneLog) -> str:
     """One line for the user."""
     parts = [f"{name} {log.before[name]:,} -> {log.after[name]:,}" for name in log.before]
     if log.timing is not None:
-        timing, blocks = log.timing, f", {len(log.dropped)} blocks gone" if log.dropped else ""
+        timing, blocks = log.timing, f", blocks gone: {len(log.dropped)}" if log.dropped else ""
         return (
             f"pruned from {timing.whole_ms:.3g} to {timing.measured_ms:.3g} ms in {timing.precision} at batch "
             f"{timing.batch} on {timing.target} (asked {timing.wanted_ms:.3g}, predicted {timing.predicted_ms:.3g}, "

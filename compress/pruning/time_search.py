@@ -19,7 +19,7 @@ from compress.pruning.knapsack import Block, Family, Knapsack
 from compress.pruning.latency.kinds import Kept, Layer
 from compress.pruning.latency.model import Shape
 from compress.pruning.masked import masked
-from compress.pruning.selection import going_order
+from compress.pruning.selection import going_order, normalised
 from compress.pruning.settings import Pruning
 from compress.pruning.ties import Ties, per_step, tied, tied_steps
 from compress.pruning.worth import worth_of_removed
@@ -103,7 +103,7 @@ class Search:
             aim = start * (wanted / start) ** (number / rounds)
             double = self._without(removed, dropped, given.batches)
             with bypassed(double, dropped):
-                scores = measure.score(double, self._alive(dropped), given)
+                scores = self._scores(double, self._alive(dropped), given)
                 harm = self._harm(double, dropped, given) if self.paths else {}
             orders = {g.name: going_order(g, scores[g.name], removed) for g in self.groups if g.name in scores}
             families = self._families((scores, orders), removed)
@@ -158,8 +158,16 @@ class Search:
 
     def worth(self, removed: Chosen, dropped: Collection[str], given: Given) -> dict[str, float]:
         """What the channels that a layer loses were worth in the whole network, as `worth_of_removed` gives it."""
-        scores = MEASURES[self.settings.importance].score(copy.deepcopy(self.module), self.groups, given)
+        scores = self._scores(copy.deepcopy(self.module), self.groups, given)
         return worth_of_removed(self.groups, scores, removed, dropped)
+
+    def _scores(self, double: nn.Module, groups: Sequence[Group], given: Given) -> dict[str, Tensor]:
+        """Scores that compare between groups: changes of the loss, as blocks are judged by, or as the measure says."""
+        measure = MEASURES[self.settings.importance]
+        scores = measure.score(double, groups, given)
+        if self.paths or measure.comparable != "normalised":
+            return scores
+        return {name: normalised(found) for name, found in scores.items()}
 
     def _alive(self, dropped: frozenset[str]) -> list[Group]:
         """The groups of which something is left outside of dropped blocks."""

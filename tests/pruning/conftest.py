@@ -92,7 +92,7 @@ class Transformer(nn.Module):
 
 
 class Untraceable(nn.Module):
-    """Layers whose channels are halved, shuffled or averaged by code that fixes their number or order."""
+    """Channels that are halved, which can be followed, and shuffled or averaged by code that fixes their number."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from compress.pruning.prune import PruneLog
 from compress.pruning.recover import describe, prune_and_recover
 from compress.pruning.settings import Keep
 from compress.pruning.stage import Prune, Recover
+from compress.pruning.timing import Timing
 from compress.stage import Context
 from compress.tasks.open import open_task
 from compress.tasks.settings import TaskSettings
@@ -298,3 +299,13 @@ def test_a_rehearsal_does_two_batches_of_each_phase(task: Task, tmp_path: Path) 
 def test_one_line_says_what_was_done() -> None:
     log = PruneLog("macs", 0.5, 0.512, {"macs": 2000, "parameters": 100}, {"macs": 1024, "parameters": 60}, {}, {})
     assert describe(log) == "pruned to 51.2% of the macs (asked 50.0%): macs 2,000 -> 1,024, parameters 100 -> 60"
+
+
+def test_one_line_says_what_time_was_reached() -> None:
+    timing = Timing("phone", "int8", 2, 4.0, 2.0, 0.51234, 1.9, 2.04321, ("layer1.1", "layer2.1"), {})
+    sizes = {"macs": 2000}, {"macs": 1024}
+    log = PruneLog("latency_p50_ms", 2.0, 2.04321, *sizes, {}, {}, timing.dropped, timing)
+    assert describe(log) == (
+        "pruned from 4 to 2.04 ms in int8 at batch 2 on phone (asked 2, predicted 1.9, fastest reachable 0.512), "
+        "2 blocks gone: macs 2,000 -> 1,024"
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -30,6 +31,39 @@ def test_bad_shares_are_refused(keep: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Pruning.model_validate({"keep": keep})
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reach", "text"),
+    [
+        ({}, "name exactly one of latency_p50_ms and speedup"),
+        ({"speedup": 2, "latency_p50_ms": 1.0}, "name exactly one of latency_p50_ms and speedup"),
+        ({"speedup": 1}, "greater than 1"),
+        ({"latency_p50_ms": 0}, "greater than 0"),
+        ({"speedup": 2, "batch": 0}, "greater than or equal to 1"),
+        ({"speedup": 2, "precision": "int4"}, "'fp32' or 'int8'"),
+    ],
+)
+def test_bad_times_are_refused(reach: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Pruning.model_validate({"reach": reach})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep": {"macs": 0.5}, "reach": {"speedup": 2}}])
+def test_a_share_or_a_time_is_asked(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=re.escape("`keep: {macs: 0.5}` or `reach: {speedup: 2}`, one of them")):
+        Pruning.model_validate(settings)
+
+
+def test_blocks_go_for_a_time_unless_it_is_said() -> None:
+    for settings, expected in (
+        ({"reach": {"speedup": 2}}, True),
+        ({"reach": {"speedup": 2}, "depth": False}, False),
+        ({"keep": {"macs": 0.5}}, False),
+        ({"keep": {"macs": 0.5}, "depth": True}, True),
+    ):
+        assert Pruning.model_validate(settings).drops_blocks is expected
 
 
 @pytest.mark.parametrize(

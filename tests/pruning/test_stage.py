@@ -14,6 +14,7 @@ from compress.errors import UsageError
 from compress.models import rest
 from compress.models.settings import ModelSettings
 from compress.models.stage import Build
+from compress.pruning.settings import ReachSettings
 from compress.pruning.stage import Prune
 from compress.stage import Context
 
@@ -98,6 +99,46 @@ def test_trainings_that_make_no_sense_are_faults(settings: dict[str, object], wh
     [(place, message)] = Prune.model_validate({"keep": {"macs": 0.5}, **settings}).faults()
     assert place == where
     assert text in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "text"),
+    [
+        ({"reach": {"speedup": 2}, "iterations": 2}, "iterations", "leave them out with `reach`"),
+        ({"reach": {"speedup": 2}, "scope": "layer"}, "scope", "no effect with `reach`, which weighs all layers"),
+        ({"keep": {"macs": 0.5}, "depth": True, "scope": "layer"}, "scope", "no effect with `depth`"),
+        ({"keep": {"macs": 0.5}, "depth": True, "iterations": 2}, "iterations", "leave them out with `depth`"),
+        ({"keep": {"channels": 0.5}, "depth": True}, "keep.channels", "name `macs` or `parameters`"),
+        ({"keep": {"macs": 0.5}, "depth": True, "importance": "lamp"}, "importance", "use `taylor` or `hessian`"),
+        ({"reach": {"speedup": 2}, "importance": "magnitude"}, "importance", "or set `depth: false`"),
+        ({"reach": {"speedup": 2}, "importance": "activation", "depth": True}, "importance", "use `taylor` or"),
+    ],
+)
+def test_times_and_blocks_that_make_no_sense_are_faults(settings: dict[str, object], where: str, text: str) -> None:
+    [(place, message)] = Prune.model_validate(settings).faults()
+    assert place == where
+    assert text in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"reach": {"speedup": 2}, "importance": "hessian"},
+        {"reach": {"latency_p50_ms": 0.5, "batch": 8, "precision": "int8"}, "importance": "lamp", "depth": False},
+        {"reach": {"speedup": 2}, "scope": "global", "rounds": 2},
+        {"keep": {"macs": 0.5}, "depth": False, "scope": "layer"},
+        {"keep": {"parameters": 0.5}, "depth": True},
+    ],
+)
+def test_times_and_blocks_that_make_sense_are_none(settings: dict[str, object]) -> None:
+    assert Prune.model_validate(settings).faults() == []
+
+
+def test_a_time_is_about_a_target() -> None:
+    assert STAGE.on_target(["local", "board"]) is None
+    reach = Prune.model_validate({"reach": {"speedup": 2}})
+    assert reach.on_target(["local", "board"]) == "local"
+    assert reach.model_copy(update={"reach": ReachSettings(speedup=2, target="board")}).on_target(["local"]) == "board"
 
 
 @pytest.mark.parametrize("settings", [{"iterations": 0}, {"iterations": 1.5}, {"sparse": {"weight": 0}}])

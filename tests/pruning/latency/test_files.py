@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from compress.bundle import Deployment, TensorSpec
+from compress.errors import StageError
+from compress.pruning.latency.files import measure_files, timing_file
+from compress.stage import Silent
+from compress.targets.settings import TargetSettings
+
+DEPLOYMENT = Deployment(
+    {"name": "classification", "arguments": {}},
+    (TensorSpec("x", "float32", ("batch", 3, 12, 12)),),
+    (TensorSpec("logits", "float32", ("batch", 5)),),
+)
+TARGET = TargetSettings(rounds=2, warmup_seconds=0.0, seconds=0.02)
+
+
+class Residual(nn.Module):
+    """A convolution with a norm, a rectifier, and a way around."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))))
+
+
+def network(width: int = 16) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), Residual(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(width, 5),
+    ).eval()  # fmt: skip
+
+
+def optimized(graph: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """How many operators of each type the runtime makes of a graph."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimized.onnx"), 4
+    onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
+
+
+@pytest.mark.parametrize("emission", ["fp32", "ort-x86", "ort-arm"])
+def test_files_load_and_answer(emission: str) -> None:
+    graph = timing_file(network(), DEPLOYMENT, emission)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        [answer] = session.run(None, {"x": np.zeros((batch, 3, 12, 12), np.float32)})
+        assert answer.shape == (batch, 5)
+
+
+def test_the_float_one_is_the_network() -> None:
+    module, x = network(), torch.randn(2, 3, 12, 12)
+    graph = timing_file(module, DEPLOYMENT, "fp32")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], module(x).numpy(), atol=1e-5)
+
+
+def test_the_int8_one_runs_in_integer_kernels_with_its_rectifiers_folded(tmp_path: Path) -> None:
+    made = optimized(timing_file(network(), DEPLOYMENT, "ort-x86"), tmp_path)
+    assert made["QLinearConv"] == 3 and made["QGemm"] == made["QLinearAdd"] == 1
+    assert made["Conv"] == made["Gemm"] == made["Add"] == made["Relu"] == 0
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    module = network().train()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    for emission in ("fp32", "ort-x86"):
+        timing_file(module, DEPLOYMENT, emission)
+    assert module.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_what_cannot_be_exported_is_refused() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)) if x.sum() > 0 else -x.mean((2, 3))
+
+    with pytest.raises(StageError, match="cannot be exported"):
+        timing_file(Branching(), DEPLOYMENT, "fp32")
+
+
+def test_files_are_measured_side_by_side() -> None:
+    graphs = {name: timing_file(network(width), DEPLOYMENT, "fp32") for name, width in (("wide", 96), ("narrow", 8))}
+    found = measure_files(graphs, DEPLOYMENT, TARGET, 2, Silent())
+    assert list(found) == ["wide", "narrow"]
+    assert found["wide"][1] == 1.0
+    assert found["wide"][0] > 4 * found["narrow"][0] > 0
+    assert found["narrow"][1] == pytest.approx(found["wide"][0] / found["narrow"][0])

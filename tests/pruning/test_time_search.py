@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.models import rest
+from compress.pruning.cost import Costs
+from compress.pruning.importance.measures import MEASURES, Given
+from compress.pruning.latency.kinds import Kept, Layer, layers_of
+from compress.pruning.latency.model import Shape
+from compress.pruning.prune import groups_to_prune
+from compress.pruning.settings import Pruning
+from compress.pruning.time_search import LEVELS, Search
+from tests.models.text_networks import inputs, made
+
+Make = Callable[[str], nn.Module]
+
+
+class Products:
+    """A cost that is known: for each layer the product of its channels, and 100 for the layer itself."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self.layers = tuple(layers)
+
+    def predict(self, shape: Shape) -> float:
+        left = [x for x in self.layers if not any(x.name.startswith(f"{path}.") for path in shape.dropped)]
+        return sum(self.layer_cost(layer, shape.kept) for layer in left)
+
+    def layer_cost(self, layer: Layer, kept: Kept) -> float:
+        return 100.0 + layer.inputs.left(kept) * layer.outputs.left(kept)
+
+
+@pytest.fixture
+def given() -> Given:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(4, 4, 3, 16, 16, generator=generator)
+    batches = [((part,), torch.randint(0, 5, (4,), generator=generator)) for part in images]
+    return Given(batches, functional.cross_entropy)
+
+
+def opened(module: nn.Module, arrays: list[Tensor], **changes: Any) -> tuple[Search, Products]:
+    settings = Pruning.model_validate({"reach": {"speedup": 2}, "round_to": 1, "rounds": 2, **changes})
+    groups, ties, _ = groups_to_prune(module, arrays, settings)
+    layers = layers_of(module, Costs(module, groups, arrays), arrays)
+    return Search(module, groups, ties, arrays, settings), Products(layers)
+
+
+@pytest.mark.parametrize("settings", [{}, {"depth": False}, {"importance": "magnitude", "depth": False, "rounds": 5}])
+@pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
+def test_the_wanted_cost_is_reached_and_nothing_more_would_fit(
+    name: str, settings: dict[str, Any], network: Make, example: Tensor, given: Given
+) -> None:
+    search, model = opened(network(name), [example], **settings)
+    whole = model.predict(search.whole)
+    for share in (0.8, 0.5):
+        removed, shape = search.run(model, share * whole, given)
+        assert 0.9 * share * whole <= model.predict(shape) <= share * whole
+        assert all(len(units) == len(set(units)) for units in removed.values())
+        assert shape.kept == {group.name: group.units - len(removed.get(group.name, ())) for group in search.groups}
+        assert shape.dropped <= set(search.paths)
+        for ladder in search.ladders:
+            [(name_of, units)] = ladder[0].items()
+            above = [level[name_of] for level in ladder if level[name_of] > shape.kept[name_of]]
+            if above:
+                other = model.predict(Shape({**shape.kept, name_of: above[-1]}, shape.dropped))
+                assert other > share * whole or other == model.predict(shape), (name_of, units)
+
+
+def test_the_least_important_go(network: Make, example: Tensor, given: Given) -> None:
+    module = network("resnet_a")
+    search, model = opened(module, [example], importance="magnitude", depth=False, rounds=1)
+    removed, _ = search.run(model, 0.5 * model.predict(search.whole), given)
+    scores = MEASURES["magnitude"].score(module, search.groups, given)
+    assert sum(map(len, removed.values())) > 20
+    for name, units in removed.items():
+        least = set(torch.argsort(scores[name], stable=True)[: len(units)].tolist())
+        assert set(units) == least
+
+
+def test_blocks_that_do_nothing_go_first(network: Make, example: Tensor, given: Given) -> None:
+    module = network("resnet_b")
+    norm: Any = module.get_submodule("layer3.1.bn2")
+    with torch.no_grad():
+        norm.weight.zero_()
+        norm.bias.zero_()
+    search, model = opened(module, [example], rounds=1)
+    whole = model.predict(search.whole)
+    saved = whole - model.predict(Shape(search.units, frozenset({"layer3.1"})))
+    removed, shape = search.run(model, whole - saved, given)
+    assert shape == Shape(search.units, frozenset({"layer3.1"}))
+    assert not any(removed.values())
+
+
+def test_each_round_looks_anew_without_what_is_gone(network: Make, example: Tensor, given: Given) -> None:
+    seen: list[float] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        found = functional.cross_entropy(outputs, targets)
+        if torch.is_grad_enabled():
+            seen.append(float(found.detach()))
+        return found
+
+    search, model = opened(network("resnet_a"), [example], rounds=3, depth=False)
+    search.run(model, 0.4 * model.predict(search.whole), Given(given.batches, loss))
+    count = len(given.batches)
+    assert len(seen) == 3 * count
+    assert seen[:count] != seen[count : 2 * count] != seen[2 * count :]
+
+
+def test_ladders_are_short_and_keep_to_the_floors(network: Make, example: Tensor) -> None:
+    search, _ = opened(network("resnet_a"), [example], round_to=4, minimum_share=0.3)
+    for group, ladder in zip(search.groups, search.ladders, strict=True):
+        levels = [level[group.name] for level in ladder]
+        assert levels[0] == group.units and levels == sorted(set(levels), reverse=True)
+        assert 2 <= len(levels) <= LEVELS
+        assert levels[-1] == next(n for n in range(4, group.units + 1, 4) if n >= 0.3 * group.units)
+        assert all(units % 4 == 0 for units in levels)
+        assert [search.kept_at(n)[group.name] for n in range(len(levels))] == levels
+        assert search.kept_at(LEVELS)[group.name] == levels[-1] == search.floor.kept[group.name]
+        assert levels[-1] < search.middle.kept[group.name] < levels[0]
+
+
+def test_of_a_container_one_block_stays(network: Make, example: Tensor) -> None:
+    search, _ = opened(network("resnet_a"), [example])
+    assert search.paths == ["layer1.0", "layer1.1", "layer2.1", "layer3.1"]
+    assert len(search.floor.dropped & {"layer1.0", "layer1.1"}) == 1
+    assert {"layer2.1", "layer3.1"} < search.floor.dropped  # their stages begin with a block that has to stay
+    assert search.whole.dropped == search.middle.dropped == frozenset()
+    assert opened(network("resnet_a"), [example], depth=False)[0].paths == []
+
+
+@pytest.mark.parametrize("depth", [True, False])
+def test_tied_groups_keep_the_same_share(depth: bool) -> None:
+    _, module = made("distilbert", "text-classification", n_layers=3, n_heads=4)
+    arrays = [torch.from_numpy(array) for array in inputs("text-classification", [7, 4])]
+    search, model = opened(module, arrays, depth=depth)
+    targets = torch.tensor([0, 2])
+    whole = model.predict(search.whole)
+    removed, shape = search.run(model, 0.5 * whole, Given([(tuple(arrays), targets)], functional.cross_entropy))
+    assert model.predict(shape) <= 0.5 * whole
+    layers = [f"network.distilbert.transformer.layer.{number}" for number in range(3)]
+    left = [path for path in layers if path not in shape.dropped]
+    assert (len(left) < 3) == depth
+    for part in ("attention.q_lin", "ffn.lin1"):
+        assert len({shape.kept[f"{path}.{part}"] for path in left}) == 1
+    own = {tuple(sorted(units)) for name, units in removed.items() if name.endswith("ffn.lin1")}
+    assert depth or len(own) == 3  # as many, and channels of its own
+
+
+def test_the_network_is_left_as_it_was(network: Make, example: Tensor, given: Given) -> None:
+    module = network("resnet_a")
+    before, digest = copy.deepcopy(module), rest.state_digest(module)
+    search, model = opened(module, [example])
+    removed, shape = search.run(model, 0.5 * model.predict(search.whole), given)
+    search.worth(removed, shape.dropped, given)
+    assert rest.state_digest(module) == digest
+    assert [path for path, _ in module.named_modules()] == [path for path, _ in before.named_modules()]
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    assert all(parameter.grad is None for parameter in module.parameters())
