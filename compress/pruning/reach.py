@@ -196,8 +196,8 @@ class Reach:
         asked, place = self.asked, self.where.target.name
         if wanted >= whole_ms:
             raise UsageError(
-                f"prune.reach.latency_p50_ms: the whole network takes {whole_ms:.3g} ms on {place} in {asked.precision} at "
-                f"batch {asked.batch}, which is no more than the {wanted:g} ms asked: there is nothing to prune for"
+                f"prune.reach.latency_p50_ms: the whole network takes {whole_ms:.3g} ms on {place} in "
+                f"{asked.precision} at batch {asked.batch}, no more than the {wanted:g} ms asked: nothing has to go"
             )
         if floor_ms <= wanted * (1 + NEAR):
             return

@@ -204,6 +204,11 @@ def test_what_is_out_of_reach_names_the_fastest(
     assert bool(floor.dropped) == depth
 
 
+def test_a_time_that_the_whole_network_keeps_is_refused(machine: Machine) -> None:
+    with pytest.raises(UsageError, match=r"prune.reach.latency_p50_ms: the whole network takes .* nothing has to go"):
+        pruned(machine, pruning({"latency_p50_ms": 1e6}))
+
+
 def test_a_rehearsal_measures_no_choice(machine: Machine) -> None:
     _, reach = opened(machine, pruning({"speedup": 2}), quick=True)
     choice = reach.choose(given())

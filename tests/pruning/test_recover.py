@@ -307,5 +307,5 @@ def test_one_line_says_what_time_was_reached() -> None:
     log = PruneLog("latency_p50_ms", 2.0, 2.04321, *sizes, {}, {}, timing.dropped, timing)
     assert describe(log) == (
         "pruned from 4 to 2.04 ms in int8 at batch 2 on phone (asked 2, predicted 1.9, fastest reachable 0.512), "
-        "2 blocks gone: macs 2,000 -> 1,024"
+        "blocks gone: 2: macs 2,000 -> 1,024"
     )
