@@ -136,15 +136,23 @@ targets: [local]
 _VIT_IN_YAML = f"transformers: {json.dumps(VIT)}"
 
 
-@pytest.mark.parametrize(
-    ("model", "smaller"),
-    [(_VIT_IN_YAML, "layers: 2"), ("zoo: resnet8", "width: 0.5")],
-)
-def test_a_pruned_teacher_is_refused(model: str, smaller: str, tmp_path: Path) -> None:
-    text = PRUNED.replace("MODEL", model).replace("SMALLER", smaller)
+def test_a_pruned_zoo_network_is_refused(tmp_path: Path) -> None:
+    text = PRUNED.replace("MODEL", "zoo: resnet8").replace("SMALLER", "width: 0.5")
     with pytest.raises(UsageError, match="from: the model was pruned above the first stage that reads this one") as e:
         networks_of(text, tmp_path, "build", "train", "prune", "derive")
     assert [fault.where for fault in e.value.faults] == ["models.student"]
+
+
+def test_a_pruned_transformer_gives_layers_like_any_other(tmp_path: Path) -> None:
+    text = PRUNED.replace("MODEL", _VIT_IN_YAML).replace("SMALLER", "layers: 2")
+    found = networks_of(text, tmp_path, "build", "train", "prune", "derive")
+    pruned, student = found["prune"][0], found["models.student"][0]
+    wide = {name: tuple(parameter.shape) for name, parameter in pruned.named_parameters()}
+    narrow = {name: tuple(parameter.shape) for name, parameter in student.named_parameters()}
+    assert narrow.items() <= wide.items()
+    assert len(narrow) < len(wide)
+    whole = {name: tuple(parameter.shape) for name, parameter in found["train"][0].named_parameters()}
+    assert wide != whole
 
 
 def networks_of(text: str, folder: Path, *verbs: str) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
