@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ stages:
 targets: [{name: local, rounds: 2, seconds: 0.02, warmup_seconds: 0}]
 """
 TRAINING = ("train", "distill", "prune", "quantize")
-OTHERS = ("quantize.ort-x86", "profile on local")
+EVERY = (*TRAINING, "quantize.ort-x86", "teacher on local", "profile on local")
+SOME = ("distill", "prune", "quantize", "profile on local")
 LIMIT_SECONDS = 300
 
 
@@ -73,12 +75,13 @@ def _finish(folder: Path) -> dict[str, str]:
     return {model["name"]: model["sha256"] for model in report["models"]}
 
 
-def test_a_run_killed_in_every_stage_ends_with_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [SOME, pytest.param(EVERY, marks=pytest.mark.long)], ids=["some", "every"])
+def test_a_run_that_is_killed_ends_with_the_bytes_of_an_undisturbed_one(steps: Sequence[str], tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("disturbed", "undisturbed")}
     for folder in folders.values():
         folder.mkdir()
         (folder / "pipeline.yaml").write_text(PIPELINE)
-    for step in (*TRAINING, *OTHERS):
+    for step in steps:
         _run_until(folders["disturbed"], step)
         assert not (folders["disturbed"] / "runs" / "pipeline" / "report.json").exists()
     disturbed = _finish(folders["disturbed"])

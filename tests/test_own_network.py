@@ -48,11 +48,12 @@ def make(width=16):
 '''
 PIPELINE = """
 data: {source: {npz: {path: data.npz}}}
+threads: 1
 task: regression
 models: {denoiser: {python: "network.py:make", arguments: {width: 16}}}
 stages:
-  - train: {epochs: 16, batch_size: 16}
-  - prune: {keep: {macs: 0.5}, recover: {epochs: 6, batch_size: 16}}
+  - train: {epochs: 12, batch_size: 16}
+  - prune: {keep: {macs: 0.5}, recover: {epochs: 4, batch_size: 16}}
   - quantize: {epochs: 1, batch_size: 16}
   - export: {emit: [fp32, ort-x86]}
 targets: [{name: local, rounds: 2, seconds: 0.02, warmup_seconds: 0}]

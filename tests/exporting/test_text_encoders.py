@@ -14,8 +14,8 @@ from tests.exporting.text_exports import require_parity
     [
         ("bert", "text-classification"),
         ("bert", "masked-lm"),
-        ("distilbert", "text-classification"),
-        ("roberta", "text-classification"),
+        pytest.param("distilbert", "text-classification", marks=pytest.mark.long),
+        pytest.param("roberta", "text-classification", marks=pytest.mark.long),
     ],
 )
 def test_a_file_gives_pytorchs_answers_at_any_length(name: str, task: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from compress.training.launch import run_in_processes
 from compress.training.stage import Train
 
 pytestmark = pytest.mark.timeout(240)
-EPOCHS = 8
+EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ run_in_processes(Train(epochs=int(epochs)), {"source": Bundle(Kind.TORCH, Path(s
 """
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("by", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_workers_end_with_their_parent_and_the_next_run_goes_on(
     by: signal.Signals, student: Bundle, context: Context, by_two: tuple[Path, float], tmp_path: Path
 ) -> None:
