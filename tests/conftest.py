@@ -10,13 +10,13 @@ import pytest
 
 LONGEST_FIRST = (
     "test_interruption.py",
-    "test_launch.py",
-    "test_resume.py",
-    "test_ranks.py",
     "test_own_network.py",
-    "test_architectures.py",
     "test_text_pipeline.py",
+    "test_ranks.py",
     "test_run.py",
+    "test_launch.py",
+    "test_architectures.py",
+    "test_resume.py",
     "test_shipped_pipelines.py",
     "test_broken_pipelines.py",
     "test_library.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PIPELINE = """
 data: {source: {digits: {}}, limit: {train: 128, validation: 64, test: 64}}
-threads: 2
+threads: 1
 models: {net: {zoo: resnet8, width: 0.5}}
 stages:
   - train: {epochs: 2}

@@ -18,8 +18,8 @@ from compress.user_code import load_function
 from compress.yaml_source import read_yaml
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.yaml"))
-QUICK = {"digits_two_experts", "digits_noisy_student"}
-"""Cut down they take seconds; all others are run by `pytest -m long`."""
+QUICK = {"digits_two_experts"}
+"""Cut down it takes seconds; all others are run by `pytest -m long`."""
 ELSEWHERE = {"IMAGENET", "IMAGES"}
 """Environment variables with data of the user's own: pipelines that need such are only checked."""
 LIMIT = {"train": 48, "validation": 16, "test": 16}
