@@ -14,6 +14,7 @@ from compress.models.count import count_macs, count_parameters
 from compress.pruning.choose import choose_units
 from compress.pruning.cost import Costs
 from compress.pruning.dependency import trace_groups
+from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.ignore import ignored_modules, is_under
 from compress.pruning.importance.score import LabelledBatch, Loss
@@ -91,21 +92,52 @@ def prune_module(
         removed = agree(chosen)
     except OutOfReachError as error:
         raise UsageError(_out_of_reach(error, settings, groups, fixed)) from error
-    check_together(module, groups, removed, example_inputs, seed)
-    example = tuple(tensor[:1] for tensor in example_inputs)
-    before, wide = sizes(module, example), layer_widths(module, groups)
-    cut(module, groups, removed)
-    after, narrow = sizes(module, example), layer_widths(module, groups)
+    done = carry_out(module, groups, removed, example_inputs, seed)
     measure = settings.share.measure
     return PruneLog(
         measure=measure,
         asked=settings.share.share,
-        reached=after[measure] / before[measure] if measure in before else share(removed),
-        before=before,
-        after=after,
-        widths={name: (wide[name], narrow[name]) for name in wide},
+        reached=done.share(measure) if measure in done.before else share(removed),
         fixed=fixed,
+        **vars(done),
     )
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cut that was made: the fields of `PruneLog` of these names."""
+
+    before: dict[str, int]
+    after: dict[str, int]
+    widths: dict[str, tuple[int, int]]
+    dropped: tuple[str, ...]
+
+    def share(self, measure: str) -> float:
+        """What is left of `macs` or `parameters`."""
+        return self.after[measure] / self.before[measure]
+
+
+def carry_out(
+    module: nn.Module,
+    groups: Sequence[Group],
+    removed: Chosen,
+    example_inputs: Sequence[Tensor],
+    seed: int,
+    dropped: Sequence[str] = (),
+) -> Done:
+    """Take units, then blocks, out of `module`, in place, and count before and after.
+
+    Raises:
+        UsageError: the units cannot go together.
+    """
+    check_together(module, groups, removed, example_inputs, seed)
+    example = tuple(tensor[:1] for tensor in example_inputs)
+    before, wide = sizes(module, example), layer_widths(module, groups)
+    cut(module, groups, removed)
+    narrow = layer_widths(module, groups)
+    drop_blocks(module, dropped)
+    widths = {name: (wide[name], 0 if is_under(name, dropped) else narrow[name]) for name in wide}
+    return Done(before, sizes(module, example), widths, tuple(dropped))
 
 
 def groups_to_prune(

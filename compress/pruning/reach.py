@@ -19,16 +19,15 @@ from compress.errors import UsageError
 from compress.pruning.cost import Costs
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen, Group
-from compress.pruning.ignore import is_under
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.cached import table_for
 from compress.pruning.latency.files import measure_files, timing_file
 from compress.pruning.latency.kinds import LayerKind, layers_of
 from compress.pruning.latency.measure import Widths
 from compress.pruning.latency.model import Anchor, Shape, TimeModel
-from compress.pruning.prune import PruneLog, check_together, groups_to_prune, sizes
+from compress.pruning.prune import PruneLog, carry_out, groups_to_prune
 from compress.pruning.settings import Pruning
-from compress.pruning.surgery import cut, layer_widths
+from compress.pruning.surgery import cut
 from compress.pruning.ties import Ties
 from compress.pruning.time_search import LEVELS, Search
 from compress.pruning.timing import Timing
@@ -97,22 +96,14 @@ def prune_to_time(
     groups, ties, fixed = groups_to_prune(module, example_inputs, settings, given.seed)
     reach = Reach(module, groups, ties, example_inputs, settings, where)
     choice = Choice.from_plain(recall(lambda: reach.choose(given).plain()))
-    check_together(module, groups, choice.removed, example_inputs, given.seed)
-    example = tuple(tensor[:1] for tensor in example_inputs)
-    before, wide = sizes(module, example), layer_widths(module, groups)
-    cut(module, groups, choice.removed)
-    narrow = layer_widths(module, groups)
-    drop_blocks(module, choice.dropped)
+    done = carry_out(module, groups, choice.removed, example_inputs, given.seed, choice.dropped)
     return PruneLog(
         measure="latency_p50_ms",
         asked=choice.timing.wanted_ms,
         reached=choice.timing.measured_ms,
-        before=before,
-        after=sizes(module, example),
-        widths={name: (wide[name], 0 if is_under(name, choice.dropped) else narrow[name]) for name in wide},
         fixed=fixed,
-        dropped=choice.dropped,
         timing=choice.timing,
+        **vars(done),
     )
 
 

@@ -10,14 +10,11 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.pruning.cost import Costs
-from compress.pruning.depth import drop_blocks
-from compress.pruning.ignore import is_under
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.kinds import Kept, Layer, layers_of
 from compress.pruning.latency.model import Shape, left
-from compress.pruning.prune import PruneLog, check_together, groups_to_prune, sizes
+from compress.pruning.prune import PruneLog, carry_out, groups_to_prune
 from compress.pruning.settings import Pruning
-from compress.pruning.surgery import cut, layer_widths
 from compress.pruning.time_search import Search
 
 
@@ -84,7 +81,6 @@ def prune_with_blocks(
         StageError: the loss on training examples is not a number.
     """
     groups, ties, fixed = groups_to_prune(module, example_inputs, settings, given.seed)
-    example = tuple(tensor[:1] for tensor in example_inputs)
     measure, wanted = settings.share.measure, settings.share.share
     layers = layers_of(module, Costs(module, groups, example_inputs), example_inputs)
     search = Search(module, groups, ties, example_inputs, settings)
@@ -102,19 +98,5 @@ def prune_with_blocks(
 
     choice = recall(choose)
     removed, dropped = choice["removed"], tuple(choice["dropped"])
-    check_together(module, groups, removed, example_inputs, given.seed)
-    before, wide = sizes(module, example), layer_widths(module, groups)
-    cut(module, groups, removed)
-    narrow = layer_widths(module, groups)
-    drop_blocks(module, dropped)
-    after = sizes(module, example)
-    return PruneLog(
-        measure=measure,
-        asked=wanted,
-        reached=after[measure] / before[measure],
-        before=before,
-        after=after,
-        widths={name: (wide[name], 0 if is_under(name, dropped) else narrow[name]) for name in wide},
-        fixed=fixed,
-        dropped=dropped,
-    )
+    done = carry_out(module, groups, removed, example_inputs, given.seed, dropped)
+    return PruneLog(measure=measure, asked=wanted, reached=done.share(measure), fixed=fixed, **vars(done))
