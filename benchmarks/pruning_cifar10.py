@@ -54,7 +54,7 @@ def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         data, module = cifar10(arguments.images), unpruned()
         recover = {
             "epochs": arguments.epochs, "batch_size": 64, "optimizer": "sgd", "learning_rate": arguments.learning_rate,
-            "keep": "best", "cache": {"views": 4},
+            "keep": "last", "cache": {"views": 4},
         }  # fmt: skip
         settings = Prune.model_validate({"keep": {"macs": 1 / FEWER}, "recover": recover, **CHOICES[name]})
         context = Context(seed=0, device=arguments.device, threads=arguments.threads, checkpoints=folder / name)

@@ -29,7 +29,7 @@ targets: [{name: local, rounds: 2, seconds: 0.02, warmup_seconds: 0}]
 """
 TRAINING = ("train", "distill", "prune", "quantize")
 EVERY = (*TRAINING, "quantize.ort-x86", "teacher on local", "profile on local")
-SOME = ("distill", "prune", "quantize", "profile on local")
+SOME = ("distill", "quantize", "profile on local")
 LIMIT_SECONDS = 300
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.layers import SelfPruning, Slot, drop, is_norm, layout
-from compress.pruning.surgery import removed_channels, sharing_copy
+from compress.pruning.surgery import removed_channels
 
 
 class KeptNorm(nn.Module):
@@ -69,32 +69,33 @@ class Narrowed(nn.Module):
         return torch.zeros_like(x).index_copy(dim, index, self.layer(x.index_select(dim, index)))
 
 
-def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen, *, sharing: bool = False) -> nn.Module:
-    """A copy of `module` in which the units `removed` of the groups are silent.
+def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.Module:
+    """A copy of `module` in which the units `removed` of the groups are silent."""
+    return silence(copy.deepcopy(module), groups, removed)
 
-    If it is `sharing`, what is not silenced is the module's own and must not be changed.
-    """
-    double = sharing_copy(module) if sharing else copy.deepcopy(module)
-    modules, groups = dict(double.named_modules()), list(groups)
+
+def silence(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.Module:
+    """Silence the units `removed` of the groups, in place; gives `module`, whose layers may now be of other classes."""
+    modules, groups = dict(module.named_modules()), list(groups)
     dims = {member.path: member.dim for group in groups for member in group.members if member.dim is not None}
     for (path, axis), gone in removed_channels(groups, removed).items():
         layer = modules.get(path)
         if layer is None:  # a parameter outside of any layer
             owner, _, name = path.rpartition(".")
-            _zero(double.get_submodule(owner), Slot(name, dims[path]), gone)
+            _zero(module.get_submodule(owner), Slot(name, dims[path]), gone)
         elif isinstance(layer, SelfPruning):
             if axis == "in":
                 layer.register_forward_pre_hook(_Silencer(gone))  # type: ignore[attr-defined]
         elif isinstance(layer, nn.LayerNorm | nn.GroupNorm):
             channels = layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else layer.num_channels
-            double.set_submodule(path, KeptNorm(layer, [c for c in range(channels) if c not in gone]))
+            module.set_submodule(path, KeptNorm(layer, [c for c in range(channels) if c not in gone]))
         elif is_norm(layer):
-            double.set_submodule(path, Narrowed(layer, gone))
+            module.set_submodule(path, Narrowed(layer, gone))
         elif found := layout(layer, axis):
             for slot in found.slots:
                 if slot.name in layer._parameters:
                     _zero(layer, slot, gone)
-    return double
+    return module
 
 
 class _Silencer:
@@ -111,7 +112,7 @@ class _Silencer:
 
 @torch.no_grad()
 def _zero(layer: nn.Module, slot: Slot, gone: Iterable[int]) -> None:
-    """Put a parameter with zeros in the place of the one that is shared with the network."""
+    """Put a parameter with zeros in the place of one that other layers may share."""
     tensor: nn.Parameter = getattr(layer, slot.name)
     index = torch.tensor(sorted({channel % tensor.shape[slot.dim] for channel in gone}), device=tensor.device)
     setattr(layer, slot.name, nn.Parameter(tensor.index_fill(slot.dim, index, 0.0), tensor.requires_grad))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from onnx import ModelProto
@@ -20,11 +21,12 @@ from compress.pruning.cost import Costs
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.importance.measures import Given
-from compress.pruning.latency.cached import table_for
+from compress.pruning.latency.cached import table_for, times_for
 from compress.pruning.latency.files import measure_files, timing_file
 from compress.pruning.latency.kinds import LayerKind, layers_of
 from compress.pruning.latency.measure import Widths
 from compress.pruning.latency.model import Anchor, Shape, TimeModel
+from compress.pruning.latency.structure import structure
 from compress.pruning.prune import PruneLog, carry_out, groups_to_prune
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut
@@ -133,7 +135,7 @@ class Reach:
         self.emission = emission_for(where.target, settings.reach.precision)
         self.layers = layers_of(module, Costs(module, groups, example_inputs), example_inputs)
         self.search = Search(module, groups, ties, example_inputs, settings)
-        self._whole: ModelProto | None = None
+        self.inputs = example_inputs
 
     def choose(self, given: Given) -> Choice:
         """What to remove for the time that was asked, its file measured.
@@ -171,17 +173,21 @@ class Reach:
         floor = self.search.floor
         shapes = {"whole": self.search.whole, "middle": self.search.middle, "narrow": Shape(floor.kept)}
         shapes |= {"floor": floor} if floor.dropped else {}
+        what, batch = structure(self.module, self.inputs), self.asked.batch
+        times = times_for(what, shapes, where.target, self.emission, batch, lambda: self._times(shapes))
+        anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
+        return TimeModel(self.layers, table, anchors), min(times.values())
+
+    def _times(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
+        """Milliseconds of files of these shapes, whichever units they keep."""
+        where, graphs = self.where, {}
         with where.progress.task("writing files to time", len(shapes)) as advance:
-            graphs = {}
             for name, shape in shapes.items():
                 removed = {g.name: list(range(g.units - shape.kept[g.name])) for g in self.groups}
                 graphs[name] = self._file(removed, shape.dropped)
                 advance(1)
-        self._whole = graphs["whole"]
         found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
-        times = {name: ms for name, (ms, _) in found.items()}
-        anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
-        return TimeModel(self.layers, table, anchors), min(times.values())
+        return {name: ms for name, (ms, _) in found.items()}
 
     def _check(self, wanted: float, floor_ms: float, whole_ms: float) -> None:
         asked, place = self.asked, self.where.target.name
@@ -214,6 +220,10 @@ class Reach:
         joint = {layer.kind for layer in self.layers if layer.joint}
         return {k: (() if k in joint else tuple(sorted(i)), tuple(sorted(o))) for k, (i, o) in found.items()}
 
+    @cached_property
+    def _whole(self) -> ModelProto:
+        return self._file({}, frozenset())
+
     def _file(self, removed: Chosen, dropped: frozenset[str]) -> ModelProto:
         pruned = copy.deepcopy(self.module).cpu()
         cut(pruned, self.groups, removed)
@@ -222,7 +232,6 @@ class Reach:
 
     def _measured(self, removed: Chosen, shape: Shape, whole_ms: float) -> float:
         """Milliseconds on the scale of the first measurement: the whole network is measured beside it again."""
-        assert self._whole is not None
         where, graphs = self.where, {"whole": self._whole, "choice": self._file(removed, shape.dropped)}
         found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
         return whole_ms / found["choice"][1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -23,12 +22,6 @@ def removed_channels(groups: Iterable[Group], removed: Chosen) -> dict[Place, se
             channels = {index for index, unit in zip(member.indices, member.units, strict=True) if unit in gone}
             found.setdefault((member.path, member.axis), set()).update(channels)
     return found
-
-
-def sharing_copy(module: nn.Module) -> nn.Module:
-    """A copy with the same parameters and buffers: cutting it makes new ones and leaves those of `module` alone."""
-    tensors = (*module.parameters(), *module.buffers())
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:

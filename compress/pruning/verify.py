@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compress.pruning.groups import Chosen, Group
-from compress.pruning.masked import masked
-from compress.pruning.surgery import cut, sharing_copy
+from compress.pruning.masked import silence
+from compress.pruning.surgery import cut
 
 TOLERANCE = 1e-3
 """Largest difference between pruned and silenced, in units of the largest output. Float32 leaves about 1e-5; a channel
@@ -30,17 +30,16 @@ def untrustworthy(
 
     All are tried at once; only if that fails are halves tried, so that the usual network costs two forward passes.
     """
-    module = perturbed(module, seed)
     draw = random.Random(seed)
     trial = {group.name: [draw.randrange(group.units)] for group in groups}
 
-    faults = _faults(module, groups, trial, example_inputs)
+    faults = _faults(module, groups, trial, example_inputs, seed)
     trusted: list[Group] = [group for group in groups if group.name not in faults]
-    if not faults or difference(module, trusted, trial, example_inputs) is None:
+    if not faults or difference(module, trusted, trial, example_inputs, seed) is None:
         return faults
     candidates, trusted = trusted, []
     for group in candidates:
-        reason = difference(module, [*trusted, group], trial, example_inputs)
+        reason = difference(module, [*trusted, group], trial, example_inputs, seed)
         if reason is None:
             trusted.append(group)
         else:
@@ -49,28 +48,31 @@ def untrustworthy(
 
 
 def _faults(
-    module: nn.Module, suspects: Sequence[Group], trial: Chosen, example_inputs: Sequence[Tensor]
+    module: nn.Module, suspects: Sequence[Group], trial: Chosen, example_inputs: Sequence[Tensor], seed: int
 ) -> dict[str, str]:
     """What is wrong with single groups, found by trying them together, then in halves."""
-    reason = difference(module, suspects, trial, example_inputs) if suspects else None
+    reason = difference(module, suspects, trial, example_inputs, seed) if suspects else None
     if reason is None:
         return {}
     if len(suspects) == 1:
         return {suspects[0].name: reason}
     half = len(suspects) // 2
     halves = (suspects[:half], suspects[half:])
-    return {name: text for part in halves for name, text in _faults(module, part, trial, example_inputs).items()}
+    return {name: text for part in halves for name, text in _faults(module, part, trial, example_inputs, seed).items()}
 
 
 def difference(
-    module: nn.Module, groups: Sequence[Group], removed: Chosen, example_inputs: Sequence[Tensor]
+    module: nn.Module, groups: Sequence[Group], removed: Chosen, example_inputs: Sequence[Tensor], seed: int
 ) -> str | None:
-    """What is wrong once `removed` is taken out of a copy of `module`; None if it answers as its silenced double."""
+    """What is wrong once `removed` is taken out of `module`; None if it then answers as its silenced double.
+
+    Both are judged with the same noise on all parameters, and only one copy exists at a time.
+    """
     if not groups:
         return None
     try:
-        answers = _answers_without(module, groups, removed, example_inputs)  # one copy at a time
-        expected = _answers(masked(module, groups, removed, sharing=True), example_inputs)
+        answers = _answers_without(perturbed(module, seed), groups, removed, example_inputs)
+        expected = _answers(silence(perturbed(module, seed), groups, removed), example_inputs)
     except Exception as error:
         text = str(error).strip().splitlines()
         return f"without some of its channels the network fails: {text[0] if text else type(error).__name__}"
@@ -95,9 +97,8 @@ def disagreement(answers: Sequence[Tensor], expected: Sequence[Tensor]) -> str |
 def _answers_without(
     module: nn.Module, groups: Sequence[Group], removed: Chosen, inputs: Sequence[Tensor]
 ) -> list[Tensor]:
-    pruned = sharing_copy(module)
-    cut(pruned, groups, removed)
-    return _answers(pruned, inputs)
+    cut(module, groups, removed)
+    return _answers(module, inputs)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compress.pruning.groups import Group, Member
 from compress.pruning.layers import layout
 from compress.pruning.prune import prunable_groups
-from compress.pruning.surgery import cut, layer_widths, removed_channels, sharing_copy
+from compress.pruning.surgery import cut, layer_widths, removed_channels
 
 Make = Callable[[str], nn.Module]
 TRACEABLE = ("encoder_decoder", "instance_norm", "tied", "resnet_a", "resnet_b", "mobilenet")
@@ -96,15 +96,3 @@ def test_widths_are_those_of_convolutions_and_linear_layers(network: Make, examp
     module = network("encoder_decoder")
     groups, _ = prunable_groups(module, [example])
     assert layer_widths(module, groups) == {"encoder.0": 16, "middle.1": 32, "up": 16, "decoder.0": 16}
-
-
-def test_cutting_a_copy_that_shares_leaves_the_network_alone(network: Make, example: Tensor) -> None:
-    module = network("transformer")
-    groups, _ = prunable_groups(module, [example])
-    before, answer = dict(module.named_parameters()), module(example)
-    pruned = sharing_copy(module)
-    cut(pruned, groups, {group.name: [0] for group in groups})
-    assert all(module.get_parameter(name) is parameter for name, parameter in before.items())
-    assert torch.equal(module(example), answer)
-    assert pruned(example).shape == answer.shape
-    assert pruned.get_parameter("head.weight").shape == (5, 63)

@@ -1,14 +1,16 @@
-"""Latency tables kept between runs: a kind of layer is measured once on a machine."""
+"""What was measured kept between runs: a kind of layer, and a whole file, is measured once on a machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from compress.data.locations import cache_folder
-from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import Widths, measure_table
+from compress.pruning.latency.model import Shape
 from compress.pruning.latency.table import Grid, LatencyTable
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
@@ -31,19 +33,53 @@ def table_for(
         StageError: a layer fails when it is run.
     """
     home = folder or cache_folder() / "layers"
-    places = {kind: home / f"{_key(kind, given, target, emission, batch)}.json" for kind, given in widths.items()}
+    places = {
+        kind: home / f"{_key([kind.plain(), given], target, emission, batch)}.json" for kind, given in widths.items()
+    }
     missing = {kind: widths[kind] for kind, place in places.items() if not place.is_file()}
     if missing:
-        home.mkdir(parents=True, exist_ok=True)
         measured = measure_table(missing, target, emission, batch, progress)
         for kind, grid in measured.grids.items():
-            scratch = places[kind].with_suffix(".new")
-            scratch.write_text(json.dumps(grid.plain()))
-            scratch.replace(places[kind])
+            _keep(places[kind], grid.plain())
     grids = {kind: Grid.from_plain(json.loads(place.read_text())) for kind, place in places.items()}
     return LatencyTable("fp32" if emission == "fp32" else "int8", batch, grids)
 
 
-def _key(kind: LayerKind, widths: object, target: TargetSettings, emission: str, batch: int) -> str:
-    facts = [kind.plain(), widths, target.fingerprint(), target.threads, target.cores, target.provider, emission, batch]
+def times_for(
+    what: str,
+    shapes: Mapping[str, Shape],
+    target: TargetSettings,
+    emission: str,
+    batch: int,
+    measure: Callable[[], dict[str, float]],
+    folder: Path | None = None,
+) -> dict[str, float]:
+    """Milliseconds of a network's files by the names of their shapes; what was measured before is read back.
+
+    Args:
+        what: a digest of the network's structure.
+        shapes: what is left of it in each file.
+        target: where times are measured.
+        emission: as which file.
+        batch: examples at a time.
+        measure: makes and measures the files.
+        folder: where measurements are kept; unset: the cache.
+    """
+    left = {name: [dict(shape.kept), sorted(shape.dropped)] for name, shape in shapes.items()}
+    place = (folder or cache_folder() / "files") / f"{_key([what, left], target, emission, batch)}.json"
+    if not place.is_file():
+        _keep(place, measure())
+    found: dict[str, float] = json.loads(place.read_text())
+    return {name: found[name] for name in shapes}
+
+
+def _keep(place: Path, content: dict[str, Any]) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place.with_suffix(".new")
+    scratch.write_text(json.dumps(content))
+    scratch.replace(place)
+
+
+def _key(what: list[Any], target: TargetSettings, emission: str, batch: int) -> str:
+    facts = [what, target.fingerprint(), target.threads, target.cores, target.provider, emission, batch]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

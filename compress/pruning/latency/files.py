@@ -6,18 +6,21 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto
 from torch import nn
 
 from compress.bundle import Deployment
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, save, to_proto
-from compress.profiling.profile import compare, profile
+from compress.profiling.profile import Latency, profile
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 
 NOMINAL_RANGE = (-6.0, 6.0)
 """Of every tensor, but for what a rectifier leaves of it: a scale does not change how long anything takes."""
+UNDISTURBED = 25
+"""The percentile of the rounds' medians that counts: what else runs on a machine only ever makes a round slower."""
 
 
 def timing_file(module: nn.Module, deployment: Deployment, emission: str) -> ModelProto:
@@ -46,7 +49,9 @@ def measure_files(
     batch: int,
     progress: Progress,
 ) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of each file, and how many times faster than the first one it is, all side by side.
+    """Milliseconds of each file, and how many times faster than the first one it is, all side by side.
+
+    The median of each round of a fresh process, and of these the lower quartile.
 
     Raises:
         StageError: a file fails when it is run.
@@ -59,5 +64,10 @@ def measure_files(
             save(graph, files[name])
         sizes = dict.fromkeys(files, deployment.extra.get("sizes", {}))
         found = profile(files, alone, sizes=sizes, progress=progress)
-    first = next(iter(found.values()))[0]
-    return {name: (rows[0].p50_ms, compare(first, rows[0]).value) for name, rows in found.items()}
+    times = {name: _undisturbed(rows[0]) for name, rows in found.items()}
+    first = next(iter(times.values()))
+    return {name: (ms, first / ms) for name, ms in times.items()}
+
+
+def _undisturbed(latency: Latency) -> float:
+    return float(np.percentile([np.median(samples) for samples in latency.rounds_ms], UNDISTURBED))

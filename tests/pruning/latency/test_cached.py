@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from compress.pruning.latency.cached import table_for
+from compress.pruning.latency.cached import table_for, times_for
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import measure_table
+from compress.pruning.latency.model import Shape
 from compress.pruning.latency.table import Grid, LatencyTable
 from compress.stage import Silent
 from compress.targets.settings import TargetSettings
@@ -104,3 +105,22 @@ def test_they_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
     table_for(WIDTHS, TARGET, "fp32", 1, Silent())
     assert len(list((tmp_path / "layers").glob("*.json"))) == 2
+
+
+def test_a_file_is_measured_once_for_each_structure_and_shape(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def ask(what: str, kept: int, dropped: frozenset[str] = frozenset(), batch: int = 1) -> dict[str, float]:
+        def measure() -> dict[str, float]:
+            asked.append(what)
+            return {"whole": 2.0, "floor": 1.0 + len(asked)}
+
+        shapes = {"whole": Shape({"a": 8}), "floor": Shape({"a": kept}, dropped)}
+        return times_for(what, shapes, TARGET, "fp32", batch, measure, tmp_path)
+
+    assert ask("this", 4) == ask("this", 4) == {"whole": 2.0, "floor": 2.0}
+    assert ask("other", 4) == {"whole": 2.0, "floor": 3.0}
+    assert ask("this", 2)["floor"] == 4.0
+    assert ask("this", 4, frozenset({"b"}))["floor"] == 5.0
+    assert ask("this", 4, batch=8)["floor"] == 6.0
+    assert asked == ["this", "other", "this", "this", "this"]

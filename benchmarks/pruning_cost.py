@@ -1,0 +1,105 @@
+"""What pruning itself costs: seconds and peak memory for BERT-base (110 million parameters) at half of its MACs.
+
+    python benchmarks/pruning_cost.py
+
+A new BERT-base (Devlin et al. 2018) for sentence classification, 128 tokens, one thread. Dependency graph, importance,
+selection and surgery, with the magnitude of weights, and with first-order Taylor, which reads 32 sentences once (what
+that takes grows with sentences and rounds, by default 256 and 5). Each runs in a fresh process. Memory is the peak
+resident during the pruning over what the process held before the network was built: the network itself is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import Claim, save_result
+
+WAYS = ("magnitude", "taylor")
+EXAMPLES, BATCH, TOKENS, VOCABULARY = 32, 2, 128, 30_522
+
+
+def measure(way: str) -> None:
+    """Prune in this process and print what it took, as JSON."""
+    import torch
+
+    from compress.models.factory import Factory, build
+    from compress.pruning.prune import prune_module
+    from compress.pruning.settings import Pruning
+
+    torch.set_num_threads(1)
+    config = {"model_type": "bert", "vocab_size": VOCABULARY, "num_labels": 2}
+    arguments = {"config": config, "head": "sequence-classification", "inputs": ["input_ids", "attention_mask"]}
+    small = {**arguments, "config": {**config, "num_hidden_layers": 1, "vocab_size": 100}}
+    draw = torch.Generator().manual_seed(0)
+    texts = [
+        (torch.randint(5, 100, (BATCH, TOKENS), generator=draw), torch.ones(BATCH, TOKENS, dtype=torch.int64))
+        for _ in range(EXAMPLES // BATCH)
+    ]
+    batches = [(text, torch.randint(0, 2, (BATCH,), generator=draw)) for text in texts]
+    settings = Pruning.model_validate({"keep": {"macs": 0.5}, "importance": way, "rounds": 1})
+
+    def prune(module: torch.nn.Module) -> float:
+        start = time.perf_counter()
+        log = prune_module(
+            module, [x[:1] for x in texts[0]], settings, batches=batches, loss=torch.nn.functional.cross_entropy
+        )
+        print(f"{log.reached:.1%} of the MACs left", file=sys.stderr)
+        return time.perf_counter() - start
+
+    prune(build(Factory("transformers", "bert", small), seed=0).eval())  # everything is imported and warm
+    base = resident()
+    module = build(Factory("transformers", "bert", arguments), seed=0).eval()
+    size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    seconds = prune(module)
+    print(json.dumps({"parameters": parameters, "size": size, "peak": peak() - base, "seconds": seconds}))
+
+
+def resident() -> int:
+    """Bytes that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def peak() -> int:
+    """The most bytes that this process has held since the peak began anew."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def main() -> int:
+    """Measure both, print, hold the claims."""
+    found = {}
+    for way in WAYS:
+        done = subprocess.run([sys.executable, __file__, way], stdout=subprocess.PIPE, text=True, check=True)
+        found[way] = json.loads(done.stdout.splitlines()[-1])
+    lines = [
+        {
+            "importance": way,
+            "parameters": f"{one['parameters']:,}",
+            "time": f"{one['seconds']:.1f} s",
+            "peak memory": f"{one['peak'] / 1e6:,.0f} MB",
+            "over the model's": f"{one['peak'] / one['size']:.2f}x",
+        }
+        for way, one in found.items()
+    ]
+    claims = [
+        Claim("seconds, the slower", max(one["seconds"] for one in found.values()), "<=", 60, "{:.1f}"),
+        Claim("peak memory over the model's", max(o["peak"] / o["size"] for o in found.values()), "<=", 3, "{:.2f}"),
+    ]
+    return save_result("pruning_cost", lines, claims, ["one thread; the network itself is counted"])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        measure(sys.argv[1])
+    else:
+        raise SystemExit(main())
