@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
+
+from compress.pruning.importance.unit_sum import unit_sum
 
 
 def hessian(weights: Sequence[Tensor], gradients: Sequence[Tensor], units: Sequence[Tensor], count: int) -> Tensor:
@@ -29,7 +30,5 @@ def hessian(weights: Sequence[Tensor], gradients: Sequence[Tensor], units: Seque
     Returns:
         (count,), float64, in the unit of the loss, as far as Fisher information is the Hessian.
     """
-    change = torch.zeros(count, dtype=torch.float64)
-    for weight, gradient, unit in zip(weights, gradients, units, strict=True):
-        change.index_add_(0, unit, (weight.double() * gradient.double()).square().sum(1).cpu() / 2)
-    return change
+    pairs = zip(weights, gradients, strict=True)
+    return unit_sum(lambda weight, gradient: (weight * gradient).square(), pairs, units, count) / 2

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
+
+from compress.pruning.importance.unit_sum import unit_sum
 
 
 def magnitude(weights: Sequence[Tensor], units: Sequence[Tensor], count: int, norm: int) -> Tensor:
@@ -24,7 +25,6 @@ def magnitude(weights: Sequence[Tensor], units: Sequence[Tensor], count: int, no
     Returns:
         (count,), in the unit of the weights.
     """
-    total = torch.zeros(count, dtype=torch.float64)
-    for weight, unit in zip(weights, units, strict=True):
-        total.index_add_(0, unit, weight.double().abs().pow(norm).sum(1).cpu())
-    return total.pow(1 / norm)
+    return unit_sum(lambda weight: weight.abs().pow(norm), ((weight,) for weight in weights), units, count).pow(
+        1 / norm
+    )

@@ -54,7 +54,7 @@ class Sliced:
         self.count = group.units
         self.tensors: list[nn.Parameter] = []
         self.units: list[Tensor] = []
-        self._cuts: list[tuple[int, Tensor]] = []
+        self._cuts: list[tuple[int, Tensor | None]] = []
         if readers:
             self._collect(module, [member for member in group.members if member.axis == "in"])
         if not self.tensors:
@@ -79,16 +79,18 @@ class Sliced:
         # a grouped convolution's inputs share positions, which then belong to one unit
         unit_of = {index % tensor.shape[dim]: unit for index, unit in zip(indices, units, strict=True)}
         self.tensors.append(tensor)
-        self._cuts.append((dim, torch.tensor(list(unit_of), device=tensor.device)))
+        whole = list(unit_of) == list(range(tensor.shape[dim]))  # then there is nothing to copy
+        self._cuts.append((dim, None if whole else torch.tensor(list(unit_of), device=tensor.device)))
         self.units.append(torch.tensor(list(unit_of.values())))
 
     def rows(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Slices of tensors that are shaped like `self.tensors` along the channels: (slices, numbers in one) each."""
         cuts = zip(tensors, self._cuts, strict=True)
-        return [
-            tensor.detach().index_select(dim, index).movedim(dim, 0).reshape(len(index), -1)
-            for tensor, (dim, index) in cuts
-        ]
+        found = []
+        for tensor, (dim, index) in cuts:
+            part = tensor.detach() if index is None else tensor.detach().index_select(dim, index)
+            found.append(part.movedim(dim, 0).reshape(part.shape[dim], -1))
+        return found
 
 
 def magnitude_scores(module: nn.Module, groups: Iterable[Group], norm: int) -> dict[str, Tensor]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from compress.pruning.importance.unit_sum import unit_sum
+
 
 def taylor(weights: Sequence[Tensor], gradients: Sequence[Tensor], units: Sequence[Tensor], count: int) -> Tensor:
     """The size of the loss's first-order change for each unit.
@@ -25,7 +27,4 @@ def taylor(weights: Sequence[Tensor], gradients: Sequence[Tensor], units: Sequen
     Returns:
         (count,), float64, in the unit of the loss.
     """
-    change = torch.zeros(count, dtype=torch.float64)
-    for weight, gradient, unit in zip(weights, gradients, units, strict=True):
-        change.index_add_(0, unit, (weight.double() * gradient.double()).sum(1).cpu())
-    return change.abs()
+    return unit_sum(torch.mul, zip(weights, gradients, strict=True), units, count).abs()

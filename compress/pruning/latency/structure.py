@@ -37,4 +37,4 @@ def structure(module: nn.Module, example_inputs: Sequence[Tensor]) -> str:
     example = [x[:1].to(device) for x in example_inputs]
     with evaluating(module), torch.no_grad(), _Digest() as digest:
         module(*example)
-    return digest.hash.hexdigest()
+    return str(digest.hash.hexdigest())

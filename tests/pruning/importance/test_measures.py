@@ -53,7 +53,8 @@ def test_channels_whose_weights_are_all_zero_come_first(
         sliced = Sliced(module, group)
         for tensor, (dim, index), units in zip(sliced.tensors, sliced._cuts, sliced.units, strict=True):
             if group.units > 1:
-                hit = index[torch.isin(units, torch.tensor(dead[group.name]))]
+                places = torch.arange(tensor.shape[dim]) if index is None else index
+                hit = places[torch.isin(units, torch.tensor(dead[group.name]))]
                 tensor.data.index_fill_(dim, hit, 0.0)
     scores = MEASURES[importance].score(module, groups, Given(batches, functional.cross_entropy))
     for group in groups:

@@ -16,7 +16,8 @@ class Scaled(nn.Module):
         self.layer, self.factor = nn.Linear(4, 4), factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) * self.factor
+        output: Tensor = self.layer(x)
+        return output * self.factor
 
 
 def test_other_weights_are_the_same_structure_and_other_sizes_are_not() -> None:

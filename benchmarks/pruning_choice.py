@@ -1,0 +1,121 @@
+"""Pruning for time against pruning for arithmetic, at equal accuracy: the trained ResNet-20 and ResNet-56 on CIFAR-10.
+
+    COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--images 10000] [--epochs 3]
+
+First a network is pruned to half of its MACs, then, from the published weights again, to the time of that one's fp32
+file at batch 1 divided by 1.25. Both recover with the same schedule, distilled from the unpruned network, and all 10,000
+test images are looked at once, at the end. Then both files are measured side by side, with the unpruned one's. What is
+done is kept, so that an interrupted call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import Claim, save_result
+from distillation_cifar10 import cifar10
+from pruning_time import IMAGES, WEIGHTS, network
+from torch import nn
+
+from compress.data.dataset import Data
+from compress.data.locations import cache_folder
+from compress.library import load_task
+from compress.pruning.latency.files import measure_files, timing_file
+from compress.pruning.reach import Where
+from compress.pruning.recover import describe, prune_and_recover
+from compress.pruning.stage import Prune
+from compress.stage import Context, Silent
+from compress.targets.settings import read_target
+from compress.training.evaluate import evaluate
+
+FASTER = 1.25
+"""What is asked of the time-aware choice over the other: a little more than what is claimed."""
+TASK = load_task("image-classification")
+TARGET = read_target("local")
+
+
+def recovered(
+    name: str, how_far: dict[str, Any], data: Data, arguments: argparse.Namespace, folder: Path
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A network that was pruned and has recovered, and what it came to; a finished one is read back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, note = folder / "network.pt", folder / "found.json"
+    if not note.exists():
+        recover = {
+            "epochs": arguments.epochs, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "keep": "last",
+            "cache": {"views": 2},
+        }  # fmt: skip
+        settings = Prune.model_validate({**how_far, "recover": recover})
+        context = Context(seed=0, threads=1, checkpoints=folder / "checkpoints")
+        module = network(name)
+        pruned = prune_and_recover(
+            module, data, TASK, settings, settings.recover, context, Where(TARGET, IMAGES, Silent())
+        )
+        print(name, describe(pruned.log), flush=True)
+        torch.save(module, kept)
+        found = {
+            "accuracy": evaluate(module, data, TASK, data.test, context=context)["accuracy"],
+            "macs_left": pruned.log.after["macs"] / pruned.log.before["macs"],
+            "blocks_gone": len(pruned.log.dropped),
+        }
+        note.write_text(json.dumps(found))
+    return torch.load(kept, weights_only=False).eval(), json.loads(note.read_text())
+
+
+def both(name: str, data: Data, arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
+    """The unpruned network, and it pruned either way: accuracy and milliseconds, measured side by side."""
+    whole = network(name)
+    by_macs, arithmetic = recovered(name, {"keep": {"macs": 0.5}}, data, arguments, folder / "macs")
+    asked = folder / "asked.json"
+    if not asked.exists():
+        files = {"whole": timing_file(whole, IMAGES, "fp32"), "macs": timing_file(by_macs, IMAGES, "fp32")}
+        asked.write_text(json.dumps(measure_files(files, IMAGES, TARGET, 1, Silent())["macs"][1] * FASTER))
+    reach = {"speedup": json.loads(asked.read_text()), "precision": "fp32", "batch": 1}
+    by_time, timely = recovered(name, {"reach": reach}, data, arguments, folder / "time")
+    modules = {"unpruned": whole, "half of the MACs": by_macs, "by time": by_time}
+    files = {how: timing_file(module, IMAGES, "fp32") for how, module in modules.items()}
+    measured = measure_files(files, IMAGES, TARGET, 1, Silent())
+    plain = {"accuracy": evaluate(whole, data, TASK, data.test)["accuracy"], "macs_left": 1.0, "blocks_gone": 0}
+    found = {"unpruned": plain, "half of the MACs": arithmetic, "by time": timely}
+    return {how: {**row, "ms": measured[how][0]} for how, row in found.items()}
+
+
+def main() -> int:
+    """Prune, recover, measure, print; 0 if both claims hold for each network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data, lines, claims = cifar10(arguments.images), [], []
+    for name in arguments.only:
+        folder = cache_folder() / "benchmarks" / "pruning_choice" / f"{name}-{arguments.images}-{arguments.epochs}"
+        rows = both(name, data, arguments, folder)
+        lines += [
+            {
+                "network": name,
+                "pruned": how,
+                "test accuracy": f"{row['accuracy']:.2%}",
+                "p50": f"{row['ms']:.3f} ms",
+                "faster": f"{rows['unpruned']['ms'] / row['ms']:.2f}x",
+                "MACs left": f"{row['macs_left']:.0%}",
+                "blocks gone": row["blocks_gone"],
+            }
+            for how, row in rows.items()
+        ]
+        timely, arithmetic = rows["by time"], rows["half of the MACs"]
+        claims += [
+            Claim(f"{name}: by time over by MACs", arithmetic["ms"] / timely["ms"], ">=", 1.2, "{:.2f}x"),
+            Claim(f"{name}: accuracy won by it", timely["accuracy"] - arithmetic["accuracy"], ">=", 0.0, "{:.2%}"),
+        ]
+    notes = [f"fp32, batch 1, one thread; {arguments.epochs} epochs of {arguments.images:,} images"]
+    return save_result("pruning_choice", lines, claims, notes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
