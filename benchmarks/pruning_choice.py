@@ -3,9 +3,9 @@
     COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--images 10000] [--epochs 3]
 
 First a network is pruned to half of its MACs, then, from the published weights again, to the time of that one's fp32
-file at batch 1 divided by 1.25. Both recover with the same schedule, distilled from the unpruned network, and all 10,000
-test images are looked at once, at the end. Then both files are measured side by side, with the unpruned one's. What is
-done is kept, so that an interrupted call goes on.
+file at batch 1 divided by 1.25. Both recover with the same schedule, distilled from the unpruned network, and all
+10,000 test images are looked at once, at the end. Then both files are measured side by side, with the unpruned one's.
+What is done is kept, so that an interrupted call goes on.
 """
 
 from __future__ import annotations

@@ -17,20 +17,19 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment
 from compress.errors import UsageError
-from compress.pruning.cost import Costs
 from compress.pruning.depth import drop_blocks
-from compress.pruning.groups import Chosen, Group
+from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.cached import table_for, times_for
 from compress.pruning.latency.files import measure_files, timing_file
-from compress.pruning.latency.kinds import LayerKind, layers_of
+from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import Widths
 from compress.pruning.latency.model import Anchor, Shape, TimeModel
 from compress.pruning.latency.structure import structure
-from compress.pruning.prune import PruneLog, carry_out, groups_to_prune
+from compress.pruning.prunable import Prunable
+from compress.pruning.prune import PruneLog
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut
-from compress.pruning.ties import Ties
 from compress.pruning.time_search import LEVELS, Search
 from compress.pruning.timing import Timing
 from compress.stage import Progress
@@ -95,15 +94,15 @@ def prune_to_time(
         UsageError: the time is out of reach (says what the fastest is); as `prune_module`.
         StageError: the network cannot be exported, or fails when it is run.
     """
-    groups, ties, fixed = groups_to_prune(module, example_inputs, settings, given.seed)
-    reach = Reach(module, groups, ties, example_inputs, settings, where)
+    network = Prunable.find(module, example_inputs, settings, given.seed)
+    reach = Reach(network, settings, where)
     choice = Choice.from_plain(recall(lambda: reach.choose(given).plain()))
-    done = carry_out(module, groups, choice.removed, example_inputs, given.seed, choice.dropped)
+    done = network.without(choice.removed, given.seed, choice.dropped)
     return PruneLog(
         measure="latency_p50_ms",
         asked=choice.timing.wanted_ms,
         reached=choice.timing.measured_ms,
-        fixed=fixed,
+        fixed=network.fixed,
         timing=choice.timing,
         **vars(done),
     )
@@ -113,29 +112,17 @@ class Reach:
     """One network on its way to a time.
 
     Args:
-        module: left as it is.
-        groups: what may be pruned.
-        ties: groups that keep the same share.
-        example_inputs: inputs of at least one example, of the size at which files are timed.
+        network: left as it is.
         settings: with `reach`.
         where: the target.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        groups: Sequence[Group],
-        ties: Ties,
-        example_inputs: Sequence[Tensor],
-        settings: Pruning,
-        where: Where,
-    ) -> None:
+    def __init__(self, network: Prunable, settings: Pruning, where: Where) -> None:
         assert settings.reach is not None
-        self.module, self.groups, self.where, self.asked = module, list(groups), where, settings.reach
+        self.network, self.where, self.asked = network, where, settings.reach
         self.emission = emission_for(where.target, settings.reach.precision)
-        self.layers = layers_of(module, Costs(module, groups, example_inputs), example_inputs)
-        self.search = Search(module, groups, ties, example_inputs, settings)
-        self.inputs = example_inputs
+        self.layers = network.layers()
+        self.search = Search(network, settings)
 
     def choose(self, given: Given) -> Choice:
         """What to remove for the time that was asked, its file measured.
@@ -173,7 +160,7 @@ class Reach:
         floor = self.search.floor
         shapes = {"whole": self.search.whole, "middle": self.search.middle, "narrow": Shape(floor.kept)}
         shapes |= {"floor": floor} if floor.dropped else {}
-        what, batch = structure(self.module, self.inputs), self.asked.batch
+        what, batch = structure(self.network.module, self.network.inputs), self.asked.batch
         times = times_for(what, shapes, where.target, self.emission, batch, lambda: self._times(shapes))
         anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
         return TimeModel(self.layers, table, anchors), min(times.values())
@@ -183,8 +170,8 @@ class Reach:
         where, graphs = self.where, {}
         with where.progress.task("writing files to time", len(shapes)) as advance:
             for name, shape in shapes.items():
-                removed = {g.name: list(range(g.units - shape.kept[g.name])) for g in self.groups}
-                graphs[name] = self._file(removed, shape.dropped)
+                removed = {g.name: list(range(g.units - shape.kept[g.name])) for g in self.network.groups}
+                graphs[name] = self._whole if name == "whole" else self._file(removed, shape.dropped)
                 advance(1)
         found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
         return {name: ms for name, (ms, _) in found.items()}
@@ -225,8 +212,8 @@ class Reach:
         return self._file({}, frozenset())
 
     def _file(self, removed: Chosen, dropped: frozenset[str]) -> ModelProto:
-        pruned = copy.deepcopy(self.module).cpu()
-        cut(pruned, self.groups, removed)
+        pruned = copy.deepcopy(self.network.module).cpu()
+        cut(pruned, self.network.groups, removed)
         drop_blocks(pruned, sorted(dropped))
         return timing_file(pruned, self.where.deployment, self.emission)
 

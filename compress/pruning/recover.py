@@ -21,7 +21,8 @@ from compress.pruning.groups import Group
 from compress.pruning.importance.measures import Given
 from compress.pruning.iterations import Cuts, Stock, round_recipe, round_target
 from compress.pruning.phases import Phases
-from compress.pruning.prune import PruneLog, prunable_groups, prune_module
+from compress.pruning.prunable import prunable_groups
+from compress.pruning.prune import PruneLog, prune_module
 from compress.pruning.reach import Where, prune_to_time
 from compress.pruning.settings import Keep
 from compress.pruning.share_search import prune_with_blocks

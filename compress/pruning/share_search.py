@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.pruning.cost import Costs
 from compress.pruning.importance.measures import Given
-from compress.pruning.latency.kinds import Kept, Layer, layers_of
+from compress.pruning.latency.kinds import Kept, Layer
 from compress.pruning.latency.model import Shape, left
-from compress.pruning.prune import PruneLog, carry_out, groups_to_prune
+from compress.pruning.prunable import Prunable
+from compress.pruning.prune import PruneLog
 from compress.pruning.settings import Pruning
 from compress.pruning.time_search import Search
 
@@ -80,11 +80,10 @@ def prune_with_blocks(
         UsageError: the share cannot be reached; as `prune_module`.
         StageError: the loss on training examples is not a number.
     """
-    groups, ties, fixed = groups_to_prune(module, example_inputs, settings, given.seed)
+    network = Prunable.find(module, example_inputs, settings, given.seed)
     measure, wanted = settings.share.measure, settings.share.share
-    layers = layers_of(module, Costs(module, groups, example_inputs), example_inputs)
-    search = Search(module, groups, ties, example_inputs, settings)
-    counted = Counted(layers, search.whole, measure)
+    search = Search(network, settings)
+    counted = Counted(network.layers(), search.whole, measure)
     least = counted.predict(search.floor)
     if least > wanted:
         raise UsageError(
@@ -97,6 +96,5 @@ def prune_with_blocks(
         return {"removed": removed, "dropped": sorted(shape.dropped)}
 
     choice = recall(choose)
-    removed, dropped = choice["removed"], tuple(choice["dropped"])
-    done = carry_out(module, groups, removed, example_inputs, given.seed, dropped)
-    return PruneLog(measure=measure, asked=wanted, reached=done.share(measure), fixed=fixed, **vars(done))
+    done = network.without(choice["removed"], given.seed, choice["dropped"])
+    return PruneLog(measure=measure, asked=wanted, reached=done.share(measure), fixed=network.fixed, **vars(done))

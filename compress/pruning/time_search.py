@@ -19,9 +19,10 @@ from compress.pruning.knapsack import Block, Family, Knapsack
 from compress.pruning.latency.kinds import Kept, Layer
 from compress.pruning.latency.model import Shape
 from compress.pruning.masked import masked
+from compress.pruning.prunable import Prunable
 from compress.pruning.selection import going_order, normalised
 from compress.pruning.settings import Pruning
-from compress.pruning.ties import Ties, per_step, tied, tied_steps
+from compress.pruning.ties import per_step, tied, tied_steps
 from compress.pruning.worth import worth_of_removed
 
 LEVELS = 6
@@ -50,26 +51,16 @@ class Search:
     """What may go of a network: widths of groups, and blocks.
 
     Args:
-        module: left as it is.
-        groups: what may be pruned.
-        ties: groups that keep the same share.
-        example_inputs: inputs of at least one example.
+        network: left as it is.
         settings: floors, importance, rounds, and whether blocks may go.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        groups: Sequence[Group],
-        ties: Ties,
-        example_inputs: Sequence[Tensor],
-        settings: Pruning,
-    ) -> None:
-        self.module, self.groups, self.settings = module, list(groups), settings
-        self.paths = find_blocks(module, example_inputs) if settings.drops_blocks else []
-        self.together = tied(groups, ties)
+    def __init__(self, network: Prunable, settings: Pruning) -> None:
+        self.module, self.groups, self.settings = network.module, network.groups, settings
+        self.paths = find_blocks(network.module, network.inputs) if settings.drops_blocks else []
+        self.together = tied(self.groups, network.ties)
         self.ladders = [_ladder(part, settings) for part in self.together]
-        self.units = {group.name: group.units for group in groups}
+        self.units = {group.name: group.units for group in self.groups}
 
     @property
     def whole(self) -> Shape:

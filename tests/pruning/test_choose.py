@@ -16,7 +16,8 @@ from compress.pruning.groups import Group
 from compress.pruning.importance.measures import MEASURES, Given
 from compress.pruning.importance.score import LabelledBatch
 from compress.pruning.isomorphic import isomorphism_classes
-from compress.pruning.prune import prunable_groups, share_left
+from compress.pruning.prunable import prunable_groups
+from compress.pruning.prune import share_left
 from compress.pruning.selection import OutOfReachError
 from compress.pruning.settings import LOOKING, Importance, Pruning
 from compress.pruning.surgery import cut

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compress.models.count import count_macs, count_parameters
 from compress.pruning.cost import Costs
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.surgery import cut
 
 NAMES = ("encoder_decoder", "group_norm", "instance_norm", "tied", "transformer", "resnet_a", "resnet_b", "mobilenet")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.pruning.isomorphic import isomorphism_classes
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 
 Make = Callable[[str], nn.Module]
 

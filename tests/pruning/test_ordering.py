@@ -11,7 +11,7 @@ from compress.models.zoo.shortcut import PadShortcut
 from compress.pruning.groups import Group, Member
 from compress.pruning.masked import masked
 from compress.pruning.ordering import channel_order, unit_orders
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.surgery import cut
 
 Make = Callable[[str], nn.Module]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from compress.errors import UsageError
 from compress.models import rest
 from compress.models.factory import Factory, build
-from compress.pruning.prune import PruneLog, prunable_groups, prune_module
+from compress.pruning.prunable import prunable_groups
+from compress.pruning.prune import PruneLog, prune_module
 from compress.pruning.settings import Pruning
 
 Make = Callable[[str], nn.Module]

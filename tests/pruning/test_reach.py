@@ -28,7 +28,8 @@ from compress.models.zoo.table import build_zoo
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.table import Grid, LatencyTable
-from compress.pruning.prune import PruneLog, groups_to_prune
+from compress.pruning.prunable import Prunable
+from compress.pruning.prune import PruneLog
 from compress.pruning.reach import NEAR, TRIES, Choice, Reach, Where, emission_for, prune_to_time
 from compress.pruning.settings import Pruning
 from compress.stage import Silent
@@ -86,8 +87,9 @@ class Machine:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine]:
     machine = Machine()
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     for name, stand_in in (
         ("table_for", machine.table_for), ("timing_file", machine.file), ("measure_files", machine.measure),
     ):  # fmt: skip
@@ -118,8 +120,7 @@ def pruning(reach: dict[str, Any], **more: Any) -> Pruning:
 
 def opened(machine: Machine, settings: Pruning, *, quick: bool = False) -> tuple[nn.Module, Reach]:
     module = network()
-    groups, ties, _ = groups_to_prune(module, EXAMPLE, settings)
-    reach = Reach(module, groups, ties, EXAMPLE, settings, where(quick=quick))
+    reach = Reach(Prunable.find(module, EXAMPLE, settings), settings, where(quick=quick))
     machine.kinds = {layer.name: layer.kind for layer in reach.layers}
     return module, reach
 
@@ -194,7 +195,7 @@ def test_what_is_out_of_reach_names_the_fastest(
         opening.choose(given())
     floor = opening.search.floor
     graph: Any = opening._file(
-        {group.name: list(range(group.units - floor.kept[group.name])) for group in opening.groups}, floor.dropped
+        {group.name: list(range(group.units - floor.kept[group.name])) for group in opening.network.groups}, floor.dropped
     )
     fastest, whole = machine.ms(graph), machine.ms(module)
     message = str(caught.value)

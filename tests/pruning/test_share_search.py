@@ -18,7 +18,7 @@ from compress.pruning.cost import Costs
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.kinds import layers_of
 from compress.pruning.latency.model import Shape
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.settings import Pruning
 from compress.pruning.share_search import Counted, prune_with_blocks
 from compress.pruning.surgery import cut

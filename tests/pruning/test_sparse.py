@@ -18,7 +18,7 @@ from compress.data.settings import read_data_settings
 from compress.models.rest import state_digest
 from compress.pruning.groups import Group
 from compress.pruning.importance.score import Sliced
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.recover import prune_and_recover
 from compress.pruning.sparse import SparseLearning, learn_sparsely, pulls, squared_norms, strengths
 from compress.pruning.stage import Prune, Sparse

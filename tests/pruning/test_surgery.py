@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compress.pruning.groups import Group, Member
 from compress.pruning.layers import layout
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.surgery import cut, layer_widths, removed_channels
 
 Make = Callable[[str], nn.Module]

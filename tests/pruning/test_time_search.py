@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models import rest
-from compress.pruning.cost import Costs
 from compress.pruning.importance.measures import MEASURES, Given
-from compress.pruning.latency.kinds import Kept, Layer, layers_of
+from compress.pruning.latency.kinds import Kept, Layer
 from compress.pruning.latency.model import Shape
-from compress.pruning.prune import groups_to_prune
+from compress.pruning.prunable import Prunable
 from compress.pruning.settings import Pruning
 from compress.pruning.time_search import LEVELS, Search
 from tests.models.text_networks import inputs, made
@@ -46,9 +45,8 @@ def given() -> Given:
 
 def opened(module: nn.Module, arrays: list[Tensor], **changes: Any) -> tuple[Search, Products]:
     settings = Pruning.model_validate({"reach": {"speedup": 2}, "round_to": 1, "rounds": 2, **changes})
-    groups, ties, _ = groups_to_prune(module, arrays, settings)
-    layers = layers_of(module, Costs(module, groups, arrays), arrays)
-    return Search(module, groups, ties, arrays, settings), Products(layers)
+    network = Prunable.find(module, arrays, settings)
+    return Search(network, settings), Products(network.layers())
 
 
 @pytest.mark.parametrize("settings", [{}, {"depth": False}, {"importance": "magnitude", "depth": False, "rounds": 5}])

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.models.transformers_sizes import configured, head_size
-from compress.pruning.prune import groups_to_prune, prunable_groups, prune_module
+from compress.pruning.prunable import Prunable, prunable_groups
+from compress.pruning.prune import prune_module
 from compress.pruning.settings import Pruning
 from compress.pruning.uniform import uniform_ties
 from tests.models.test_transformers_sizes import NETWORKS, opened
@@ -73,7 +74,7 @@ def test_layers_stay_alike_and_heads_as_wide_as_they_were(name: str) -> None:
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_each_layer_loses_channels_of_its_own(name: str) -> None:
     _, module, given = opened(name)
-    groups, _, _ = groups_to_prune(module, given, settings())
+    groups = Prunable.find(module, given, settings()).groups
     seen: dict[str, list[int]] = {}
 
     def agree(choice: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -88,8 +89,7 @@ def test_each_layer_loses_channels_of_its_own(name: str) -> None:
 
 def test_it_can_be_left_out() -> None:
     _, module, given = opened("bert")
-    _, ties, _ = groups_to_prune(module, given, settings(uniform=False))
-    assert ties == {}
+    assert Prunable.find(module, given, settings(uniform=False)).ties == {}
     prune_module(module, given, settings(uniform=False, keep={"macs": 0.7}))
     assert len(shapes(module)["intermediate.dense.weight"]) == 2
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.pruning.groups import Group, Member
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.verify import difference, disagreement, perturbed
 
 Make = Callable[[str], nn.Module]

@@ -11,7 +11,7 @@ from compress.pruning.groups import Group, Member
 from compress.pruning.importance.by_examples import activation_scores, hessian_scores, taylor_scores
 from compress.pruning.importance.score import LabelledBatch
 from compress.pruning.masked import masked
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 
 
 def _net() -> nn.Module:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from compress.pruning.importance.measures import MEASURES, Given, no_loss
 from compress.pruning.importance.score import LabelledBatch, Sliced
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.settings import LOOKING, Importance
 
 Make = Callable[[str], nn.Module]

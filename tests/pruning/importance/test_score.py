@@ -17,7 +17,7 @@ from compress.pruning.importance.score import (
     magnitude_scores,
     random_scores,
 )
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 
 
 def _net() -> nn.Module:

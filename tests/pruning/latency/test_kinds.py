@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compress.pruning.cost import Costs
 from compress.pruning.latency.kinds import Channels, Layer, LayerKind, layers_of
-from compress.pruning.prune import prunable_groups
+from compress.pruning.prunable import prunable_groups
 from compress.pruning.surgery import cut
 from tests.models.text_networks import inputs, made
 
