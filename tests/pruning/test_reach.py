@@ -194,9 +194,9 @@ def test_what_is_out_of_reach_names_the_fastest(
     with pytest.raises(UsageError) as caught:
         opening.choose(given())
     floor = opening.search.floor
-    graph: Any = opening._file(
-        {group.name: list(range(group.units - floor.kept[group.name])) for group in opening.network.groups}, floor.dropped
-    )
+    groups = opening.network.groups
+    removed = {group.name: list(range(group.units - floor.kept[group.name])) for group in groups}
+    graph: Any = opening._file(removed, floor.dropped)
     fastest, whole = machine.ms(graph), machine.ms(module)
     message = str(caught.value)
     assert says in message
