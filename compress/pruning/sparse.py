@@ -118,7 +118,8 @@ def pulls(parts: Iterable[tuple[Sliced, Tensor]], weight: float) -> list[tuple[n
     for part, strength in parts:
         numbers = [torch.arange(t.numel(), device=t.device).view(t.shape) for t in part.tensors]
         for tensor, units, places in zip(part.tensors, part.units, part.rows(numbers), strict=True):
-            _, factor = found.setdefault(id(tensor), (tensor, torch.zeros_like(tensor, requires_grad=False)))
+            zeros = torch.zeros_like(tensor, requires_grad=False, memory_format=torch.contiguous_format)
+            _, factor = found.setdefault(id(tensor), (tensor, zeros))
             of_slices = (2 * weight * strength[units.to(strength.device)]).to(factor)
             factor.view(-1)[places] += of_slices[:, None]  # the places of one axis are all different
     return list(found.values())

@@ -162,3 +162,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         number, _, entry = name.partition(".")
         state.setdefault(int(number), {})[entry] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, entries in optimizer.state.items():  # in the parameter's memory format, or sums round differently
+        for entry, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                entries[entry] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -18,6 +18,7 @@ from compress.training.device import limited_threads
 from compress.training.evaluate import mean_loss, predict
 from compress.training.interrupts import deferred_interrupt
 from compress.training.log import EpochLog, FitLog
+from compress.training.memory_format import from_training
 from compress.training.method import Method
 from compress.training.randomness import preserved_randomness
 from compress.training.schedule import learning_rate
@@ -163,7 +164,7 @@ def _finish(session: Session) -> None:
     if reached.best_tensors:
         restore(session.student, reached.best_tensors)
     session.optimizer.zero_grad(set_to_none=True)
-    session.student.to(session.home)
+    from_training(session.student, session.home)
 
 
 def _summary(log: EpochLog) -> str:

@@ -28,6 +28,7 @@ from compress.training.checkpoint import (
 from compress.training.device import Precision, training_device
 from compress.training.evaluate import Array, targets_of
 from compress.training.log import RECORDED_LOSSES, EpochLog, FitLog
+from compress.training.memory_format import to_train
 from compress.training.method import Method, TrainingProgress
 from compress.training.optimizer import make_optimizer
 from compress.training.settings import Recipe
@@ -66,9 +67,9 @@ class Session:
         self.device = training_device(context)
         self.precision = Precision(recipe.precision, self.device)
         self.home = next(student.parameters()).device
-        self.student = student.to(self.device)
+        self.student = to_train(student, self.device)
         extra = method.modules()
-        self.extra = nn.Module() if extra is None else extra.to(self.device)
+        self.extra = nn.Module() if extra is None else to_train(extra, self.device)
         self.parameters = [*self.student.parameters(), *self.extra.parameters()]
         self.optimizer = make_optimizer(self.parameters, recipe)
         self.steps_per_epoch = step_count(len(data.train), recipe.batch_size)
