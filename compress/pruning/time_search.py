@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -35,6 +36,16 @@ Weighed = tuple[Mapping[str, Tensor], Mapping[str, list[int]]]
 """Scores of units by group, and the units that are left, the least important first."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a network without units and blocks: scores of units by group, harm of each further block."""
+
+    removed: Chosen
+    dropped: frozenset[str]
+    scores: Mapping[str, Tensor]
+    harm: Mapping[str, float]
+
+
 class CostModel(Protocol):
     """What a shape costs, in whatever unit, as a sum over layers."""
 
@@ -61,6 +72,7 @@ class Search:
         self.together = tied(self.groups, network.ties)
         self.ladders = [_ladder(part, settings) for part in self.together]
         self.units = {group.name: group.units for group in self.groups}
+        self._last: Look | None = None
 
     @property
     def whole(self) -> Shape:
@@ -85,52 +97,66 @@ class Search:
 
     def run(self, model: CostModel, wanted: float, given: Given) -> tuple[dict[str, list[int]], Shape]:
         """The knapsack in rounds, each of which looks anew at what matters without what is gone."""
-        measure = MEASURES[self.settings.importance]
-        rounds = 1 if measure.reads == "weights" else self.settings.rounds
+        rounds = 1 if MEASURES[self.settings.importance].reads == "weights" else self.settings.rounds
         removed: dict[str, list[int]] = {}
         dropped: frozenset[str] = frozenset()
         start = model.predict(self.whole)
         for number in range(1, rounds + 1):
-            aim = start * (wanted / start) ** (number / rounds)
-            double = self._without(removed, dropped, given.batches)
-            with bypassed(double, dropped):
-                scores = self._scores(double, self._alive(dropped), given)
-                harm = self._harm(double, dropped, given) if self.paths else {}
-            orders = {g.name: going_order(g, scores[g.name], removed) for g in self.groups if g.name in scores}
-            families = self._families((scores, orders), removed)
-            blocks = self._blocks(harm)
-            shape = self._packed(model, families, blocks, removed, dropped, aim)
-            if model.predict(shape) < aim * (1 - CLOSE):  # blocks are coarse: fewer of them, and widths in their place
-                gone = [block for block in blocks if block.path in shape.dropped - dropped]
-                tried = [shape]
-                for spared in sorted(gone, key=lambda block: -block.loss)[:SPARED]:
-                    others = [block for block in gone if block is not spared]
-                    tried.append(self._packed(model, families, others, removed, dropped, aim))
-                shape = min(tried, key=lambda shape: _miss(model.predict(shape), aim))
-            for name, order in orders.items():
-                units = self.units[name] - len(removed.get(name, ())) - shape.kept[name]
-                removed.setdefault(name, []).extend(order[:units])
-            dropped = shape.dropped
-        return self._filled(model, wanted, removed, set(dropped))
+            self._last = self._look(removed, dropped, given)
+            removed, dropped = self._without_more(model, self._last, start * (wanted / start) ** (number / rounds))
+        return self._filled(model, wanted, removed, dropped)
+
+    def again(self, model: CostModel, wanted: float) -> tuple[dict[str, list[int]], Shape]:
+        """Another choice by another model or for another cost, from what the last round of `run` saw."""
+        assert self._last is not None
+        return self._filled(model, wanted, *self._without_more(model, self._last, wanted))
+
+    def _look(self, removed: Chosen, dropped: frozenset[str], given: Given) -> Look:
+        """See what matters without what is gone."""
+        double = self._without(removed, dropped, given.batches)
+        with bypassed(double, dropped):
+            scores = self._scores(double, self._alive(dropped), given)
+            harm = self._harm(double, dropped, given) if self.paths else {}
+        return Look({name: list(units) for name, units in removed.items()}, dropped, scores, harm)
+
+    def _without_more(self, model: CostModel, look: Look, aim: float) -> tuple[dict[str, list[int]], frozenset[str]]:
+        """What is gone once the cost is down to `aim`: units by group, and blocks."""
+        orders = {
+            g.name: going_order(g, look.scores[g.name], look.removed) for g in self.groups if g.name in look.scores
+        }
+        families, blocks = self._families((look.scores, orders), look.removed), self._blocks(look.harm)
+        shape = self._packed(model, families, blocks, look, aim)
+        if model.predict(shape) < aim * (1 - CLOSE):  # blocks are coarse: fewer of them, and widths in their place
+            gone = [block for block in blocks if block.path in shape.dropped - look.dropped]
+            tried = [shape]
+            for spared in sorted(gone, key=lambda block: -block.loss)[:SPARED]:
+                others = [block for block in gone if block is not spared]
+                tried.append(self._packed(model, families, others, look, aim))
+            shape = min(tried, key=lambda shape: _miss(model.predict(shape), aim))
+        removed = {name: list(units) for name, units in look.removed.items()}
+        for name, order in orders.items():
+            units = self.units[name] - len(removed.get(name, ())) - shape.kept[name]
+            removed.setdefault(name, []).extend(order[:units])
+        return removed, shape.dropped
 
     def _packed(
         self,
         model: CostModel,
         families: Sequence[Family],
         blocks: Sequence[Block],
-        removed: Chosen,
-        dropped: frozenset[str],
+        look: Look,
         aim: float,
     ) -> Shape:
-        """What the knapsack leaves, from what is left now."""
-        bag = Knapsack(model.layers, model.layer_cost, families, blocks, self._left(removed))
-        bag.dropped |= dropped
+        """What the knapsack leaves, from what was left when it was looked at."""
+        bag = Knapsack(model.layers, model.layer_cost, families, blocks, self._left(look.removed))
+        bag.dropped |= look.dropped
         return bag.run(aim)
 
     def _filled(
-        self, model: CostModel, wanted: float, removed: dict[str, list[int]], dropped: set[str]
+        self, model: CostModel, wanted: float, removed: dict[str, list[int]], blocks: frozenset[str]
     ) -> tuple[dict[str, list[int]], Shape]:
         """The same with as much given back as there is room for: what fills it best first, a block or some units."""
+        dropped = set(blocks)
         while True:
             now = self._left(removed)
             higher: list[Shape] = [Shape(now, frozenset(dropped - {path})) for path in sorted(dropped)]

@@ -49,6 +49,24 @@ def opened(module: nn.Module, arrays: list[Tensor], **changes: Any) -> tuple[Sea
     return Search(network, settings), Products(network.layers())
 
 
+def test_another_choice_needs_no_other_look(
+    network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    whole = model.predict(search.whole)
+    first = search.run(model, 0.6 * whole, given)
+    assert search.again(model, 0.6 * whole) == first
+
+    def refused(*anything: Any) -> None:
+        raise AssertionError("it looked again")
+
+    monkeypatch.setattr(search, "_look", refused)
+    for share in (0.5, 0.7):
+        removed, shape = search.again(model, share * whole)
+        assert 0.9 * share * whole <= model.predict(shape) <= share * whole
+        assert {name: search.units[name] - len(units) for name, units in removed.items()}.items() <= shape.kept.items()
+
+
 @pytest.mark.parametrize("settings", [{}, {"depth": False}, {"importance": "magnitude", "depth": False, "rounds": 5}])
 @pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
 def test_the_wanted_cost_is_reached_and_nothing_more_would_fit(
