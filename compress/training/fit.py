@@ -58,17 +58,11 @@ def fit(
     started = time.monotonic()
     with preserved_randomness(), limited_threads(context.threads), deferred_interrupt() as interrupted:
         session = Session(student, method, recipe, data=data, task=task, context=context)
-        session.resume()
-        with context.progress.task("training", session.steps) as advance:
-            advance(session.reached.step)
-            try:
-                while session.reached.step < session.steps and not session.reached.stopped_early:
-                    _train_epoch(session, interrupted, advance)
-            except RuntimeError as error:
-                if context.world_size > 1 and interrupted():  # rank 0 has left after its checkpoint
-                    raise KeyboardInterrupt from error
-                raise
-        _finish(session)
+        try:
+            session.resume()
+            _train(session, interrupted)
+        finally:
+            from_training(session.student, session.home)
     return session.log(time.monotonic() - started)
 
 
@@ -85,6 +79,20 @@ def _rehearsal(data: Data, recipe: Recipe, context: Context) -> tuple[Data, Reci
     size = max(min(_REHEARSAL_BATCH, recipe.batch_size), context.world_size)
     small = recipe.model_copy(update={"epochs": 1, "batch_size": size, "warmup_epochs": None, "milestones": ()})
     return data.head(2 * size), small, replace(context, checkpoints=None)
+
+
+def _train(session: Session, interrupted: Callable[[], bool]) -> None:
+    """From where training stands to its end."""
+    with session.context.progress.task("training", session.steps) as advance:
+        advance(session.reached.step)
+        try:
+            while session.reached.step < session.steps and not session.reached.stopped_early:
+                _train_epoch(session, interrupted, advance)
+        except RuntimeError as error:
+            if session.context.world_size > 1 and interrupted():  # rank 0 has left after its checkpoint
+                raise KeyboardInterrupt from error
+            raise
+    _finish(session)
 
 
 def _train_epoch(session: Session, interrupted: Callable[[], bool], advance: Callable[..., None]) -> None:
@@ -164,7 +172,6 @@ def _finish(session: Session) -> None:
     if reached.best_tensors:
         restore(session.student, reached.best_tensors)
     session.optimizer.zero_grad(set_to_none=True)
-    from_training(session.student, session.home)
 
 
 def _summary(log: EpochLog) -> str:

@@ -69,7 +69,7 @@ class Session:
         self.home = next(student.parameters()).device
         self.student = to_train(student, self.device)
         extra = method.modules()
-        self.extra = nn.Module() if extra is None else extra.to(self.device)
+        self.extra = nn.Module() if extra is None else to_train(extra, self.device)
         self.parameters = [*self.student.parameters(), *self.extra.parameters()]
         self.optimizer = make_optimizer(self.parameters, recipe)
         self.steps_per_epoch = step_count(len(data.train), recipe.batch_size)

@@ -126,15 +126,15 @@ def test_projectors_and_banks_go_on_from_a_checkpoint_to_the_same_bits(
     stop: int, data: Data, task: Task, make_network: MakeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, teacher = Recipe(epochs=3, batch_size=30), make_network(width=8, seed=3)
-    kept: list[dict[str, Tensor]] = []
+    kept: list[nn.Module] = []
     begun: dict[str, Tensor] = {}
     modules = Distillation.modules
 
     def noted(self: Distillation) -> nn.Module | None:
         found = modules(self)
         assert found is not None
-        kept.append(found.state_dict())
-        begun.update({name: tensor.clone() for name, tensor in kept[-1].items()})
+        kept.append(found)
+        begun.update({name: tensor.clone() for name, tensor in found.state_dict().items()})
         return found
 
     monkeypatch.setattr(Distillation, "modules", noted)
@@ -154,5 +154,5 @@ def test_projectors_and_banks_go_on_from_a_checkpoint_to_the_same_bits(
     log = distill(again, teacher, data, task, recipe, LEARNT, context)
     assert replace(log, seconds=0) == replace(expected, seconds=0)
     assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in again.state_dict().items())
-    assert all(torch.equal(tensor, kept[2][name]) for name, tensor in kept[0].items())
-    assert not any(torch.equal(kept[0][name], begun[name]) for name in LEARNT_PARTS)
+    assert all(torch.equal(tensor, kept[2].state_dict()[name]) for name, tensor in kept[0].state_dict().items())
+    assert not any(torch.equal(kept[0].state_dict()[name], begun[name]) for name in LEARNT_PARTS)

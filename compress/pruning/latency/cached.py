@@ -15,6 +15,9 @@ from compress.pruning.latency.table import Grid, LatencyTable
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 
+RULE = 2
+"""Goes up with every change of how times are measured: what was kept under another rule is measured again."""
+
 
 def table_for(
     widths: Widths, target: TargetSettings, emission: str, batch: int, progress: Progress, folder: Path | None = None
@@ -81,5 +84,5 @@ def _keep(place: Path, content: dict[str, Any]) -> None:
 
 
 def _key(what: list[Any], target: TargetSettings, emission: str, batch: int) -> str:
-    facts = [what, target.fingerprint(), target.threads, target.cores, target.provider, emission, batch]
+    facts = [RULE, what, target.fingerprint(), target.threads, target.cores, target.provider, emission, batch]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
