@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment
 from compress.errors import UsageError
+from compress.pruning.cost_search import LEVELS, Search
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
@@ -30,7 +31,6 @@ from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut
-from compress.pruning.time_search import LEVELS, Search
 from compress.pruning.timing import Timing
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings, emissions
@@ -135,9 +135,9 @@ class Reach:
         whole_ms = model.anchors[0].ms
         wanted = self.asked.latency_p50_ms or whole_ms / float(self.asked.speedup or 1)
         self._check(wanted, floor_ms, whole_ms)
-        aim, best = wanted, None
-        for number in range(TRIES):
-            removed, shape = self.search.again(model, aim) if number else self.search.run(model, aim, given)
+        look, aim, best = self.search.look(model, wanted, given), wanted, None
+        for _ in range(TRIES):
+            removed, shape = self.search.choose(model, aim, look)
             predicted = model.predict(shape)
             measured = predicted if self.where.quick else self._measured(removed, shape, whole_ms)
             timing = self._timing(model, shape, (whole_ms, wanted, floor_ms), predicted, measured)

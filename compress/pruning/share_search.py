@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from compress.errors import UsageError
+from compress.pruning.cost_search import Search
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.kinds import Kept, Layer
 from compress.pruning.latency.model import Shape, left
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
 from compress.pruning.settings import Pruning
-from compress.pruning.time_search import Search
 
 
 class Counted:
@@ -92,7 +92,7 @@ def prune_with_blocks(
         )
 
     def choose() -> dict[str, Any]:
-        removed, shape = search.run(counted, wanted, given)
+        removed, shape = search.choose(counted, wanted, search.look(counted, wanted, given))
         return {"removed": removed, "dropped": sorted(shape.dropped)}
 
     choice = recall(choose)

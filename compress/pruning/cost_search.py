@@ -32,17 +32,20 @@ CLOSE = 0.03
 """How far below the cost that is wanted, relative, a choice may lie before others are tried."""
 SPARED = 4
 """How many blocks are spared in turn for a closer choice."""
-Weighed = tuple[Mapping[str, Tensor], Mapping[str, list[int]]]
-"""Scores of units by group, and the units that are left, the least important first."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of a network without units and blocks: scores of units by group, harm of each further block."""
+    """What was seen of a network without units and blocks.
+
+    `scores` are those of units, and `orders` the units that are left, the least important first, both by group; `harm`
+    is by how much the loss grows without each further block.
+    """
 
     removed: Chosen
     dropped: frozenset[str]
     scores: Mapping[str, Tensor]
+    orders: Mapping[str, list[int]]
     harm: Mapping[str, float]
 
 
@@ -72,7 +75,6 @@ class Search:
         self.together = tied(self.groups, network.ties)
         self.ladders = [_ladder(part, settings) for part in self.together]
         self.units = {group.name: group.units for group in self.groups}
-        self._last: Look | None = None
 
     @property
     def whole(self) -> Shape:
@@ -95,21 +97,17 @@ class Search:
         """What groups keep at a level of their ladders, the last one where there are fewer."""
         return {n: u for ladder in self.ladders for n, u in ladder[min(level, len(ladder) - 1)].items()}
 
-    def run(self, model: CostModel, wanted: float, given: Given) -> tuple[dict[str, list[int]], Shape]:
-        """The knapsack in rounds, each of which looks anew at what matters without what is gone."""
+    def look(self, model: CostModel, wanted: float, given: Given) -> Look:
+        """What matters once most has gone: the knapsack in rounds, each of which looks anew without what is gone."""
         rounds = 1 if MEASURES[self.settings.importance].reads == "weights" else self.settings.rounds
-        removed: dict[str, list[int]] = {}
-        dropped: frozenset[str] = frozenset()
-        start = model.predict(self.whole)
-        for number in range(1, rounds + 1):
-            self._last = self._look(removed, dropped, given)
-            removed, dropped = self._without_more(model, self._last, start * (wanted / start) ** (number / rounds))
-        return self._filled(model, wanted, removed, dropped)
+        start, seen = model.predict(self.whole), self._look({}, frozenset(), given)
+        for number in range(1, rounds):
+            seen = self._look(*self._without_more(model, seen, start * (wanted / start) ** (number / rounds)), given)
+        return seen
 
-    def again(self, model: CostModel, wanted: float) -> tuple[dict[str, list[int]], Shape]:
-        """Another choice by another model or for another cost, from what the last round of `run` saw."""
-        assert self._last is not None
-        return self._filled(model, wanted, *self._without_more(model, self._last, wanted))
+    def choose(self, model: CostModel, wanted: float, look: Look) -> tuple[dict[str, list[int]], Shape]:
+        """What goes for a cost, from what was seen: units by group, and the shape that is left."""
+        return self._filled(model, wanted, *self._without_more(model, look, wanted))
 
     def _look(self, removed: Chosen, dropped: frozenset[str], given: Given) -> Look:
         """See what matters without what is gone."""
@@ -117,14 +115,13 @@ class Search:
         with bypassed(double, dropped):
             scores = self._scores(double, self._alive(dropped), given)
             harm = self._harm(double, dropped, given) if self.paths else {}
-        return Look({name: list(units) for name, units in removed.items()}, dropped, scores, harm)
+        gone = {name: list(units) for name, units in removed.items()}
+        orders = {g.name: going_order(g, scores[g.name], gone) for g in self.groups if g.name in scores}
+        return Look(gone, dropped, scores, orders, harm)
 
     def _without_more(self, model: CostModel, look: Look, aim: float) -> tuple[dict[str, list[int]], frozenset[str]]:
         """What is gone once the cost is down to `aim`: units by group, and blocks."""
-        orders = {
-            g.name: going_order(g, look.scores[g.name], look.removed) for g in self.groups if g.name in look.scores
-        }
-        families, blocks = self._families((look.scores, orders), look.removed), self._blocks(look.harm)
+        families, blocks = self._families(look), self._blocks(look.harm)
         shape = self._packed(model, families, blocks, look, aim)
         if model.predict(shape) < aim * (1 - CLOSE):  # blocks are coarse: fewer of them, and widths in their place
             gone = [block for block in blocks if block.path in shape.dropped - look.dropped]
@@ -134,7 +131,7 @@ class Search:
                 tried.append(self._packed(model, families, others, look, aim))
             shape = min(tried, key=lambda shape: _miss(model.predict(shape), aim))
         removed = {name: list(units) for name, units in look.removed.items()}
-        for name, order in orders.items():
+        for name, order in look.orders.items():
             units = self.units[name] - len(removed.get(name, ())) - shape.kept[name]
             removed.setdefault(name, []).extend(order[:units])
         return removed, shape.dropped
@@ -213,16 +210,15 @@ class Search:
                     found[path] = max(mean() - before, 0.0)
         return found
 
-    def _families(self, weighed: Weighed, removed: Chosen) -> list[Family]:
+    def _families(self, look: Look) -> list[Family]:
         """What tied groups may keep, from what they have now downwards, and the importance of what goes."""
-        scores, orders = weighed
-        found = []
+        found, left = [], self._left(look.removed)
         for part, ladder in zip(self.together, self.ladders, strict=True):
-            now = {group.name: group.units - len(removed.get(group.name, ())) for group in part}
-            levels = [level for level in ladder if all(level[name] <= units for name, units in now.items())]
-            if any(group.name not in scores for group in part):
+            if any(group.name not in look.scores for group in part):
                 continue  # in a block that is gone
-            sums = {group.name: scores[group.name][orders[group.name]].double().cumsum(0) for group in part}
+            now = {group.name: left[group.name] for group in part}
+            levels = [level for level in ladder if all(level[name] <= units for name, units in now.items())]
+            sums = {name: look.scores[name][look.orders[name]].double().cumsum(0) for name in now}
             losses = [
                 sum(float(sums[name][units - level[name] - 1]) for name, units in now.items() if units > level[name])
                 for level in levels

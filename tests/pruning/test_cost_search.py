@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models import rest
+from compress.pruning.cost_search import LEVELS, Search
 from compress.pruning.importance.measures import MEASURES, Given
 from compress.pruning.latency.kinds import Kept, Layer
 from compress.pruning.latency.model import Shape
 from compress.pruning.prunable import Prunable
 from compress.pruning.settings import Pruning
-from compress.pruning.time_search import LEVELS, Search
 from tests.models.text_networks import inputs, made
 
 Make = Callable[[str], nn.Module]
@@ -49,20 +49,24 @@ def opened(module: nn.Module, arrays: list[Tensor], **changes: Any) -> tuple[Sea
     return Search(network, settings), Products(network.layers())
 
 
+def chosen(search: Search, model: Products, wanted: float, given: Given) -> tuple[dict[str, list[int]], Shape]:
+    return search.choose(model, wanted, search.look(model, wanted, given))
+
+
 def test_another_choice_needs_no_other_look(
     network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, model = opened(network("resnet_a"), [example])
     whole = model.predict(search.whole)
-    first = search.run(model, 0.6 * whole, given)
-    assert search.again(model, 0.6 * whole) == first
+    look = search.look(model, 0.6 * whole, given)
+    assert search.choose(model, 0.6 * whole, look) == search.choose(model, 0.6 * whole, look)
 
     def refused(*anything: Any) -> None:
         raise AssertionError("it looked again")
 
     monkeypatch.setattr(search, "_look", refused)
     for share in (0.5, 0.7):
-        removed, shape = search.again(model, share * whole)
+        removed, shape = search.choose(model, share * whole, look)
         assert 0.9 * share * whole <= model.predict(shape) <= share * whole
         assert {name: search.units[name] - len(units) for name, units in removed.items()}.items() <= shape.kept.items()
 
@@ -75,7 +79,7 @@ def test_the_wanted_cost_is_reached_and_nothing_more_would_fit(
     search, model = opened(network(name), [example], **settings)
     whole = model.predict(search.whole)
     for share in (0.8, 0.5):
-        removed, shape = search.run(model, share * whole, given)
+        removed, shape = chosen(search, model, share * whole, given)
         assert 0.9 * share * whole <= model.predict(shape) <= share * whole
         assert all(len(units) == len(set(units)) for units in removed.values())
         assert shape.kept == {group.name: group.units - len(removed.get(group.name, ())) for group in search.groups}
@@ -91,7 +95,7 @@ def test_the_wanted_cost_is_reached_and_nothing_more_would_fit(
 def test_the_least_important_go(network: Make, example: Tensor, given: Given) -> None:
     module = network("resnet_a")
     search, model = opened(module, [example], importance="magnitude", depth=False, rounds=1)
-    removed, _ = search.run(model, 0.5 * model.predict(search.whole), given)
+    removed, _ = chosen(search, model, 0.5 * model.predict(search.whole), given)
     scores = MEASURES["magnitude"].score(module, search.groups, given)
     assert sum(map(len, removed.values())) > 20
     for name, units in removed.items():
@@ -108,7 +112,7 @@ def test_blocks_that_do_nothing_go_first(network: Make, example: Tensor, given: 
     search, model = opened(module, [example], rounds=1)
     whole = model.predict(search.whole)
     saved = whole - model.predict(Shape(search.units, frozenset({"layer3.1"})))
-    removed, shape = search.run(model, whole - saved, given)
+    removed, shape = chosen(search, model, whole - saved, given)
     assert shape == Shape(search.units, frozenset({"layer3.1"}))
     assert not any(removed.values())
 
@@ -123,7 +127,7 @@ def test_each_round_looks_anew_without_what_is_gone(network: Make, example: Tens
         return found
 
     search, model = opened(network("resnet_a"), [example], rounds=3, depth=False)
-    search.run(model, 0.4 * model.predict(search.whole), Given(given.batches, loss))
+    search.look(model, 0.4 * model.predict(search.whole), Given(given.batches, loss))
     count = len(given.batches)
     assert len(seen) == 3 * count
     assert seen[:count] != seen[count : 2 * count] != seen[2 * count :]
@@ -158,7 +162,7 @@ def test_tied_groups_keep_the_same_share(depth: bool) -> None:
     search, model = opened(module, arrays, depth=depth)
     targets = torch.tensor([0, 2])
     whole = model.predict(search.whole)
-    removed, shape = search.run(model, 0.5 * whole, Given([(tuple(arrays), targets)], functional.cross_entropy))
+    removed, shape = chosen(search, model, 0.5 * whole, Given([(tuple(arrays), targets)], functional.cross_entropy))
     assert model.predict(shape) <= 0.5 * whole
     layers = [f"network.distilbert.transformer.layer.{number}" for number in range(3)]
     left = [path for path in layers if path not in shape.dropped]
@@ -173,7 +177,7 @@ def test_the_network_is_left_as_it_was(network: Make, example: Tensor, given: Gi
     module = network("resnet_a")
     before, digest = copy.deepcopy(module), rest.state_digest(module)
     search, model = opened(module, [example])
-    removed, shape = search.run(model, 0.5 * model.predict(search.whole), given)
+    removed, shape = chosen(search, model, 0.5 * model.predict(search.whole), given)
     search.worth(removed, shape.dropped, given)
     assert rest.state_digest(module) == digest
     assert [path for path, _ in module.named_modules()] == [path for path, _ in before.named_modules()]
