@@ -35,8 +35,8 @@ class Probe:
 class Sizes:
     """One type of network: its probes, the key and the list of its layers, and how wide a head is.
 
-    `head_size` is the key that says so where there is one; else a head is `hidden` / `heads` wide, and the two can only
-    shrink together.
+    Modules of attention keep that in `attribute`. `head_size` is the key that says so where there is one; else a head
+    is `hidden` / `heads` wide, and two of the three can only shrink together.
     """
 
     hidden: str
@@ -44,6 +44,7 @@ class Sizes:
     layers: str
     blocks: str
     probes: tuple[Probe, ...]
+    attribute: str = "attention_head_size"
     head_size: str | None = None
 
 
@@ -69,7 +70,7 @@ _LLAMA = Sizes(
         Probe("num_key_value_heads", "self_attn.k_proj.weight", 0, heads=True),
         Probe("intermediate_size", "mlp.up_proj.weight", 0),
     ),
-    "head_dim",
+    "head_dim", "head_dim",
 )  # fmt: skip
 SIZES: Mapping[str, Sizes] = {
     "bert": _BERT,
@@ -88,6 +89,7 @@ SIZES: Mapping[str, Sizes] = {
             Probe("n_head", "attn.c_proj.weight", 0, heads=True),
             Probe("n_inner", "mlp.c_fc.weight", 1),
         ),
+        "head_dim",
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -104,11 +106,11 @@ def configured(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def head_size(config: Any) -> int:
+def head_size(network: nn.Module) -> int:
     """Channels of one attention head."""
-    sizes = SIZES[config.model_type]
-    given = getattr(config, sizes.head_size, None) if sizes.head_size else None
-    return int(given or getattr(config, sizes.hidden) // getattr(config, sizes.heads))
+    config: Any = network.config
+    attribute = SIZES[config.model_type].attribute
+    return next(int(vars(part)[attribute]) for part in network.modules() if attribute in vars(part))
 
 
 def correct_configuration(network: nn.Module) -> dict[str, int]:
@@ -118,7 +120,7 @@ def correct_configuration(network: nn.Module) -> dict[str, int]:
         UsageError: layers are not alike, so that no configuration says how wide they are.
     """
     config: Any = network.config
-    sizes, size = SIZES[config.model_type], head_size(config)
+    sizes, size = SIZES[config.model_type], head_size(network)
     found: dict[str, int] = {}
     for probe in sizes.probes:
         widths = {p.shape[probe.dim] for name, p in network.named_parameters() if name.endswith(probe.ending)}

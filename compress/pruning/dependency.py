@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.pruning.groups import Group, Place, Traced, form_groups
+from compress.pruning.heads import Part
 from compress.pruning.layers import Axis, has_two_axes, layout
 from compress.pruning.tracing import RuleError, Trace, run
 
@@ -22,24 +23,26 @@ EXAMPLES = 2
 """Examples that are run: more tell nothing more."""
 
 
-def trace_groups(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[list[Group], dict[str, str]]:
+def trace_groups(
+    module: nn.Module, example_inputs: Sequence[Tensor], attention: Part = "heads"
+) -> tuple[list[Group], dict[str, str]]:
     """Coupled layers of `module` in the order of the network, and for each layer that must stay the reason.
 
-    `module` is left as it was.
+    `module` is left as it was. What may go of attention are heads, or channels of every head alike.
 
     Raises:
         UsageError: the network fails on the example.
     """
     example = [tensor[:EXAMPLES] for tensor in example_inputs]
     try:
-        trace = run(module, example)
+        trace = run(module, example, attention)
     except (RuleError, UsageError):
         raise
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example_inputs)
         raise UsageError(f"prune: the network fails on an example of shape {shapes}: {_text(error)}") from error
     makers = [path for path, part in module.named_modules() if has_two_axes(part)]
-    return form_groups(_places(module, trace), makers, trace.labels, trace.splits)
+    return form_groups(_places(module, trace), makers, trace.labels, trace.attention)
 
 
 def _places(module: nn.Module, trace: Trace) -> dict[Place, Traced]:

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
-from compress.pruning.heads import Heads, Split
+from compress.pruning.heads import Attention, Heads
 from compress.pruning.labels import Ids, Labels
 from compress.pruning.layers import Axis, SelfPruning
 
@@ -48,7 +49,8 @@ class Group:
     """Layers whose channels are coupled. `name` is the layer that it was found from, the first of the network.
 
     There are `units` units of `unit_size` channels each, counted in layer `name`. `heads` is set where a unit is an
-    attention head: the first module that counts the most of them. `counted` is every count of heads that units change.
+    attention head, or a channel of every head: the first module that counts the most of them. `counted` is every count
+    that units change.
     """
 
     name: str
@@ -63,9 +65,14 @@ class Group:
         """Channels in all."""
         return self.units * self.unit_size
 
+    @property
+    def whole_heads(self) -> bool:
+        """Whether a unit is an attention head."""
+        return self.heads is not None and self.heads.goes == "heads"
+
 
 def form_groups(
-    found: Mapping[Place, Traced], makers: Sequence[str], labels: Labels, splits: Iterable[Split]
+    found: Mapping[Place, Traced], makers: Sequence[str], labels: Labels, attention: Attention
 ) -> tuple[list[Group], dict[str, str]]:
     """Groups of the classes of labels that may go, and for each layer whose outputs all stay the reason.
 
@@ -73,7 +80,7 @@ def form_groups(
         found: For each axis of each layer its labels.
         makers: Layers that make channels of others, in the order of the network: what groups are named for.
         labels: Which labels go together, and which stay.
-        splits: Where attention modules make axes of heads.
+        attention: Where modules make heads, and what of them may go.
     """
     fixed: dict[str, str] = {}
     units: dict[int, tuple[str, int]] = {}
@@ -91,7 +98,7 @@ def form_groups(
             units[root] = (group, len(known))
             known.append(count)
     members = _members(found, units, labels)
-    counted = _counted(units, members, labels, splits)
+    counted = _counted(found, units, members, labels, attention)
     groups = []
     for name, counts_of in sizes.items():
         if len(counts_of) == 1:
@@ -122,18 +129,22 @@ def _members(
 
 
 def _counted(
+    traced: Mapping[Place, Traced],
     units: Mapping[int, tuple[str, int]],
     members: Mapping[str, Sequence[Member]],
     labels: Labels,
-    splits: Iterable[Split],
+    attention: Attention,
 ) -> dict[str, tuple[Heads, ...]]:
-    """For each group whose units are heads the modules that count them."""
+    """For each group whose units are heads, or channels of every head, the modules that count them."""
     found: dict[str, dict[Heads, None]] = {}
-    for split in splits:
+    for split in attention.splits:
         for group in {units[root][0] for root in labels.roots(split.labels).tolist() if root in units}:
             outputs = (member.path for member in members[group] if member.axis == "out")
             inside = tuple(path for path in outputs if path.rpartition(".")[0] == split.path)
-            found.setdefault(group, {})[Heads(split.path, split.count, split.size, inside)] = None
+            rows = {path: np.flatnonzero(attention.queries[traced[path, "out"].ids]) for path in inside}
+            queries = tuple((path, tuple(channels.tolist())) for path, channels in rows.items() if len(channels))
+            heads = Heads(split.path, split.count, split.size, inside, queries, attention.part)
+            found.setdefault(group, {})[heads] = None
     return {name: tuple(heads) for name, heads in found.items()}
 
 

@@ -77,7 +77,7 @@ class Stock:
         groups = tuple(groups)
         least = {
             group.name: kept_steps(
-                group.units, group.unit_size, 1 if group.heads else settings.round_to, settings.minimum_share
+                group.units, group.unit_size, 1 if group.whole_heads else settings.round_to, settings.minimum_share
             )[-1]
             for group in groups
         }

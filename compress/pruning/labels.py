@@ -150,6 +150,16 @@ class Labels:
         placed = dict(zip(kept, parts, strict=True))
         return [placed.get(number, FREE) for number in range(len(sizes))]
 
+    def within(self, parts: Sequence[Axis]) -> NDArray[np.bool_]:
+        """Of each label whether it stands itself, not what it is joined with, where one of `parts` was split off."""
+        asked = [axis for axis in parts if isinstance(axis, np.ndarray)]
+        found = np.zeros(self._count, np.bool_)
+        for product in self._products:
+            own = [part for part in product.parts if isinstance(part, np.ndarray)]
+            if any(np.array_equal(part, axis) for part in own for axis in asked):
+                found[product.whole] = True
+        return found
+
     def settle(self) -> None:
         """Decide for each product which part loses entries, and tie its whole to it; the other parts are fixed."""
         for product in sorted(self._products, key=lambda found: found.chosen is None):

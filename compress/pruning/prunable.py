@@ -13,6 +13,7 @@ from compress.pruning.cost import Costs
 from compress.pruning.dependency import trace_groups
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen, Group
+from compress.pruning.heads import Part
 from compress.pruning.ignore import ignored_modules, is_under
 from compress.pruning.latency.kinds import Layer, layers_of
 from compress.pruning.settings import Pruning
@@ -63,7 +64,7 @@ class Prunable:
         Raises:
             UsageError: nothing can be pruned, a glob of `ignore` matches nothing, or the network cannot be traced.
         """
-        groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed)
+        groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed, settings.attention)
         ties, unfit = uniform_ties(module, groups) if settings.uniform else ({}, {})
         groups, fixed = [group for group in groups if group.name not in unfit], fixed | unfit
         if not groups:
@@ -94,7 +95,11 @@ class Prunable:
 
 
 def prunable_groups(
-    module: nn.Module, example_inputs: Sequence[Tensor], ignore: Iterable[str] = (), seed: int = 0
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    ignore: Iterable[str] = (),
+    seed: int = 0,
+    attention: Part = "heads",
 ) -> tuple[list[Group], dict[str, str]]:
     """The groups that can be pruned, and for each other convolution or linear layer why it cannot.
 
@@ -102,7 +107,7 @@ def prunable_groups(
         UsageError: the network cannot be traced, or a glob of `ignore` matches nothing.
     """
     ignored = ignored_modules(module, ignore)
-    groups, fixed = trace_groups(module, example_inputs)
+    groups, fixed = trace_groups(module, example_inputs, attention)
     for group in list(groups):
         outputs = [member.path for member in group.members if member.axis == "out"]
         hit = next((path for path in outputs if is_under(path, ignored)), None)

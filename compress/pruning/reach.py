@@ -160,7 +160,8 @@ class Reach:
         floor = self.search.floor
         shapes = {"whole": self.search.whole, "middle": self.search.middle, "narrow": Shape(floor.kept)}
         shapes |= {"floor": floor} if floor.dropped else {}
-        what, batch = structure(self.network.module, self.network.inputs), self.asked.batch
+        batch, module = self.asked.batch, self.network.module
+        what = f"{structure(module, self.network.inputs)} {self.search.settings.attention}"
         times = times_for(what, shapes, where.target, self.emission, batch, lambda: self._times(shapes))
         anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
         return TimeModel(self.layers, table, anchors), min(times.values())

@@ -199,7 +199,7 @@ def _cut_with_blocks(
 def _groups(module: nn.Module, data: Data, settings: Prune, context: Context) -> list[Group]:
     with at_work(module, context) as device:
         [(inputs, _), *_] = training_batches(data, 2, 2, context, device)
-        return prunable_groups(module, inputs, settings.ignore, context.seed)[0]
+        return prunable_groups(module, inputs, settings.ignore, context.seed, settings.attention)[0]
 
 
 def _round(number: int) -> str:

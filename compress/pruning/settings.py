@@ -93,7 +93,9 @@ class Pruning(Settings):
     """`global` compares the channels of all layers; `layer` takes the same share from each; `isomorphic` compares those
     of layers that are built alike, and takes the same share from each kind."""
     round_to: int = Field(8, ge=1)
-    """Channels of a pruned layer are kept in multiples of this number (attention goes by whole heads)."""
+    """Channels of a pruned layer are kept in multiples of this number (attention heads go whole)."""
+    attention: Literal["heads", "head_width"] = "heads"
+    """What of attention goes: whole `heads`, or channels of every head (`head_width`), as many in each."""
     minimum_share: float = Field(0.1, gt=0, le=1)
     """Least share of its channels that any layer keeps; never under one multiple of `round_to`."""
     uniform: bool = True

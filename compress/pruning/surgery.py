@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compress.pruning.groups import Chosen, Group, Member, Place, places
-from compress.pruning.heads import set_heads
+from compress.pruning.heads import scale_queries, set_heads
 from compress.pruning.layers import SelfPruning, Slot, drop, has_two_axes, layout, narrow
 from compress.pruning.ordering import Orders, channel_order, unit_orders
 
@@ -32,17 +32,16 @@ def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:
     """
     shared = _shared_parameters(module)
     orders, shortcuts = unit_orders(module, groups, removed)
+    left = {group.name: group.units - len(set(removed.get(group.name, ()))) for group in groups}
+    attention = [(heads, heads.units_left(left[g.name], g.units)) for g in groups for heads in g.counted]
+    scale_queries(module, attention)
     touched = {name for name, units in removed.items() if units} | set(orders)
     for place, members in places(groups).items():
         if touched.intersection(group.name for group, _ in members) and place[0] not in shortcuts:
             _cut_layer(module, place, members, removed, orders)
     for path, shortcut in shortcuts.items():
         module.set_submodule(path, shortcut)
-    left = {group.name: group.units - len(set(removed.get(group.name, ()))) for group in groups}
-    set_heads(
-        module,
-        [(heads, heads.count * left[group.name] // group.units) for group in groups for heads in group.counted],
-    )
+    set_heads(module, attention)
     _share_again(module, shared)
 
 

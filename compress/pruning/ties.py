@@ -35,9 +35,9 @@ def kept_steps(units: int, unit_size: int, round_to: int, minimum_share: float) 
 
 
 def tied_steps(groups: Sequence[Group], round_to: int, minimum_share: float) -> list[int]:
-    """As `kept_steps`, in steps of tied groups. Attention goes by whole heads whatever `round_to` says."""
+    """As `kept_steps`, in steps of tied groups. Whole heads go whatever `round_to` says."""
     steps = steps_in(groups)
-    sizes = [group.channels // steps for group in groups if not group.heads]
+    sizes = [group.channels // steps for group in groups if not group.whole_heads]
     return _falling(steps, math.lcm(*(round_to // math.gcd(round_to, size) for size in sizes)), minimum_share)
 
 

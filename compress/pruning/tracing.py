@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compress.models.modes import evaluating
-from compress.pruning.heads import Split, head_axis
-from compress.pruning.labels import FREE, RIGID, Ids, Labels
+from compress.pruning.heads import Attention, Part, Split, head_axis
+from compress.pruning.labels import FREE, RIGID, Axis, Ids, Labels
 from compress.pruning.layers import SelfPruning, is_norm, layout
 from compress.pruning.operators import RULES
 from compress.pruning.rules import Axes, Rule, is_pointwise, pointwise, unknown
@@ -30,15 +31,17 @@ class RuleError(AssertionError):
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The labels of a network's parameters, `leaves` by name, as operators that run inside of it join them.
 
-    `splits` tells where an axis was split into heads, `own` the labels of the inputs and outputs of the modules that
-    take their channels away themselves.
+    `own` are those of the inputs and outputs of the modules that take their channels away themselves, `attention` is
+    known once all is settled: `part` of it shall go.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, part: Part) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.labels = Labels()
+        self.labels, self.part = Labels(), part
+        self.attention = Attention((), self.labels.within(()), part)
+        self._multiplied: list[Axis] = []
         self.leaves: dict[str, Axes] = {}
-        self.splits: list[Split] = []
+        self._splits: list[Split] = []
         self.own: dict[str, tuple[Ids, Ids]] = {}
         self._axes: Any = WeakIdKeyDictionary()
         self._names: dict[int, list[str]] = {}
@@ -65,7 +68,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         heads = head_axis(self._stack[-1][1], [sizes[number] for number in kept])
         if heads is not None:
-            return kept[heads]
+            return kept[heads + (self.part == "head_width")]
         return next((number for number in kept if asked[number] == -1), None)
 
     def in_norm(self) -> bool:
@@ -98,6 +101,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(result, Tensor):
                 self._axes[result] = [FREE if size == 1 else a for a, size in zip(axes, result.shape, strict=True)]
         self._note_split(func, args, results)
+        if func.overloadpacket.__name__ == "bmm":
+            self._multiplied.append(self.axes(args[0])[-1])
 
     def _ruled(self, rule: Rule, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> list[Axes]:
         """The axes of each result."""
@@ -121,9 +126,12 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         axes, shape = self._axes[results[0]], results[0].shape
         if results[0].dim() <= args[0].dim():
             return
+        before = [id(axis) for axis in self.axes(args[0])]
         for place in range(len(shape) - 1):
-            if head_axis(part, list(shape[place : place + 2])) == 0 and not isinstance(axes[place], type(FREE)):
-                self.splits.append(Split(path, axes[place], shape[place], shape[place + 1]))
+            sizes, labels = shape[place : place + 2], axes[place : place + 2]
+            made = all(isinstance(each, np.ndarray) and id(each) not in before for each in labels)
+            if made and head_axis(part, list(sizes)) == 0:
+                self._splits.append(Split(path, labels[self.part == "head_width"], *sizes))
 
     def _unknown(self, func: Any) -> str:
         if not self._stack:
@@ -131,6 +139,15 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path, part = self._stack[-1]
         operator = "" if not any(True for _ in part.children()) else f", {func.overloadpacket.__name__}"
         return f"{path or 'the network'} ({type(part).__name__}{operator}) cannot lose channels"
+
+    def settle(self) -> None:
+        """All has run: decide what goes of what was reshaped."""
+        self.attention = Attention(tuple(self._splits), self.labels.within(self._multiplied), self.part)
+        if self.part == "head_width":  # a module has one number for the size of queries, keys and values
+            first: dict[tuple[str, int], Split] = {}
+            for split in self._splits:
+                self.labels.join(first.setdefault((split.path, split.size), split).labels, split.labels)
+        self.labels.settle()
 
     def enter(self, path: str, part: nn.Module) -> None:
         """A module begins."""
@@ -150,19 +167,19 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._axes[output] = [axes[0], sides[1], *axes[2:]]
 
 
-def run(module: nn.Module, inputs: Sequence[Tensor]) -> Trace:
-    """Let `module` answer in evaluation mode; it is left as it was.
+def run(module: nn.Module, inputs: Sequence[Tensor], part: Part = "heads") -> Trace:
+    """Let `module` answer in evaluation mode; it is left as it was. Of attention `part` shall go.
 
     Whatever the network raises is raised.
     """
-    trace = Trace(module)
+    trace = Trace(module, part)
     with evaluating(module), torch.no_grad(), _plain(), _watched(module, trace), trace:
         outputs = module(*inputs)
     for output in pytree.tree_leaves(outputs):
         if isinstance(output, Tensor):
             for axis in trace.axes(output):
                 trace.labels.fix(axis, OUTPUT, over=True)
-    trace.labels.settle()
+    trace.settle()
     return trace
 
 

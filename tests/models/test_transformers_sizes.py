@@ -152,7 +152,7 @@ def test_a_network_that_was_not_pruned_keeps_its_factory() -> None:
 def test_corrected_sizes_are_those_of_the_tensors(name: str) -> None:
     _, module, _ = opened(name)
     network: Any = configured(module)
-    true, size = plain(module), head_size(network.config)
+    true, size = plain(module), head_size(network)
     sizes = SIZES[network.config.model_type]
     assert correct_configuration(network).keys() <= {"n_inner", "head_dim"}
     for probe in sizes.probes:
@@ -165,7 +165,7 @@ def test_corrected_sizes_are_those_of_the_tensors(name: str) -> None:
     assert {key: found[key] for key in true if key not in ("n_inner",)} == {
         key: value for key, value in true.items() if key not in ("n_inner",)
     }
-    assert head_size(network.config) == size
+    assert head_size(network) == size
 
 
 def test_layers_that_differ_are_named() -> None:

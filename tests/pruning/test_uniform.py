@@ -59,7 +59,7 @@ def test_what_one_number_says_is_tied(name: str) -> None:
 def test_layers_stay_alike_and_heads_as_wide_as_they_were(name: str) -> None:
     _, module, given = opened(name)
     network: Any = configured(module)
-    size = head_size(network.config)
+    size = head_size(network)
     log = prune_module(module, given, settings())
     assert 0.3 < log.reached < 0.75
     assert len(shapes(module)) >= 9

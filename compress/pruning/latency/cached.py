@@ -60,7 +60,7 @@ def times_for(
     """Milliseconds of a network's files by the names of their shapes; what was measured before is read back.
 
     Args:
-        what: a digest of the network's structure.
+        what: a digest of the network's structure, and what its shapes count.
         shapes: what is left of it in each file.
         target: where times are measured.
         emission: as which file.

@@ -29,7 +29,8 @@ class LayerKind:
     """All that decides a layer's time but its channels.
 
     `size` is what one example has besides channels: height and width, or the rows that a linear layer sees, or the
-    tokens that attend to each other; `groups` is 1 but in grouped convolutions; `head` is the channels of one head.
+    tokens that attend to each other; `groups` is 1 but in grouped convolutions. Of attention, `head` is the channels of
+    one head where heads go, `heads` is how many there are where channels of every head go.
     """
 
     operator: Operator
@@ -40,6 +41,7 @@ class LayerKind:
     dilation: tuple[int, ...] = ()
     groups: int = 1
     head: int = 0
+    heads: int = 0
 
     def plain(self) -> dict[str, Any]:
         """Plain data."""
@@ -143,6 +145,8 @@ def _attention(costs: Costs, layers: Sequence[Layer]) -> list[Layer]:
         heads = group.heads
         if heads and group.name in rows:
             channels = Channels(0, ((group.name, heads.count * heads.size / group.units),))
-            kind = LayerKind("attention", (rows[group.name],), head=heads.size)
+            size = (rows[group.name],)
+            whole = LayerKind("attention", size, head=heads.size)
+            kind = whole if group.whole_heads else LayerKind("attention", size, heads=heads.count)
             found.append(Layer(heads.path, kind, channels, channels))
     return found
