@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,19 @@ def deployment_of(data: Data, task: Task, plain_task: dict[str, Any], output: Te
     return found if data.text is None else found.with_extra(**_text_extra(data))
 
 
-def nominal_inputs(data: Data, count: int = 1) -> tuple[Tensor, ...]:
-    """Inputs to count and trace with: the first training examples; texts as long as they are measured, unpadded."""
+def nominal_inputs(data: Data, count: int = 1, shapes: Mapping[str, int] | None = None) -> tuple[Tensor, ...]:
+    """Inputs to count and trace with: the first training examples; texts as long as they are measured, unpadded.
+
+    `shapes` are the sizes of axes for which a target says others.
+    """
     batch = data.batch(data.train, np.arange(min(count, len(data.train))))
     if data.text is None:
         return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.inputs)
-    sizes = _sizes(data)
-    shapes = [(len(batch.indices), sizes[_axes(name, (0,), data)[0]]) for name in data.input_names]
+    sizes = {**_sizes(data), **(shapes or {})}
+    each = [(len(batch.indices), sizes[_axes(name, (0,), data)[0]]) for name in data.input_names]
     return tuple(
         (torch.ones if "mask" in name else torch.zeros)(shape, dtype=torch.int64)
-        for name, shape in zip(data.input_names, shapes, strict=True)
+        for name, shape in zip(data.input_names, each, strict=True)
     )
 
 

@@ -108,9 +108,15 @@ def configured(module: nn.Module) -> nn.Module | None:
 
 def head_size(network: nn.Module) -> int:
     """Channels of one attention head."""
-    config: Any = network.config
-    attribute = SIZES[config.model_type].attribute
+    attribute = SIZES[_type(network)].attribute
     return next(int(vars(part)[attribute]) for part in network.modules() if attribute in vars(part))
+
+
+def hidden_size(network: nn.Module) -> int:
+    """Channels of the hidden state, as the network has them now; its configuration may not know yet."""
+    sizes = SIZES[_type(network)]
+    probe = next(probe for probe in sizes.probes if probe.key == sizes.hidden)
+    return next(p.shape[probe.dim] for name, p in network.named_parameters() if name.endswith(probe.ending))
 
 
 def correct_configuration(network: nn.Module) -> dict[str, int]:
@@ -127,7 +133,8 @@ def correct_configuration(network: nn.Module) -> dict[str, int]:
         if len(widths) != 1:
             raise UsageError(f"{probe.key}: its layers have different widths {sorted(widths)}")
         found[probe.key] = widths.pop() // (size if probe.heads else 1)
-    found[sizes.layers] = len(_blocks(network, sizes))
+    layers: Any = network.get_submodule(blocks_path(network))
+    found[sizes.layers] = len(layers)
     if sizes.head_size:
         found[sizes.head_size] = size
     changed = {key: value for key, value in found.items() if getattr(config, key, None) != value}
@@ -136,12 +143,17 @@ def correct_configuration(network: nn.Module) -> dict[str, int]:
     return changed
 
 
-def _blocks(network: nn.Module, sizes: Sizes) -> nn.ModuleList:
-    return next(
-        part
-        for path, part in network.named_modules()
-        if isinstance(part, nn.ModuleList) and re.search(rf"(^|\.){re.escape(sizes.blocks)}$", path)
-    )
+def blocks_path(network: nn.Module) -> str:
+    """Where the list of layers is."""
+    ending = re.compile(rf"(^|\.){re.escape(SIZES[_type(network)].blocks)}$")
+    lists = (path for path, part in network.named_modules() if isinstance(part, nn.ModuleList))
+    found: str = next(path for path in lists if ending.search(path))
+    return found
+
+
+def _type(network: nn.Module) -> str:
+    config: Any = network.config
+    return str(config.model_type)
 
 
 def resized(factory: Factory, module: nn.Module) -> Factory:

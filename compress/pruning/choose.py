@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.pruning.batch_norm import reestimate
+from compress.pruning.double import double_without
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.importance.measures import MEASURES, Given, Measure, no_loss
-from compress.pruning.importance.score import LabelledBatch, Loss, joined
+from compress.pruning.importance.score import LabelledBatch, Loss
 from compress.pruning.isomorphic import isomorphism_classes
-from compress.pruning.masked import masked
 from compress.pruning.selection import (
     TOLERANCE,
     Block,
@@ -62,9 +61,9 @@ def choose_units(
     measure = MEASURES[settings.importance]
     _check_given(settings, measure, batches, loss)
     order = _order(module, groups, settings, ties)
-    _check_reach(groups, settings, share, order)
+    check_reach(module, groups, settings, share, ties)
     given = Given(batches, loss or no_loss, settings.norm, seed)
-    rounds = 1 if measure.reads == "weights" else settings.rounds
+    rounds = measure.looks(settings.rounds)
     by_saving = settings.scope == "global" and measure.comparable == "per saving"
     savings = {group.name: 1 - share({group.name: [0]}) for group in groups} if by_saving else {}
     gone: dict[str, list[int]] = {}
@@ -72,7 +71,8 @@ def choose_units(
         wanted = settings.share.share ** (number / rounds)
         if gone and share(gone) <= wanted:
             continue
-        scores = scores_without(measure, module, groups, gone, given)
+        double = double_without(module, groups, gone, given.batches) if gone else module
+        scores = measure.score(double, groups, given)
         comparable = {name: _comparable(measure, found, savings.get(name, 1.0)) for name, found in scores.items()}
         gone = select(order(comparable, gone), share, wanted, gone)
     return gone
@@ -82,17 +82,6 @@ def _check_given(settings: Pruning, measure: Measure, batches: Sequence[Labelled
     if (measure.reads != "weights" and not batches) or (measure.reads == "examples and loss" and loss is None):
         needs = "training examples" + (" and a loss" if measure.reads == "examples and loss" else "")
         raise UsageError(f"prune: `importance: {settings.importance}` needs {needs}; or choose `magnitude`")
-
-
-def scores_without(
-    measure: Measure, module: nn.Module, groups: Sequence[Group], gone: Chosen, given: Given
-) -> dict[str, Tensor]:
-    """The score of each unit once those gone are silent."""
-    if not gone:
-        return measure.score(module, groups, given)
-    double = masked(module, groups, gone)
-    reestimate(double, (inputs for inputs, _ in joined(given.batches)))
-    return measure.score(double, groups, given)
 
 
 def _comparable(measure: Measure, scores: Tensor, saving: float) -> Tensor:
@@ -122,9 +111,11 @@ def _families(module: nn.Module, groups: Sequence[Group], settings: Pruning) -> 
     return {group.name: group.name for group in groups}
 
 
-def _check_reach(groups: Sequence[Group], settings: Pruning, share: Share, order: Order) -> None:
+def check_reach(
+    module: nn.Module, groups: Sequence[Group], settings: Pruning, share: Share, ties: Ties | None = None
+) -> None:
     """Raise OutOfReachError, before any importance is computed, if the floors do not allow the share."""
     anyhow = {group.name: torch.zeros(group.units) for group in groups}
-    least = share(union(order(anyhow, {})))
+    least = share(union(_order(module, groups, settings, ties)(anyhow, {})))
     if least > settings.share.share * (1 + TOLERANCE):
         raise OutOfReachError(least)

@@ -48,7 +48,9 @@ class Sized:
 
 
 class Costs:
-    """Counts of a network without units of its groups; what they say is what `cut` and a count would.
+    """Counts of a network without units of its groups: of layers and parameters what `cut` and a count would say.
+
+    What else multiplies is taken for attention, and shrinks with the heads that are left.
 
     Args:
         module: the network, whole.
@@ -96,10 +98,12 @@ class Costs:
 
 
 def positions(module: nn.Module, example_inputs: Sequence[Tensor]) -> dict[int, int]:
-    """At how many places of an example each layer with inputs and outputs is applied, by the id of its weight."""
+    """At how many places of an example each layer with a weight of its own is applied, by the id of that weight."""
     found: dict[int, int] = defaultdict(int)
 
     def note(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not isinstance(layer.weight, nn.Parameter):  # computed anew for each call: its size is not ours to count
+            return
         shape, channels = output.shape, layout(layer, "out")
         if getattr(layer, "transposed", False):
             shape, channels = inputs[0].shape, layout(layer, "in")

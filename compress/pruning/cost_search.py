@@ -5,24 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from compress.pruning.batch_norm import reestimate
 from compress.pruning.depth import bypassed, find_blocks
+from compress.pruning.double import double_without
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.ignore import is_under
 from compress.pruning.importance.measures import MEASURES, Given
-from compress.pruning.importance.score import LabelledBatch, joined
-from compress.pruning.knapsack import Block, Family, Knapsack
-from compress.pruning.latency.kinds import Kept, Layer
-from compress.pruning.latency.model import Shape
-from compress.pruning.masked import masked
+from compress.pruning.importance.score import joined
+from compress.pruning.knapsack import Block, Family, Knapsack, droppable
 from compress.pruning.prunable import Prunable
 from compress.pruning.selection import going_order, normalised
 from compress.pruning.settings import Pruning
+from compress.pruning.shape import Kept, Part, Shape
 from compress.pruning.ties import per_step, tied, tied_steps
 from compress.pruning.worth import worth_of_removed
 
@@ -50,15 +48,17 @@ class Look:
 
 
 class CostModel(Protocol):
-    """What a shape costs, in whatever unit, as a sum over layers."""
+    """What a shape costs, in whatever unit, as a sum over layers or other parts."""
 
-    layers: tuple[Layer, ...]
+    @property
+    def layers(self) -> Sequence[Part]:
+        """The parts."""
 
     def predict(self, shape: Shape) -> float:
         """The cost of a shape."""
 
-    def layer_cost(self, layer: Layer, kept: Kept) -> float:
-        """What one layer adds to it."""
+    def layer_cost(self, layer: Any, kept: Kept) -> float:
+        """What one of them adds to it."""
 
 
 class Search:
@@ -90,8 +90,7 @@ class Search:
     def floor(self) -> Shape:
         """The least that may be left."""
         kept = {name: units for ladder in self.ladders for name, units in ladder[-1].items()}
-        bag = Knapsack((), lambda layer, kept: 1.0, (), self._blocks({}), kept)
-        return bag.floor()
+        return Shape(kept, droppable(self._blocks({})))
 
     def kept_at(self, level: int) -> Kept:
         """What groups keep at a level of their ladders, the last one where there are fewer."""
@@ -99,7 +98,7 @@ class Search:
 
     def look(self, model: CostModel, wanted: float, given: Given) -> Look:
         """What matters once most has gone: the knapsack in rounds, each of which looks anew without what is gone."""
-        rounds = 1 if MEASURES[self.settings.importance].reads == "weights" else self.settings.rounds
+        rounds = MEASURES[self.settings.importance].looks(self.settings.rounds)
         start, seen = model.predict(self.whole), self._look({}, frozenset(), given)
         for number in range(1, rounds):
             seen = self._look(*self._without_more(model, seen, start * (wanted / start) ** (number / rounds)), given)
@@ -111,12 +110,14 @@ class Search:
 
     def _look(self, removed: Chosen, dropped: frozenset[str], given: Given) -> Look:
         """See what matters without what is gone."""
-        double = self._without(removed, dropped, given.batches)
+        double = double_without(self.module, self.groups, removed, given.batches, dropped)
         with bypassed(double, dropped):
-            scores = self._scores(double, self._alive(dropped), given)
+            alive = self._scores(double, self._alive(dropped), given)
             harm = self._harm(double, dropped, given) if self.paths else {}
+        # what lies in a block that is gone is worth nothing, and follows the groups that it is tied with
+        scores = {group.name: alive.get(group.name, torch.zeros(group.units)) for group in self.groups}
         gone = {name: list(units) for name, units in removed.items()}
-        orders = {g.name: going_order(g, scores[g.name], gone) for g in self.groups if g.name in scores}
+        orders = {group.name: going_order(group, scores[group.name], gone) for group in self.groups}
         return Look(gone, dropped, scores, orders, harm)
 
     def _without_more(self, model: CostModel, look: Look, aim: float) -> tuple[dict[str, list[int]], frozenset[str]]:
@@ -187,14 +188,6 @@ class Search:
         """The groups of which something is left outside of dropped blocks."""
         return [group for group in self.groups if not all(is_under(member.path, dropped) for member in group.members)]
 
-    def _without(self, removed: Chosen, dropped: frozenset[str], batches: Sequence[LabelledBatch]) -> nn.Module:
-        """The network with silent units, its batch norms estimated without them and without blocks that are gone."""
-        double = masked(self.module, self.groups, removed) if removed else copy.deepcopy(self.module)
-        if removed or dropped:
-            with bypassed(double, dropped):
-                reestimate(double, (inputs for inputs, _ in joined(batches)))
-        return double
-
     @torch.no_grad()
     def _harm(self, double: nn.Module, dropped: frozenset[str], given: Given) -> dict[str, float]:
         """By how much the loss on the examples grows without each further block."""
@@ -214,8 +207,6 @@ class Search:
         """What tied groups may keep, from what they have now downwards, and the importance of what goes."""
         found, left = [], self._left(look.removed)
         for part, ladder in zip(self.together, self.ladders, strict=True):
-            if any(group.name not in look.scores for group in part):
-                continue  # in a block that is gone
             now = {group.name: left[group.name] for group in part}
             levels = [level for level in ladder if all(level[name] <= units for name, units in now.items())]
             sums = {name: look.scores[name][look.orders[name]].double().cumsum(0) for name in now}

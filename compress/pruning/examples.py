@@ -52,6 +52,8 @@ def at_work(module: nn.Module, context: Context) -> Iterator[torch.device]:
     home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     device = training_device(context)
     module.to(device).eval()
-    with preserved_randomness(), limited_threads(context.threads):
-        yield device
-    module.to(home)
+    try:
+        with preserved_randomness(), limited_threads(context.threads):
+            yield device
+    finally:
+        module.to(home)

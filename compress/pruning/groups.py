@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
 
 from compress.pruning.heads import Attention, Heads
 from compress.pruning.labels import Ids, Labels
-from compress.pruning.layers import Axis, SelfPruning
+from compress.pruning.layers import Axis
 
 Place = tuple[str, Axis]
 Chosen = Mapping[str, Sequence[int]]
@@ -140,10 +139,10 @@ def _counted(
     for split in attention.splits:
         for group in {units[root][0] for root in labels.roots(split.labels).tolist() if root in units}:
             outputs = (member.path for member in members[group] if member.axis == "out")
-            inside = tuple(path for path in outputs if path.rpartition(".")[0] == split.path)
+            inside = [path for path in outputs if path.rpartition(".")[0] == split.path]
             rows = {path: np.flatnonzero(attention.queries[traced[path, "out"].ids]) for path in inside}
             queries = tuple((path, tuple(channels.tolist())) for path, channels in rows.items() if len(channels))
-            heads = Heads(split.path, split.count, split.size, inside, queries, attention.part)
+            heads = Heads(split.path, split.count, split.size, queries, attention.part)
             found.setdefault(group, {})[heads] = None
     return {name: tuple(heads) for name, heads in found.items()}
 
@@ -155,8 +154,3 @@ def places(groups: Iterable[Group]) -> dict[Place, list[tuple[Group, Member]]]:
         for member in group.members:
             found.setdefault((member.path, member.axis), []).append((group, member))
     return found
-
-
-def is_self_pruning(module: nn.Module, member: Member) -> bool:
-    """Whether the layer of a member takes its own channels away."""
-    return member.dim is None and isinstance(module.get_submodule(member.path), SelfPruning)

@@ -38,14 +38,13 @@ SCALES = ("scaling", "scale", "scale_factor", "norm_factor")
 class Heads:
     """The attention module `path` splits channels into `count` heads of `size` channels.
 
-    `projections` are the layers that make them, and `queries` those that make queries, with the channels that are. A
-    unit of pruning is a head, or with `goes` the channel of one number in every head.
+    `queries` are the layers that make queries, with the channels that are. A unit of pruning is a head, or with `goes`
+    the channel of one number in every head.
     """
 
     path: str
     count: int
     size: int
-    projections: tuple[str, ...]
     queries: tuple[tuple[str, tuple[int, ...]], ...] = ()
     goes: Part = "heads"
 

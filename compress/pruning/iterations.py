@@ -15,7 +15,7 @@ from compress.pruning.prune import PruneLog
 from compress.pruning.selection import TOLERANCE
 from compress.pruning.settings import Pruning
 from compress.pruning.stage import Recover
-from compress.pruning.ties import kept_steps
+from compress.pruning.ties import Ties, per_step, tied, tied_steps
 
 
 def round_target(share: float, number: int, rounds: int) -> float:
@@ -62,26 +62,26 @@ def round_recipe(recipe: Recover, number: int, rounds: int) -> Recover:
 
 @dataclass(frozen=True)
 class Stock:
-    """What each group has left, and the least that it keeps, in units by name.
+    """What each group has left, and the least that it keeps, in units by name; tied groups stand `together`.
 
     `minimum_share` is of the unpruned layers, but each round sees only what the one before left of them.
     """
 
     groups: tuple[Group, ...]
+    together: tuple[tuple[Group, ...], ...]
     least: Mapping[str, int]
     left: Mapping[str, int]
 
     @classmethod
-    def of(cls, groups: Iterable[Group], settings: Pruning) -> Stock:
+    def of(cls, groups: Iterable[Group], ties: Ties, settings: Pruning) -> Stock:
         """That of an unpruned network."""
         groups = tuple(groups)
-        least = {
-            group.name: kept_steps(
-                group.units, group.unit_size, 1 if group.whole_heads else settings.round_to, settings.minimum_share
-            )[-1]
-            for group in groups
-        }
-        return cls(groups, least, {group.name: group.units for group in groups})
+        together = tuple(tuple(part) for part in tied(groups, ties))
+        least: dict[str, int] = {}
+        for part in together:
+            steps = tied_steps(part, settings.round_to, settings.minimum_share)[-1]
+            least |= {group.name: steps * each for group, each in zip(part, per_step(part), strict=True)}
+        return cls(groups, together, least, {group.name: group.units for group in groups})
 
     @property
     def spent(self) -> tuple[str, ...]:
@@ -90,9 +90,13 @@ class Stock:
         return tuple(g.name for g in self.groups if left[g.name] <= least[g.name] and left[g.name] < g.units)
 
     def allowed(self, choice: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-        """What may go of a choice, whose units are in the order in which they go."""
-        room = {name: self.left[name] - self.least[name] for name in choice if name in self.left}
-        found = {name: list(units)[: room.get(name)] for name, units in choice.items()}
+        """What may go of a choice, whose units are in the order in which they go: of tied groups whole steps."""
+        found = {name: list(units) for name, units in choice.items() if name not in self.left}
+        for part in self.together:
+            each = {group.name: units for group, units in zip(part, per_step(part), strict=True)}
+            room = min((self.left[name] - self.least[name]) // units for name, units in each.items())
+            steps = min(room, *(len(choice.get(name, ())) // units for name, units in each.items()))
+            found |= {name: list(choice.get(name, ()))[: steps * units] for name, units in each.items()}
         return {name: units for name, units in found.items() if units}
 
     def after(self, removed: Mapping[str, Sequence[int]]) -> Stock:

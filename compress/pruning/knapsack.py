@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from compress.pruning.ignore import is_under
-from compress.pruning.latency.kinds import Kept, Layer
-from compress.pruning.latency.model import Shape
+from compress.pruning.shape import Kept, Part, Shape
 
-LayerCost = Callable[[Layer, Kept], float]
-"""What one layer costs once groups keep so many units."""
+PartCost = Callable[[Any, Kept], float]
+"""What one part costs once groups keep so many units."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Block:
 class Knapsack:
     """The state of the search: the level of each family, and the blocks that are gone."""
 
-    layers: Sequence[Layer]
-    cost: LayerCost
+    layers: Sequence[Part]
+    cost: PartCost
     families: Sequence[Family]
     blocks: Sequence[Block] = ()
     fixed: Mapping[str, int] = field(default_factory=dict)
@@ -63,7 +63,8 @@ class Knapsack:
         for family in self.families:
             self.kept.update(family.levels[0])
         self._touched = [
-            [layer for layer in self.layers if layer.groups.intersection(family.groups)] for family in self.families
+            [layer for layer in self.layers if set(layer.groups).intersection(family.groups)]
+            for family in self.families
         ]
         self._inside = {b.path: [layer for layer in self.layers if is_under(layer.name, {b.path})] for b in self.blocks}
 
@@ -75,17 +76,6 @@ class Knapsack:
     def total(self) -> float:
         """The cost of what is left."""
         return sum(self.cost(layer, self.kept) for layer in self.layers if not self._gone(layer))
-
-    def floor(self) -> Shape:
-        """The least that may be left: all families at their last level, all blocks gone but one in each container."""
-        kept = dict(self.kept)
-        for family in self.families:
-            kept.update(family.levels[-1])
-        dropped: set[str] = set()
-        for block in sorted(self.blocks, key=lambda block: block.loss):
-            if self._may_go(block, dropped):
-                dropped.add(block.path)
-        return Shape(kept, frozenset(dropped))
 
     def run(self, wanted: float) -> Shape:
         """Take away until the cost is `wanted` or less, or nothing more may go; then give back what was too much."""
@@ -121,7 +111,7 @@ class Knapsack:
                     least = loss / min(saved, over)
                     found = (loss, saved, *self._moves(number, now, target))
         for block in self.blocks:
-            if block.path in self.dropped or not self._may_go(block, self.dropped):
+            if block.path in self.dropped or not _may_go(block, self.blocks, self.dropped):
                 continue
             saved = sum(self.cost(layer, self.kept) for layer in self._inside[block.path])
             if saved > 1e-12 and block.loss / min(saved, over) < least:
@@ -150,10 +140,20 @@ class Knapsack:
         kept = {**self.kept, **level}
         return sum(self.cost(layer, kept) for layer in self._touched[number] if not self._gone(layer))
 
-    def _gone(self, layer: Layer) -> bool:
+    def _gone(self, layer: Part) -> bool:
         return bool(self.dropped) and is_under(layer.name, self.dropped)
 
-    def _may_go(self, block: Block, dropped: set[str]) -> bool:
-        """Whether its home would still have one of its blocks."""
-        gone = dropped | {block.path}
-        return not block.home or any(other.home == block.home and other.path not in gone for other in self.blocks)
+
+def droppable(blocks: Sequence[Block]) -> frozenset[str]:
+    """The paths of all blocks that can be gone at once, the least important first."""
+    dropped: set[str] = set()
+    for block in sorted(blocks, key=lambda block: block.loss):
+        if _may_go(block, blocks, dropped):
+            dropped.add(block.path)
+    return frozenset(dropped)
+
+
+def _may_go(block: Block, blocks: Sequence[Block], dropped: set[str]) -> bool:
+    """Whether its home would still have one of its blocks."""
+    gone = dropped | {block.path}
+    return not block.home or any(other.home == block.home and other.path not in gone for other in blocks)

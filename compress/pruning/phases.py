@@ -22,9 +22,14 @@ from compress.training.log import EpochLog, FitLog
 from compress.training.processes import broadcast_object, gather_arrays
 from compress.training.state import restore, tensors_of
 
-Chosen = TypeVar("Chosen")
-Removed = dict[str, list[int]]
-"""For each group by name the units that go."""
+Choice = TypeVar("Choice")
+Recall = Callable[[Callable[[], Choice]], Choice]
+"""Gives a choice as plain data: one that was made before, or that of the first process, or what the function makes."""
+
+
+def anew(choose: Callable[[], Choice]) -> Choice:
+    """Nothing was chosen before, and nobody else chooses."""
+    return choose()
 
 
 class Phases:
@@ -61,15 +66,7 @@ class Phases:
             _drop_steps(folder)
         return log
 
-    def chosen(self, name: str, choice: Removed) -> Removed:
-        """What the first process cut in this phase before, or else its `choice` of now.
-
-        Raises:
-            UsageError: the folder holds phases of another step.
-        """
-        return self.recalled(name, lambda: choice)
-
-    def recalled(self, name: str, choose: Callable[[], Chosen]) -> Chosen:
+    def recalled(self, name: str, choose: Callable[[], Choice]) -> Choice:
         """The plain data that the first process chose in this phase before, or else now; others do not choose.
 
         Raises:
@@ -77,22 +74,22 @@ class Phases:
         """
         if not self.context.is_main:
             nothing: Any = None
-            found: Chosen = broadcast(nothing)
+            found: Choice = broadcast(nothing)
             return found
         if self.folder is None:
             return broadcast(choose())
         folder = self.folder / name / "chosen"
         before = load_checkpoint(folder, self.identity)
         if before is None:
-            before = Checkpoint(0, self.identity, {"removed": choose()}, {})
+            before = Checkpoint(0, self.identity, {"choice": choose()}, {})
             save_checkpoint(folder, before)
-        chosen: Chosen = broadcast(before.values["removed"])
+        chosen: Choice = broadcast(before.values["choice"])
         return chosen
 
 
-def broadcast(choice: Chosen) -> Chosen:
+def broadcast(choice: Choice) -> Choice:
     """That of the first process."""
-    found: Chosen = broadcast_object(choice)
+    found: Choice = broadcast_object(choice)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -58,14 +58,22 @@ class Prunable:
     fixed: dict[str, str]
 
     @classmethod
-    def find(cls, module: nn.Module, example_inputs: Sequence[Tensor], settings: Pruning, seed: int = 0) -> Prunable:
-        """Trace a network.
+    def find(
+        cls,
+        module: nn.Module,
+        example_inputs: Sequence[Tensor],
+        settings: Pruning,
+        seed: int = 0,
+        spent: Collection[str] = (),
+    ) -> Prunable:
+        """Trace a network. Groups of the names `spent` have nothing more to give.
 
         Raises:
             UsageError: nothing can be pruned, a glob of `ignore` matches nothing, or the network cannot be traced.
         """
         groups, fixed = prunable_groups(module, example_inputs, settings.ignore, seed, settings.attention)
         ties, unfit = uniform_ties(module, groups) if settings.uniform else ({}, {})
+        unfit |= dict.fromkeys(spent, "it has been cut to its least")
         groups, fixed = [group for group in groups if group.name not in unfit], fixed | unfit
         if not groups:
             raise UsageError(f"prune: no layer of the network can be pruned. {reasons(fixed) or 'It has no layers'}")

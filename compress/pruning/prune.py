@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.pruning.choose import choose_units
+from compress.pruning.choose import check_reach, choose_units
 from compress.pruning.cost import Costs
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.importance.score import LabelledBatch, Loss
+from compress.pruning.phases import Recall, anew
 from compress.pruning.prunable import Prunable, reasons
 from compress.pruning.selection import OutOfReachError
 from compress.pruning.settings import Pruning
@@ -58,7 +60,8 @@ def prune_module(
     batches: Sequence[LabelledBatch] = (),
     loss: Loss | None = None,
     seed: int = 0,
-    agree: Callable[[dict[str, list[int]]], dict[str, list[int]]] = dict,
+    spent: Collection[str] = (),
+    recall: Recall[dict[str, list[int]]] = anew,
 ) -> PruneLog:
     """Remove channels from `module`, in place, until the share that `settings.keep` names is left.
 
@@ -69,23 +72,26 @@ def prune_module(
         batches: Small batches of training examples, for the importances that look at such.
         loss: The task's loss, (outputs, targets) -> mean over the batch, for those that need it.
         seed: Of the noise that groups are tried with, and of random importance.
-        agree: Gives what the first of several processes chose, whose arithmetic may differ in the last bit.
+        spent: Groups that have nothing more to give, by name.
+        recall: Gives the units that were chosen before, or that the function chooses.
 
     Raises:
         UsageError: nothing can be pruned, the share cannot be reached, a glob of `ignore` matches nothing, or the
             network cannot be traced.
         StageError: the loss on training examples is not a number.
     """
-    network = Prunable.find(module, example_inputs, settings, seed)
-    groups = network.groups
-    share = share_left(module, groups, example_inputs, settings.share.measure)
-    try:
-        chosen = choose_units(module, groups, settings, share, batches=batches, loss=loss, seed=seed, ties=network.ties)
-        removed = agree(chosen)
-    except OutOfReachError as error:
-        raise UsageError(_out_of_reach(error, settings, network)) from error
+    network = Prunable.find(module, example_inputs, settings, seed, spent)
+    measure, groups = settings.share.measure, network.groups
+    share = share_left(module, groups, example_inputs, measure)
+
+    def choose() -> dict[str, list[int]]:
+        with _told(network, settings):
+            return choose_units(
+                module, groups, settings, share, batches=batches, loss=loss, seed=seed, ties=network.ties
+            )
+
+    removed = recall(choose)
     done = network.without(removed, seed)
-    measure = settings.share.measure
     return PruneLog(
         measure=measure,
         asked=settings.share.share,
@@ -93,6 +99,13 @@ def prune_module(
         fixed=network.fixed,
         **vars(done),
     )
+
+
+def check_share(network: Prunable, settings: Pruning) -> None:
+    """Raise UsageError if the share that is asked cannot be reached; says what can."""
+    share = share_left(network.module, network.groups, network.inputs, settings.share.measure)
+    with _told(network, settings):
+        check_reach(network.module, network.groups, settings, share, network.ties)
 
 
 def share_left(
@@ -110,17 +123,25 @@ def share_left(
     return lambda removed: count(removed) / total
 
 
-def _out_of_reach(error: OutOfReachError, settings: Pruning, network: Prunable) -> str:
+@contextmanager
+def _told(network: Prunable, settings: Pruning) -> Iterator[None]:
+    """Say to the user what is out of reach, and what is not."""
+    try:
+        yield
+    except OutOfReachError as error:
+        raise UsageError(_out_of_reach(error.least, settings, network)) from error
+
+
+def _out_of_reach(least: float, settings: Pruning, network: Prunable) -> str:
     floors = f"`minimum_share` {settings.minimum_share:g} and `round_to` {settings.round_to}"
-    if error.least == 1:
+    if least == 1:
         widest = max(group.channels for group in network.groups)
         return (
             f"prune: nothing can be removed under {floors}: the widest prunable layer has {widest} channels. "
-            "Choose a smaller `round_to`"
+            "Choose a smaller `round_to` or `minimum_share`"
         )
-    least = math.ceil(error.least * 1000) / 1000
     kept = f" Not prunable: {reasons(network.fixed)}." if network.fixed else ""
     return (
         f"prune.keep.{settings.share.measure}: a share of {settings.share.share:g} cannot be reached; the least that "
-        f"{floors} leave is {least:g}.{kept} Ask for more, or lower these floors"
+        f"{floors} leave is {math.ceil(least * 1000) / 1000:g}.{kept} Ask for more, or lower these floors"
     )

@@ -7,7 +7,7 @@ importance, and the resulting file is measured before anything is trained: where
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,11 +25,13 @@ from compress.pruning.latency.cached import table_for, times_for
 from compress.pruning.latency.files import measure_files, timing_file
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import Widths
-from compress.pruning.latency.model import Anchor, Shape, TimeModel
+from compress.pruning.latency.model import Anchor, TimeModel
 from compress.pruning.latency.structure import structure
+from compress.pruning.phases import Recall
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
 from compress.pruning.settings import Pruning
+from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
 from compress.pruning.timing import Timing
 from compress.stage import Progress
@@ -39,6 +41,8 @@ TRIES = 3
 """How often a choice is measured and mended."""
 NEAR = 0.04
 """How far from what was asked a measured file may be, relative, before it is mended."""
+FAR = 1.1
+"""How much slower than asked a file may stay, in the end, without a word."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def prune_to_time(
     settings: Pruning,
     where: Where,
     given: Given,
-    recall: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]],
+    recall: Recall[dict[str, Any]],
 ) -> PruneLog:
     """Remove channels and blocks from `module`, in place, until its file takes the time that `settings.reach` names.
 
@@ -87,8 +91,7 @@ def prune_to_time(
         settings: what may be removed, and how fast the file shall be.
         where: the target, and the deployment that files are written for.
         given: what importance is judged by.
-        recall: gives a choice as plain data: one that was made before, or that of the first process, or what the
-            function makes.
+        recall: gives the choice as plain data.
 
     Raises:
         UsageError: the time is out of reach (says what the fastest is); as `prune_module`.
@@ -149,6 +152,10 @@ class Reach:
             model = model.with_anchor(Anchor(shape, measured))
             aim = wanted * model.predict(shape) / measured
         assert best is not None
+        if best.timing.measured_ms > wanted * FAR:
+            self.where.progress.say(
+                f"the nearest file that was found takes {best.timing.measured_ms:.3g} ms, {wanted:.3g} ms were asked"
+            )
         worth = self.search.worth(best.removed, best.dropped, given)
         importance = {layer.name: worth[layer.name] for layer in self.layers if layer.name in worth}
         return replace(best, timing=replace(best.timing, importance=importance))

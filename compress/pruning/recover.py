@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import glob
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,12 +16,11 @@ from compress.models.deployment import nominal_inputs
 from compress.models.rest import state_digest
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.examples import IMPORTANCE_BATCH, STATISTICS_BATCH, at_work, training_batches
-from compress.pruning.groups import Group
 from compress.pruning.importance.measures import Given
 from compress.pruning.iterations import Cuts, Stock, round_recipe, round_target
 from compress.pruning.phases import Phases
-from compress.pruning.prunable import prunable_groups
-from compress.pruning.prune import PruneLog, prune_module
+from compress.pruning.prunable import Prunable
+from compress.pruning.prune import PruneLog, check_share, prune_module
 from compress.pruning.reach import Where, prune_to_time
 from compress.pruning.settings import Keep
 from compress.pruning.share_search import prune_with_blocks
@@ -83,9 +81,11 @@ def prune_and_recover(
     context = context or Context()
     phases = Phases(context, _identity(module, data, settings, recipe, context))
     teacher = copy.deepcopy(module) if recipe is not None else None
-    needs_groups = settings.sparse is not None or settings.iterations > 1
-    groups = _groups(module, data, settings, context) if needs_groups else []
-    sparse = _learn_sparsely(module, data, task, settings, groups, phases)
+    stock, sparse = Stock.of((), {}, settings), None
+    if settings.sparse is not None or settings.iterations > 1:
+        network = _network(module, data, settings, context)
+        stock = Stock.of(network.groups, network.ties, settings)
+        sparse = _learn_sparsely(module, data, task, settings, network, phases)
     if settings.reach is not None or settings.drops_blocks:
         log = _cut_with_blocks(module, data, task, settings, phases, where)
         context.progress.say(describe(log))
@@ -94,7 +94,7 @@ def prune_and_recover(
         train = partial(_recover_round, module, teacher, data, task, recipe, 1)
         return Pruned(log, (phases.trained(_round(1), module, train),), sparse)
     rounds, target = settings.iterations, settings.share.share
-    cuts = Cuts(stock=Stock.of(groups, settings))
+    cuts = Cuts(stock)
     recoveries = []
     for number in range(1, rounds + 1):
         cuts = _cut_round(module, data, task, settings, phases, number, cuts)
@@ -128,10 +128,10 @@ def _recover_round(
 
 
 def _learn_sparsely(
-    module: nn.Module, data: Data, task: Task, settings: Prune, groups: Sequence[Group], phases: Phases
+    module: nn.Module, data: Data, task: Task, settings: Prune, network: Prunable, phases: Phases
 ) -> FitLog | None:
-    sparse = settings.sparse
-    if sparse is None or not groups:  # without groups pruning says why there are none
+    sparse, groups = settings.sparse, network.groups
+    if sparse is None:
         return None
     return phases.trained("sparse", module, lambda context: learn_sparsely(module, data, task, groups, sparse, context))
 
@@ -146,12 +146,7 @@ def _cut_round(
         share = cuts.share(settings.share.measure, target, last=last)
         if share is None:
             return cuts
-        chosen = settings.model_copy(
-            update={
-                "keep": Keep.model_validate({settings.share.measure: share}),
-                "ignore": (*settings.ignore, *map(glob.escape, cuts.stock.spent)),
-            }
-        )
+        chosen = settings.model_copy(update={"keep": Keep.model_validate({settings.share.measure: share})})
         name = f"{_round(number)}/{len(cuts.logs) - done}"
         before, cuts = cuts, _cut(module, data, task, chosen, phases, name, cuts)
         if cuts.stock.spent == before.stock.spent:
@@ -163,14 +158,17 @@ def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Pha
     context = phases.context
     removed: dict[str, list[int]] = {}
 
-    def agree(choice: dict[str, list[int]]) -> dict[str, list[int]]:
-        removed.update(phases.chosen(name, cuts.stock.allowed(choice)))
+    def recall(choose: Callable[[], dict[str, list[int]]]) -> dict[str, list[int]]:
+        removed.update(phases.recalled(name, lambda: cuts.stock.allowed(choose())))
         return removed
 
     with at_work(module, context) as device:
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
         example = [tensor[:2] for tensor in batches[0][0]]
-        log = prune_module(module, example, settings, batches=batches, loss=task.loss, seed=context.seed, agree=agree)
+        seed, spent = context.seed, cuts.stock.spent
+        log = prune_module(
+            module, example, settings, batches=batches, loss=task.loss, seed=seed, spent=spent, recall=recall
+        )
         statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
         reestimate(module, (inputs for inputs, _ in statistics))
     return cuts.after(log, removed)
@@ -184,7 +182,8 @@ def _cut_with_blocks(
     recall = partial(phases.recalled, f"{_round(1)}/0")
     with at_work(module, context) as device:
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
-        example = [tensor.to(device) for tensor in nominal_inputs(data)]
+        shapes = None if where is None else where.target.shapes
+        example = [tensor.to(device) for tensor in nominal_inputs(data, shapes=shapes)]
         given = Given(batches, task.loss, settings.norm, context.seed)
         if settings.reach is None:
             log = prune_with_blocks(module, example, settings, given, recall)
@@ -196,10 +195,14 @@ def _cut_with_blocks(
     return log
 
 
-def _groups(module: nn.Module, data: Data, settings: Prune, context: Context) -> list[Group]:
+def _network(module: nn.Module, data: Data, settings: Prune, context: Context) -> Prunable:
+    """What may be pruned before anything was; the share that is asked of it can be reached."""
     with at_work(module, context) as device:
         [(inputs, _), *_] = training_batches(data, 2, 2, context, device)
-        return prunable_groups(module, inputs, settings.ignore, context.seed, settings.attention)[0]
+        network = Prunable.find(module, inputs, settings, context.seed)
+        if settings.keep is not None and not settings.drops_blocks:
+            check_share(network, settings)
+    return network
 
 
 def _round(number: int) -> str:

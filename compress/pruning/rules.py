@@ -155,7 +155,7 @@ def cat(t: Traced, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> 
 
 
 def _labelled(t: Traced, axis: Axis, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Labels where there are none: they can go if what stands there is all alike."""
+    """Labels; where there are none, new ones of what cannot go."""
     if isinstance(axis, np.ndarray):
         return axis
     labels = t.labels.fresh(size)

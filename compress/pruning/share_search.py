@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
 from compress.errors import UsageError
+from compress.pruning.cost import Costs
 from compress.pruning.cost_search import Search
 from compress.pruning.importance.measures import Given
-from compress.pruning.latency.kinds import Kept, Layer
-from compress.pruning.latency.model import Shape, left
+from compress.pruning.phases import Recall
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
+from compress.pruning.selection import TOLERANCE
 from compress.pruning.settings import Pruning
+from compress.pruning.shape import Channels, Kept, Shape, channels_of, left
+
+
+@dataclass(frozen=True)
+class Product:
+    """A part of a count: `each` times how many channels its `sides` have left."""
+
+    name: str
+    each: float
+    sides: tuple[Channels, ...] = ()
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups that decide it."""
+        return set().union(*(side.groups for side in self.sides))
+
+    def left(self, kept: Kept) -> float:
+        """The count once groups keep so many units."""
+        return self.each * prod(side.left(kept) for side in self.sides)
 
 
 class Counted:
-    """The share of a network's `macs` or `parameters` that shapes keep, as a sum over its layers."""
+    """The share of a network's `macs` or `parameters` that shapes keep, as a sum over its parameters.
 
-    def __init__(self, layers: Sequence[Layer], whole: Shape, measure: str) -> None:
-        self.layers, self.count = tuple(layers), COUNTS[measure]
-        self.total = sum(self.count(layer, whole.kept) for layer in self.layers)
+    What else multiplies, attention above all, is shared out as `compress.pruning.cost` does.
+    """
+
+    def __init__(self, costs: Costs, measure: str) -> None:
+        times = costs.positions if measure == "macs" else dict.fromkeys(costs.sized, 1)
+        found = [_product(costs, name, count) for name, count in times.items()]
+        if measure == "macs":
+            found += _rest(costs)
+        self.layers, whole = tuple(found), {name: group.units for name, group in costs.groups.items()}
+        self.total = sum(part.left(whole) for part in self.layers)
 
     def predict(self, shape: Shape) -> float:
         """The share that is left."""
-        return sum(self.layer_cost(layer, shape.kept) for layer in left(self.layers, shape.dropped))
+        return sum(self.layer_cost(part, shape.kept) for part in left(self.layers, shape.dropped))
 
-    def layer_cost(self, layer: Layer, kept: Kept) -> float:
-        """The share that one layer is."""
-        return self.count(layer, kept) / self.total
-
-
-def layer_macs(layer: Layer, kept: Kept) -> float:
-    """Multiply-accumulates of one example in a layer; in attention those of its two products."""
-    kind, inputs, outputs = layer.kind, layer.inputs.left(kept), layer.outputs.left(kept)
-    if kind.operator == "attention":
-        return 2.0 * kind.size[0] ** 2 * outputs
-    if kind.operator == "linear":
-        return float(kind.size[0] * inputs * outputs)
-    places = kind.size if kind.operator == "conv_transpose" else _output_size(layer)
-    return float(prod(places)) * layer_parameters(layer, kept)
+    def layer_cost(self, layer: Product, kept: Kept) -> float:
+        """The share that one part is."""
+        return layer.left(kept) / self.total
 
 
-def layer_parameters(layer: Layer, kept: Kept) -> float:
-    """Numbers in a layer's weight."""
-    kind, inputs, outputs = layer.kind, layer.inputs.left(kept), layer.outputs.left(kept)
-    if kind.operator == "attention":
-        return 0.0
-    groups = inputs if kind.operator == "depthwise" else kind.groups
-    return float(prod(kind.kernel) * inputs * outputs / max(groups, 1))
+def _product(costs: Costs, name: str, times: float) -> Product:
+    """A parameter that is counted so many times."""
+    sized = costs.sized[name]
+    sides = [channels_of(costs, sized, dim) for dim in range(len(sized.shape))]
+    fixed = prod(side.fixed for side in sides if not side.groups)
+    return Product(name, times * fixed, tuple(side for side in sides if side.groups))
 
 
-COUNTS: dict[str, Callable[[Layer, Kept], float]] = {"macs": layer_macs, "parameters": layer_parameters}
-
-
-def _output_size(layer: Layer) -> list[int]:
-    kind = layer.kind
-    each = zip(kind.size, kind.kernel, kind.stride, kind.padding, kind.dilation, strict=True)
-    return [
-        (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, pad, dilation in each
-    ]
+def _rest(costs: Costs) -> list[Product]:
+    """What is multiplied outside of layers, by heads where there are any."""
+    width = sum(costs.attention.values())
+    found = []
+    for name, own in costs.attention.items():
+        group = costs.groups[name]
+        assert group.heads is not None
+        each = costs.rest * own / width / group.units
+        found.append(Product(group.heads.path, each, (Channels(0, ((name, 1.0),)),)))
+    return found or [Product("", float(costs.rest))]
 
 
 def prune_with_blocks(
@@ -70,7 +87,7 @@ def prune_with_blocks(
     example_inputs: Sequence[Tensor],
     settings: Pruning,
     given: Given,
-    recall: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]],
+    recall: Recall[dict[str, Any]],
 ) -> PruneLog:
     """Remove channels and blocks from `module`, in place, until the share of `settings.keep` is left, or a little less.
 
@@ -83,9 +100,9 @@ def prune_with_blocks(
     network = Prunable.find(module, example_inputs, settings, given.seed)
     measure, wanted = settings.share.measure, settings.share.share
     search = Search(network, settings)
-    counted = Counted(network.layers(), search.whole, measure)
+    counted = Counted(Costs(module, network.groups, example_inputs), measure)
     least = counted.predict(search.floor)
-    if least > wanted:
+    if least > wanted * (1 + TOLERANCE):
         raise UsageError(
             f"prune.keep.{measure}: a share of {wanted:g} cannot be reached; the least that `minimum_share` and "
             f"`round_to` leave is {least:.3f}, blocks gone. Ask for more, or lower these floors"
@@ -93,6 +110,12 @@ def prune_with_blocks(
 
     def choose() -> dict[str, Any]:
         removed, shape = search.choose(counted, wanted, search.look(counted, wanted, given))
+        reached = counted.predict(shape)
+        if reached > wanted * (1 + TOLERANCE):
+            raise UsageError(
+                f"prune.keep.{measure}: a share of {wanted:g} was not reached; {reached:.3f} is as near as blocks "
+                "and widths came. Ask for more, lower `minimum_share` or `round_to`, or set `depth: false`"
+            )
         return {"removed": removed, "dropped": sorted(shape.dropped)}
 
     choice = recall(choose)

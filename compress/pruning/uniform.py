@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.models.transformers_sizes import SIZES, configured
+from compress.models.transformers_sizes import SIZES, blocks_path, configured, hidden_size
 from compress.pruning.groups import Group
 from compress.pruning.ties import Ties
 
@@ -24,9 +24,8 @@ def uniform_ties(module: nn.Module, groups: Sequence[Group]) -> tuple[Ties, dict
     config: Any = network.config
     sizes = SIZES[config.model_type]
     prefix = next(path for path, part in module.named_modules() if part is network)
-    lists = [path for path, part in network.named_modules() if path.endswith(sizes.blocks) and _is_list(part)]
-    blocks = ".".join(part for part in (prefix, lists[0]) if part)
-    width = getattr(config, sizes.hidden)
+    blocks = ".".join(part for part in (prefix, blocks_path(network)) if part)
+    width = hidden_size(network)
     ties: dict[str, str] = {}
     fixed: dict[str, str] = {}
     for group in groups:
@@ -44,10 +43,6 @@ def uniform_ties(module: nn.Module, groups: Sequence[Group]) -> tuple[Ties, dict
             del ties[name]
             fixed[name] = "it is as wide as all attention heads, which cannot be pruned"
     return ties, fixed
-
-
-def _is_list(part: nn.Module) -> bool:
-    return isinstance(part, nn.ModuleList)
 
 
 def _home(path: str, blocks: str) -> str | None:

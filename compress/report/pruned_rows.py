@@ -63,8 +63,8 @@ def read_pruned(log: Mapping[str, Any]) -> Pruned:
     Raises:
         KeyError, TypeError, ValueError: it was not written by this version.
     """
-    timing, dropped = log.get("timing") or {}, tuple(log.get("dropped", ()))
-    layers = tuple(_layer(name, log, timing, dropped) for name in log.get("order", log["widths"]))
+    timing, dropped = log["timing"] or {}, tuple(log["dropped"])
+    layers = tuple(_layer(name, log, timing, dropped) for name in log["order"])
     times = Times(**{field.name: timing[field.name] for field in fields(Times)}) if timing else None
     return Pruned(
         measure=log["measure"],

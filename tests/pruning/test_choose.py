@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from compress.errors import UsageError
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.choose import choose_units, scores_without
+from compress.pruning.choose import choose_units
+from compress.pruning.double import double_without
 from compress.pruning.groups import Group
 from compress.pruning.importance.measures import MEASURES, Given
 from compress.pruning.importance.score import LabelledBatch
@@ -46,7 +47,7 @@ def test_looking_again_sees_the_pruned_network(
     groups, _ = prunable_groups(module, [example])
     gone = {group.name: list(range(0, group.units, 3)) for group in groups if group.units > 3}
     measure, given = MEASURES[importance], Given(batches, functional.cross_entropy)
-    found = scores_without(measure, module, groups, gone, given)
+    found = measure.score(double_without(module, groups, gone, given.batches), groups, given)
     pruned = copy.deepcopy(module)
     cut(pruned, groups, gone)
     reestimate(pruned, [(torch.cat([inputs for (inputs,), _ in batches]),)])

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models import rest
-from compress.pruning.cost_search import LEVELS, Search
+from compress.pruning.cost_search import LEVELS, Look, Search
 from compress.pruning.importance.measures import MEASURES, Given
-from compress.pruning.latency.kinds import Kept, Layer
-from compress.pruning.latency.model import Shape
+from compress.pruning.latency.kinds import Layer
 from compress.pruning.prunable import Prunable
 from compress.pruning.settings import Pruning
+from compress.pruning.shape import Kept, Shape
 from tests.models.text_networks import inputs, made
 
 Make = Callable[[str], nn.Module]
@@ -171,6 +171,20 @@ def test_tied_groups_keep_the_same_share(depth: bool) -> None:
         assert len({shape.kept[f"{path}.{part}"] for path in left}) == 1
     own = {tuple(sorted(units)) for name, units in removed.items() if name.endswith("ffn.lin1")}
     assert depth or len(own) == 3  # as many, and channels of its own
+
+
+@pytest.mark.parametrize("share", [0.6, 0.45])
+def test_widths_go_on_shrinking_once_a_layer_is_gone(share: float) -> None:
+    _, module = made("distilbert", "text-classification", n_layers=3, n_heads=4)
+    arrays = [torch.from_numpy(array) for array in inputs("text-classification", [7, 4])]
+    search, model = opened(module, arrays, depth=True, rounds=4)
+    whole, given = model.predict(search.whole), Given([(tuple(arrays), torch.tensor([0, 2]))], functional.cross_entropy)
+    look = search.look(model, share * whole, given)
+    gone = Look(look.removed, look.dropped | {search.paths[0]}, look.scores, look.orders, look.harm)
+    removed, shape = search.choose(model, share * whole, gone)
+    assert search.paths[0] in shape.dropped
+    assert any(removed.values()), "only layers went"
+    assert 0.8 * share < model.predict(shape) / whole <= share  # four heads are coarse steps
 
 
 def test_the_network_is_left_as_it_was(network: Make, example: Tensor, given: Given) -> None:

@@ -57,7 +57,7 @@ def test_heads_belong_to_the_module_that_counts_them() -> None:
     attention = Attention((Split("attention", heads, 3, 4),), labels.within([heads]), "heads")
     labels.settle()
     [group], _ = form_groups({("attention.q", "out"): Traced(query)}, ["attention.q"], labels, attention)
-    assert group.heads == Heads("attention", 3, 4, ("attention.q",), (("attention.q", tuple(range(12))),))
+    assert group.heads == Heads("attention", 3, 4, (("attention.q", tuple(range(12))),))
     assert (group.units, group.unit_size, group.counted) == (3, 4, (group.heads,))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from compress.errors import UsageError
 from compress.pruning.groups import Group
+from compress.pruning.heads import Heads
 from compress.pruning.iterations import Cuts, Stock, round_recipe, round_share, round_target
 from compress.pruning.prune import PruneLog
 from compress.pruning.settings import Keep, Pruning
@@ -59,7 +60,7 @@ def test_logs_of_rounds_are_one() -> None:
     wide, middle, narrow = ({"macs": macs, "parameters": 10} for macs in (100, 60, 30))
     first = PruneLog("macs", 0.6, 0.6, wide, middle, {"a": (8, 6), "b": (4, 3)}, {"c": "its outputs"})
     then = PruneLog("macs", 0.5, 0.5, middle, narrow, {"a": (6, 2)}, {"c": "its outputs", "b": "only all together"})
-    none = Cuts(Stock((), {}, {}))
+    none = Cuts(Stock((), (), {}, {}))
     one = none.after(first, {})
     log = one.after(then, {}).joined(0.25)
     assert (log.measure, log.asked, log.reached) == ("macs", 0.25, 0.3)
@@ -74,7 +75,7 @@ SETTINGS = Pruning(keep=Keep(channels=0.5), round_to=2, minimum_share=0.25)
 
 
 def test_each_group_keeps_its_least_of_the_unpruned_network() -> None:
-    stock = Stock.of([Group("a", 16, 1, ()), Group("b", 10, 2, ()), Group("c", 2, 1, ())], SETTINGS)
+    stock = Stock.of([Group("a", 16, 1, ()), Group("b", 10, 2, ()), Group("c", 2, 1, ())], {}, SETTINGS)
     assert stock.least == {"a": 4, "b": 3, "c": 2}
     assert stock.allowed({"a": range(8), "b": range(8)}) == {"a": list(range(8)), "b": list(range(7))}
     stock = stock.after({"a": range(8), "b": range(7)})
@@ -82,8 +83,19 @@ def test_each_group_keeps_its_least_of_the_unpruned_network() -> None:
     assert stock.allowed({"a": [7, 1, 2, 3, 6, 5], "b": [0]}) == {"a": [7, 1, 2, 3]}
 
 
+def test_tied_groups_keep_the_same_least_and_lose_whole_steps() -> None:
+    """Of 8 heads 3 are the least, so of 256 channels that are tied with them 96, though 80 would be enough for them."""
+    heads, hidden = Group("heads", 8, 32, (), Heads("a", 8, 32, ())), Group("hidden", 256, 1, ())
+    settings = Pruning(keep=Keep(channels=0.5), round_to=1, minimum_share=0.3)
+    stock = Stock.of([heads, hidden], {"heads": "hidden", "hidden": "hidden"}, settings)
+    assert stock.least == {"heads": 3, "hidden": 96}
+    stock = stock.after({"heads": range(3), "hidden": range(96)})
+    assert stock.allowed({"heads": [5, 4, 6], "hidden": range(96)}) == {"heads": [5, 4], "hidden": list(range(64))}
+    assert stock.allowed({"heads": [5], "hidden": [], "other": [1]}) == {"other": [1]}
+
+
 def test_shares_of_channels_are_of_the_groups_that_are_open() -> None:
-    stock = Stock.of([Group("a", 16, 1, ()), Group("b", 8, 2, ())], SETTINGS)
+    stock = Stock.of([Group("a", 16, 1, ()), Group("b", 8, 2, ())], {}, SETTINGS)
     assert stock.shares("channels", 1.0) == (1, 1)
     stock = stock.after({"a": range(4), "b": range(6)})
     assert stock.shares("channels", 0.1) == (16 / 32, 12 / 32)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from compress.pruning.knapsack import Block, Family, Knapsack, LayerCost
-from compress.pruning.latency.kinds import Channels, Kept, Layer, LayerKind
-from compress.pruning.latency.model import Shape
+from compress.pruning.knapsack import Block, Family, Knapsack, PartCost, droppable
+from compress.pruning.latency.kinds import Layer, LayerKind
+from compress.pruning.shape import Channels, Kept, Shape
 
 KIND = LayerKind("conv", (8, 8), (3, 3), (1, 1), (1, 1), (1, 1))
 
@@ -74,7 +74,7 @@ def judged(bag: Knapsack, shape: Shape) -> float:
     return blocks + sum(one.losses[level] for one, level in zip(bag.families, levels, strict=True))
 
 
-def drawn(seed: int, cost: LayerCost, homes: Sequence[str] = ("", "stages")) -> Knapsack:
+def drawn(seed: int, cost: PartCost, homes: Sequence[str] = ("", "stages")) -> Knapsack:
     """Some families with losses that grow, and blocks in some homes; that without a name may lose all."""
     draw = random.Random(seed)
     names = [f"stage{number % 2}.{number}.conv" for number in range(3)] + ["head"]
@@ -87,7 +87,7 @@ def drawn(seed: int, cost: LayerCost, homes: Sequence[str] = ("", "stages")) -> 
 
 @pytest.mark.parametrize("cost", [own, both, stairs])
 @pytest.mark.parametrize("seed", range(12))
-def test_it_reaches_what_is_wanted_at_little_more_than_the_least_loss(cost: LayerCost, seed: int) -> None:
+def test_it_reaches_what_is_wanted_at_little_more_than_the_least_loss(cost: PartCost, seed: int) -> None:
     whole = drawn(seed, cost).total()
     least = min(found for found, _ in everything(drawn(seed, cost)))
     for share in (0.8, 0.5, 0.3):
@@ -116,23 +116,16 @@ def test_of_equal_steps_the_choice_is_the_best(seed: int) -> None:
 
 @pytest.mark.parametrize("cost", [own, both, stairs])
 @pytest.mark.parametrize("seed", range(5))
-def test_what_cannot_be_reached_ends_at_the_least_there_is(cost: LayerCost, seed: int) -> None:
+def test_what_cannot_be_reached_ends_at_the_least_there_is(cost: PartCost, seed: int) -> None:
     bag = drawn(seed, cost, homes=("",))
     bag.run(-1.0)
     assert bag.total() == min(found for found, _ in everything(drawn(seed, cost, homes=("",))))
     bag = drawn(seed, cost)
-    assert len(bag.run(-1.0).dropped) == len(bag.floor().dropped)
-
-
-def test_the_floor_is_every_family_at_its_last_level() -> None:
-    bag = drawn(0, both)
-    floor, whole = bag.floor(), bag.shape
-    assert all(floor.kept[name] == one.levels[-1][name] for one in bag.families for name in one.groups)
-    assert bag.shape == whole
+    assert len(bag.run(-1.0).dropped) == len(droppable(bag.blocks))
 
 
 @pytest.mark.parametrize("cost", [own, both])
-def test_the_total_is_that_of_the_shape(cost: LayerCost) -> None:
+def test_the_total_is_that_of_the_shape(cost: PartCost) -> None:
     for seed in range(5):
         bag = drawn(seed, cost)
         shape = bag.run(0.4 * bag.total())
@@ -185,7 +178,7 @@ def test_a_home_keeps_one_block(home: str, left: int) -> None:
     blocks = [Block(f"stage.{number}", float(number), home) for number in range(3)]
     fixed = dict.fromkeys(names, 8)
     bag = Knapsack(chain(names), own, (), blocks, fixed)
-    assert bag.floor().dropped == ({"stage.0", "stage.1"} if left else {"stage.0", "stage.1", "stage.2"})
+    assert droppable(blocks) == ({"stage.0", "stage.1"} if left else {"stage.0", "stage.1", "stage.2"})
     assert len(bag.run(0.0).dropped) == 3 - left
     assert bag.kept == fixed
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def test_phases_do_not_meet(tmp_path: Path) -> None:
 
 def test_what_was_chosen_stays(tmp_path: Path) -> None:
     phases = Phases(Context(checkpoints=tmp_path), IDENTITY)
-    assert phases.chosen("one", {"b": [3], "a": [1]}) == {"b": [3], "a": [1]}
-    assert list(phases.chosen("one", {"a": [2]})) == ["b", "a"]
-    assert phases.chosen("other", {"a": [2]}) == {"a": [2]}
+    assert phases.recalled("one", lambda: {"b": [3], "a": [1]}) == {"b": [3], "a": [1]}
+    assert list(phases.recalled("one", lambda: {"a": [2]})) == ["b", "a"]
+    assert phases.recalled("other", lambda: {"a": [2]}) == {"a": [2]}
 
 
 @pytest.mark.parametrize("name", ["trained", "chosen"])
@@ -75,7 +76,7 @@ def test_phases_of_another_step_are_refused(name: str, tmp_path: Path) -> None:
     def do(phases: Phases) -> Any:
         if name == "trained":
             return phases.trained("one", module, _Training(module, 0.3))
-        return phases.chosen("one", {"a": [0]})
+        return phases.recalled("one", lambda: {"a": [0]})
 
     do(Phases(context, IDENTITY))
     with pytest.raises(UsageError, match="checkpoints of another training"):
@@ -88,7 +89,7 @@ def test_nothing_is_kept_without_checkpoints_or_in_a_rehearsal(tmp_path: Path) -
         training = _Training(module, 0.3)
         phases = Phases(context, IDENTITY)
         for choice in ({"a": [0]}, {"a": [1]}):
-            assert phases.chosen("one", choice) == choice
+            assert phases.recalled("one", partial(dict, choice)) == choice
             phases.trained("one", module, training)
         assert training.contexts == [context, context]
     assert list(tmp_path.iterdir()) == []

@@ -62,7 +62,7 @@ class Machine:
             kind: Grid(kind, tuple(i), tuple(o), tuple(tuple(microseconds(kind, a, b) for b in o) for a in i), 0.0)
             for kind, (i, o) in widths.items()
         }
-        return LatencyTable("fp32", batch, grids)
+        return LatencyTable(batch, grids)
 
     def file(self, module: nn.Module, deployment: Deployment, emission: str) -> nn.Module:
         """A network is its own file."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,14 +78,35 @@ def test_each_layer_loses_channels_of_its_own(name: str) -> None:
     groups = Prunable.find(module, given, settings()).groups
     seen: dict[str, list[int]] = {}
 
-    def agree(choice: dict[str, list[int]]) -> dict[str, list[int]]:
-        seen.update({group: sorted(units) for group, units in choice.items()})
-        return choice
+    def recall(choose: Callable[[], dict[str, list[int]]]) -> dict[str, list[int]]:
+        seen.update({group: sorted(units) for group, units in choose().items()})
+        return choose()
 
-    prune_module(module, given, settings(), agree=agree)
+    prune_module(module, given, settings(), recall=recall)
     one, other = (seen[group.name] for group in groups if group.name.endswith(FEED_FORWARD.get(name, "mediate.dense")))
     assert len(one) == len(other) > 0
     assert one != other
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_tied_stays_so_once_it_is_narrower(name: str) -> None:
+    """Before anybody has told the configuration."""
+    _, module, given = opened(name)
+    before = Prunable.find(module, given, settings())
+    prune_module(module, given, settings(keep={"macs": 0.75}))
+    after = Prunable.find(module, given, settings())
+    assert after.ties == before.ties
+    assert after.fixed == before.fixed
+    prune_module(module, given, settings(keep={"macs": 0.75}))
+    assert all(len(each) == 1 for each in shapes(module).values())
+
+
+def test_spent_groups_stay() -> None:
+    _, module, given = opened("bert")
+    name = next(g.name for g in Prunable.find(module, given, settings()).groups if g.name.endswith("mediate.dense"))
+    network = Prunable.find(module, given, settings(), spent=[name])
+    assert network.fixed[name] == "it has been cut to its least"
+    assert name not in {group.name for group in network.groups}
 
 
 def test_it_can_be_left_out() -> None:

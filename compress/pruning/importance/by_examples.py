@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from compress.errors import StageError
+from compress.models.modes import evaluating
 from compress.pruning.groups import Group, Member
 from compress.pruning.importance.activation import activation
 from compress.pruning.importance.hessian import hessian
@@ -59,11 +60,11 @@ def _gradient_scores(
     parameters = list({id(tensor): tensor for part in sliced.values() for tensor in part.tensors}.values())
     totals = {name: torch.zeros(part.count, dtype=torch.float64) for name, part in sliced.items()}
     count = 0
-    with _evaluating(module), _differentiable(parameters):
+    with evaluating(module), _differentiable(parameters):
         for inputs, targets in batches:
             value = loss(module(*inputs), targets)
             if not torch.isfinite(value):
-                raise StageError(f"prune: the loss of the unpruned network is {value.item()} on training examples")
+                raise StageError(f"prune: the loss is {value.item()} on training examples")
             found = torch.autograd.grad(value, parameters, allow_unused=True)
             gradients = {id(p): torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)}
             for name, part in sliced.items():
@@ -119,7 +120,7 @@ def _input_sizes(module: nn.Module, paths: Iterable[str], batches: Iterable[Labe
     hooks = [module.get_submodule(path).register_forward_pre_hook(partial(add, path)) for path in paths]
     count = 0
     try:
-        with _evaluating(module):
+        with evaluating(module):
             for inputs, _ in batches:
                 module(*inputs)
                 count += 1
@@ -129,25 +130,13 @@ def _input_sizes(module: nn.Module, paths: Iterable[str], batches: Iterable[Labe
     _check_any(count)
     for path, total in totals.items():
         if not total.isfinite().all():
-            raise StageError(f"prune: the unpruned network's {path} takes in {total.sum().item()} on training examples")
+            raise StageError(f"prune: {path} takes in {total.sum().item()} on training examples")
     return {path: total / calls[path] for path, total in totals.items()}
 
 
 def _check_any(batches: int) -> None:
     if not batches:
         raise ValueError("importance that looks at data needs at least one batch of training examples")
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; as before afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 @contextmanager

@@ -53,6 +53,10 @@ class Measure:
     comparable: Literal["as is", "normalised", "per saving"]
     reads: Literal["weights", "examples", "examples and loss"] = "weights"
 
+    def looks(self, rounds: int) -> int:
+        """How often it is worth a look where `rounds` are asked: weights do not change with what is gone."""
+        return 1 if self.reads == "weights" else rounds
+
 
 MEASURES: Mapping[Importance, Measure] = {
     "taylor": Measure(

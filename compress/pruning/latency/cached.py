@@ -10,8 +10,8 @@ from typing import Any
 
 from compress.data.locations import cache_folder
 from compress.pruning.latency.measure import Widths, measure_table
-from compress.pruning.latency.model import Shape
 from compress.pruning.latency.table import Grid, LatencyTable
+from compress.pruning.shape import Shape
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 
@@ -45,7 +45,7 @@ def table_for(
         for kind, grid in measured.grids.items():
             _keep(places[kind], grid.plain())
     grids = {kind: Grid.from_plain(json.loads(place.read_text())) for kind, place in places.items()}
-    return LatencyTable("fp32" if emission == "fp32" else "int8", batch, grids)
+    return LatencyTable(batch, grids)
 
 
 def times_for(
@@ -69,7 +69,7 @@ def times_for(
         folder: where measurements are kept; unset: the cache.
     """
     left = {name: [dict(shape.kept), sorted(shape.dropped)] for name, shape in shapes.items()}
-    place = (folder or cache_folder() / "files") / f"{_key([what, left], target, emission, batch)}.json"
+    place = (folder or cache_folder() / "files") / f"{_key([what, left, target.shapes], target, emission, batch)}.json"
     if not place.is_file():
         _keep(place, measure())
     found: dict[str, float] = json.loads(place.read_text())

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from compress.models.modes import evaluating
-from compress.pruning.cost import Costs, Sized
+from compress.pruning.cost import Costs
 from compress.pruning.layers import is_depthwise, layout
+from compress.pruning.shape import Channels, channels_of
 
 Operator = Literal["conv", "depthwise", "conv_transpose", "linear", "attention"]
-Kept = Mapping[str, int]
-"""How many units each group keeps, by name."""
 
 
 @dataclass(frozen=True)
 class LayerKind:
     """All that decides a layer's time but its channels.
 
-    `size` is what one example has besides channels: height and width, or the rows that a linear layer sees, or the
-    tokens that attend to each other; `groups` is 1 but in grouped convolutions. Of attention, `head` is the channels of
-    one head where heads go, `heads` is how many there are where channels of every head go.
+    `size` is what one example has besides channels: height and width, or the rows that a linear layer sees, or how many
+    sequences there are and how many tokens of each attend to each other. `groups` is 1 but in grouped convolutions. Of
+    attention, `head` is the channels of one head where heads go, `heads` is how many there are where channels of every
+    head go.
     """
 
     operator: Operator
@@ -55,18 +55,6 @@ class LayerKind:
 
 
 @dataclass(frozen=True)
-class Channels:
-    """How many channels an axis has: `fixed` ones, and for each unit that a group keeps `per_unit` of them."""
-
-    fixed: int
-    per_unit: tuple[tuple[str, float], ...] = ()
-
-    def left(self, kept: Kept) -> int:
-        """Their number once groups keep so many units."""
-        return round(self.fixed + sum(count * kept[group] for group, count in self.per_unit))
-
-
-@dataclass(frozen=True)
 class Layer:
     """One layer: `name` is its module's path; attention is named after the module that it is in."""
 
@@ -78,7 +66,7 @@ class Layer:
     @property
     def groups(self) -> set[str]:
         """The groups that decide its channels."""
-        return {group for channels in (self.inputs, self.outputs) for group, _ in channels.per_unit}
+        return self.inputs.groups | self.outputs.groups
 
     @property
     def joint(self) -> bool:
@@ -91,14 +79,21 @@ def layers_of(module: nn.Module, costs: Costs, example_inputs: Sequence[Tensor])
     paths = {id(part): path for path, part in module.named_modules()}
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     found: list[Layer] = []
+    tokens: dict[str, tuple[int, int]] = {}
 
     def note(part: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if id(part.weight) not in names:  # computed anew for each call: it has no channels of its own
+            return
+        shape = inputs[0].shape
+        tokens[paths[id(part)]] = (prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1)
         kind, sized = _kind(part, inputs[0]), costs.sized[names[id(part.weight)]]
         source, target = layout(part, "in"), layout(part, "out")
         assert target is not None
-        outputs = _channels(costs, sized, target.slots[0].dim, kind.groups if kind.operator == "conv_transpose" else 1)
+        outputs = channels_of(
+            costs, sized, target.slots[0].dim, kind.groups if kind.operator == "conv_transpose" else 1
+        )
         many = 1 if kind.operator in ("conv_transpose", "linear") else kind.groups
-        given = outputs if source is None else _channels(costs, sized, source.slots[0].dim, many)
+        given = outputs if source is None else channels_of(costs, sized, source.slots[0].dim, many)
         found.append(Layer(paths[id(part)], kind, given, outputs))
 
     parts = [part for part in module.modules() if layout(part, "in") is not None or is_depthwise(part)]
@@ -107,15 +102,7 @@ def layers_of(module: nn.Module, costs: Costs, example_inputs: Sequence[Tensor])
         for part in parts:
             stack.enter_context(part.register_forward_hook(note))
         module(*(x[:1].to(device) for x in example_inputs))
-    return found + _attention(costs, found)
-
-
-def _channels(costs: Costs, sized: Sized, dim: int, groups: int) -> Channels:
-    """The channels that a dimension of a weight counts, which stands for `groups` times as many."""
-    dim %= len(sized.shape)
-    owners = {group: int((owner >= 0).sum()) for (at, group), owner in sized.unit_of.items() if at == dim}
-    per_unit = tuple((group, groups * count / costs.groups[group].units) for group, count in owners.items())
-    return Channels(groups * (sized.shape[dim] - sum(owners.values())), per_unit)
+    return found + _attention(costs, tokens)
 
 
 def _kind(part: Any, x: Tensor) -> LayerKind:
@@ -137,15 +124,18 @@ def _same(part: _ConvNd) -> tuple[int, ...]:
     return tuple(dilation * (size - 1) // 2 for dilation, size in pairs)
 
 
-def _attention(costs: Costs, layers: Sequence[Layer]) -> list[Layer]:
-    """One more layer for each group of heads: its products of queries, keys and values, over as many tokens."""
-    rows = {layer.name: layer.kind.size[0] for layer in layers if layer.kind.operator == "linear"}
+def _attention(costs: Costs, tokens: Mapping[str, tuple[int, int]]) -> list[Layer]:
+    """One more layer for each group of heads: its products of queries, keys and values, over as many tokens.
+
+    Args:
+        costs: of the network.
+        tokens: (sequences, tokens in each) that each layer sees.
+    """
     found = []
     for group in costs.groups.values():
         heads = group.heads
-        if heads and group.name in rows:
-            channels = Channels(0, ((group.name, heads.count * heads.size / group.units),))
-            size = (rows[group.name],)
+        if heads and group.name in tokens:
+            channels, size = Channels(0, ((group.name, heads.count * heads.size / group.units),)), tokens[group.name]
             whole = LayerKind("attention", size, head=heads.size)
             kind = whole if group.whole_heads else LayerKind("attention", size, heads=heads.count)
             found.append(Layer(heads.path, kind, channels, channels))

@@ -65,7 +65,7 @@ def measure_table(
                     found[kind].append(_points(result["operators"], len(points_of(widths[kind]))))
                 advance(1)
     grids = {kind: _grid(kind, widths[kind], rounds_of) for kind, rounds_of in found.items()}
-    return LatencyTable("fp32" if emission == "fp32" else "int8", batch, grids)
+    return LatencyTable(batch, grids)
 
 
 def points_of(widths: tuple[Sequence[int], Sequence[int]]) -> list[tuple[int, int]]:

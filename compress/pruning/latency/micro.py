@@ -100,10 +100,11 @@ def _linear(build: _Builder, name: str, kind: LayerKind, batch: int, inputs: int
 
 
 def _attention(build: _Builder, name: str, kind: LayerKind, batch: int, inputs: int, outputs: int) -> None:
-    tokens, heads = kind.size[0], kind.heads or max(1, inputs // kind.head)
-    width = kind.head or max(1, inputs // heads)
-    query, value = (build.input(f"{name}_{what}", (batch, heads, tokens, width)) for what in ("query", "value"))
-    key = build.input(f"{name}_key", (batch, heads, width, tokens))
+    sequences, tokens = kind.size
+    heads = kind.heads or max(1, inputs // kind.head)
+    many, width = batch * sequences, kind.head or max(1, inputs // heads)
+    query, value = (build.input(f"{name}_{what}", (many, heads, tokens, width)) for what in ("query", "value"))
+    key = build.input(f"{name}_key", (many, heads, width, tokens))
     scores = build.node("MatMul", [query, key], f"{name}_layer")
     shares = build.node("Softmax", [scores], f"{name}_layer_softmax", axis=-1)
     _finish(build, build.node("MatMul", [shares, value], f"{name}_layer_values"), 4, np.int8(0))

@@ -6,7 +6,7 @@ for each layer, and something for each number that layers write. These two are f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -14,21 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from compress.pruning.ignore import is_under
-from compress.pruning.latency.kinds import Kept, Layer, LayerKind
+from compress.pruning.latency.kinds import Layer, LayerKind
 from compress.pruning.latency.table import LatencyTable
+from compress.pruning.shape import Kept, Shape, left
 
 Array = npt.NDArray[np.float64]
 PULL = np.array([0.3, 0.05, 0.05])
 """How much it weighs against a measured file that the table is right, and that the rest is as likely."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a network has left: units of each group, and without which blocks (paths of their modules)."""
-
-    kept: Kept
-    dropped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -89,11 +81,6 @@ class TimeModel:
             written = outputs * places * self.table.batch / 1e6
             self._known[key] = np.array([self.table.microseconds(*key) / 1000, 1.0, written])
         return self._known[key]
-
-
-def left(layers: Sequence[Layer], dropped: Collection[str]) -> list[Layer]:
-    """The layers that lie in no dropped block."""
-    return [layer for layer in layers if not is_under(layer.name, dropped)] if dropped else list(layers)
 
 
 def fit(features: Array, ms: Array) -> Array:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from compress.pruning.latency.kinds import LayerKind
@@ -45,28 +43,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """The grids of a network's kinds of layers, for one precision and batch size on one target."""
+    """The grids of a network's kinds of layers, for one batch size and emission on one target."""
 
-    precision: str
     batch: int
     grids: Mapping[LayerKind, Grid]
 
     def microseconds(self, kind: LayerKind, inputs: int, outputs: int) -> float:
         """What the table says of one layer."""
         return self.grids[kind].at(inputs, outputs)
-
-    def write(self, file: Path) -> None:
-        """As JSON."""
-        grids = [grid.plain() for grid in self.grids.values()]
-        content = {"format": 1, "precision": self.precision, "batch": self.batch, "grids": grids}
-        file.write_text(json.dumps(content, indent=1) + "\n")
-
-    @classmethod
-    def read(cls, file: Path) -> LatencyTable:
-        """The inverse of `write`."""
-        content = json.loads(file.read_text())
-        grids = [Grid.from_plain(grid) for grid in content["grids"]]
-        return cls(content["precision"], content["batch"], {grid.kind: grid for grid in grids})
 
 
 def _between(places: tuple[int, ...], values: tuple[float, ...] | list[float], at: int) -> float:

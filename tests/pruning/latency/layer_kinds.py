@@ -20,7 +20,8 @@ KINDS = {
     "grouped_transpose": LayerKind("conv_transpose", (4, 3), (3, 3), (2, 2), (1, 1), (1, 1), groups=2),
     "row": LayerKind("linear", (1,)),
     "rows": LayerKind("linear", (17,)),
-    "attention": LayerKind("attention", (17,), head=8),
+    "attention": LayerKind("attention", (3, 17), head=8),
+    "narrow_attention": LayerKind("attention", (1, 17), heads=4),
 }
 POINTS = [(8, 8), (8, 24), (16, 8)]
 SQUARE = [(8, 8), (24, 24)]
@@ -36,7 +37,9 @@ def answer(kind: LayerKind, batch: int, inputs: int, outputs: int) -> Tensor:
     """What torch's own layer gives for zeros."""
     with torch.no_grad():
         if kind.operator == "attention":
-            heads = torch.zeros(batch, inputs // kind.head, kind.size[0], kind.head)
+            sequences, tokens = kind.size
+            count = kind.heads or inputs // kind.head
+            heads = torch.zeros(batch * sequences, count, tokens, inputs // count)
             return nn.functional.scaled_dot_product_attention(heads, heads, heads)
         if kind.operator == "linear":
             rows = kind.size if kind.size[0] > 1 else ()

@@ -11,8 +11,8 @@ import pytest
 from compress.pruning.latency.cached import table_for, times_for
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import measure_table
-from compress.pruning.latency.model import Shape
 from compress.pruning.latency.table import Grid, LatencyTable
+from compress.pruning.shape import Shape
 from compress.stage import Silent
 from compress.targets.settings import TargetSettings
 from tests.pruning.latency.layer_kinds import KINDS
@@ -42,7 +42,7 @@ class Counted:
             kind: Grid(kind, tuple(i), tuple(o), ((1.0,) * len(o),) * max(1, len(i)), 0.0)
             for kind, (i, o) in widths.items()
         }
-        return LatencyTable("fp32", batch, grids)
+        return LatencyTable(batch, grids)
 
 
 def test_a_second_time_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compress.models.count import count_macs
 from compress.pruning.cost import Costs
-from compress.pruning.latency.kinds import Channels, Layer, LayerKind, layers_of
+from compress.pruning.latency.kinds import Layer, LayerKind, layers_of
 from compress.pruning.prunable import prunable_groups
+from compress.pruning.shape import Channels
 from compress.pruning.surgery import cut
 from tests.models.text_networks import inputs, made
+from tests.pruning.conftest import Attention
 
 
 class Operators(nn.Module):
@@ -95,11 +98,51 @@ def test_every_kind_of_layer(example: Tensor) -> None:
     assert list(layers) == ["strided", "dilated", "bare", "grouped", "up", "depthwise", "rows", "head"]
 
 
+class Windowed(nn.Module):
+    """Attention within each of four windows, as Swin has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.attention, self.head = nn.Conv2d(3, 16, 4, stride=4), Attention(16, 2), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 4, 5, 1).reshape(-1, 4, 16)
+        y = self.attention(y).reshape(len(x), -1, 16).mean(1)
+        return self.head(y)  # type: ignore[no-any-return]
+
+
+def test_attention_in_windows_is_within_each(example: Tensor) -> None:
+    _, layers = _found(Windowed().eval(), example)
+    assert layers["attention"].kind == LayerKind("attention", (4, 4), head=8)
+
+
+class Computed(nn.Module):
+    """A convolution whose weight is another tensor in each call, beside plain ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.middle = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(self.middle(torch.relu(self.first(x))).relu()).relu()
+        return self.head(y.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_layers_whose_weights_are_computed_are_left_out(example: Tensor) -> None:
+    module = Computed().eval()
+    _, layers = _found(module, example)
+    assert set(layers) == {"first", "last", "head"}
+    groups, _ = prunable_groups(module, [example])
+    assert Costs(module, groups, [example]).macs({}) == count_macs(module, (example[:1],))
+
+
 def test_attention_is_a_layer_of_its_own(network: Callable[[str], nn.Module], example: Tensor) -> None:
     _, layers = _found(network("transformer"), example)
     attention = {name: layer for name, layer in layers.items() if layer.kind.operator == "attention"}
     assert list(attention) == ["attention.0", "attention.1"]
-    assert {layer.kind for layer in attention.values()} == {LayerKind("attention", (17,), head=8)}  # a class token
+    assert {layer.kind for layer in attention.values()} == {LayerKind("attention", (1, 17), head=8)}  # a class token
     assert all(layer.joint and layer.groups == {f"{name}.query"} for name, layer in attention.items())
     assert layers["up.0"].kind == layers["attention.1.key"].kind == LayerKind("linear", (17,))
 
@@ -116,7 +159,7 @@ def test_attention_has_the_channels_of_its_queries(name: str, attention: str, mo
     arrays = [torch.from_numpy(array) for array in inputs("causal-lm", [7, 5])]
     groups, _ = prunable_groups(module, arrays)
     layer = next(x for x in layers_of(module, Costs(module, groups, arrays), arrays) if x.name == attention)
-    assert layer.kind == LayerKind("attention", (7,), head=8)
+    assert layer.kind == LayerKind("attention", (1, 7), head=8)
     assert layer.outputs.left({group.name: group.units for group in groups}) == 32
     assert layer.outputs.left({group.name: group.units // 2 for group in groups}) == 16
 
@@ -137,7 +180,7 @@ def test_the_network_is_left_as_it_was(network: Callable[[str], nn.Module], exam
 
 
 def test_a_kind_survives_json() -> None:
-    for kind in (LayerKind("conv", (8, 8), (3, 3), (1, 1), (1, 1), (1, 1), 4), LayerKind("attention", (17,), head=8)):
+    for kind in (LayerKind("conv", (8, 8), (3, 3), (1, 1), (1, 1), (1, 1), 4), LayerKind("attention", (1, 17), head=8)):
         assert LayerKind.from_plain(json.loads(json.dumps(kind.plain()))) == kind
 
 

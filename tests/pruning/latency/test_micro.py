@@ -15,7 +15,7 @@ from compress.pruning.latency.micro import MARK, layers_model
 from tests.pruning.latency.layer_kinds import KINDS, answer, points
 
 BATCH = 2
-FLOAT = ("attention", "conv_transpose", "grouped_transpose")
+FLOAT = ("attention", "narrow_attention", "conv_transpose", "grouped_transpose")
 """What ONNX Runtime has no integer kernel for, or what int8 files leave as it is."""
 
 
@@ -30,8 +30,9 @@ def test_every_layer_has_the_channels_that_were_asked(name: str, int8: bool) -> 
     for number, ((inputs, outputs), found) in enumerate(zip(points(kind), session.run(None, feeds), strict=True)):
         assert found.shape == tuple(answer(kind, BATCH, inputs, outputs).shape)
         if kind.operator == "attention":
+            heads = kind.heads or inputs // kind.head
             shape = feeds[f"{MARK}{number}_query"].shape
-            assert shape == (BATCH, inputs // kind.head, *kind.size, kind.head)
+            assert shape == (BATCH * kind.size[0], heads, kind.size[1], inputs // heads)
         else:
             assert feeds[f"{MARK}{number}_x"].shape[-1 if kind.operator == "linear" else 1] == inputs
 
@@ -48,7 +49,7 @@ def test_int8_layers_run_in_integer_kernels(name: str, tmp_path: Path) -> None:
     made = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     integer = [operator for operator in made if operator in ("QLinearConv", "QGemm")]
     assert len(integer) == (0 if name in FLOAT else len(points(kind)))
-    assert ("Conv" in made or "Gemm" in made or "MatMul" in made) == (name == "attention")
+    assert ("Conv" in made or "Gemm" in made or "MatMul" in made) == (kind.operator == "attention")
     assert "Relu" not in made or name in FLOAT
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from compress.pruning.latency.kinds import Channels, Layer, LayerKind
-from compress.pruning.latency.model import Anchor, Shape, TimeModel, fit, left
+from compress.pruning.latency.kinds import Layer, LayerKind
+from compress.pruning.latency.model import Anchor, TimeModel, fit
 from compress.pruning.latency.table import Grid, LatencyTable
+from compress.pruning.shape import Channels, Shape, left
 
 CONV = LayerKind("conv", (8, 8), (3, 3), (1, 1), (1, 1), (1, 1))
 STRIDED = LayerKind("conv", (8, 8), (3, 3), (2, 2), (1, 1), (1, 1))
@@ -23,7 +24,7 @@ def grid(kind: LayerKind, scale: float) -> Grid:
     return Grid(kind, WIDTHS, WIDTHS, tuple(tuple(2 + scale * i * j for j in WIDTHS) for i in WIDTHS), 0.01)
 
 
-TABLE = LatencyTable("fp32", BATCH, {kind: grid(kind, 0.1 + 0.1 * number) for number, kind in enumerate(KINDS)})
+TABLE = LatencyTable(BATCH, {kind: grid(kind, 0.1 + 0.1 * number) for number, kind in enumerate(KINDS)})
 A, B, C, D = (Channels(0, ((name, 1.0),)) for name in "abcd")
 LAYERS = (
     Layer("stem", CONV, Channels(4), A),
