@@ -16,7 +16,9 @@ HEAVY = {
     "torch", "torchao", "torch_pruning", "onnx", "onnxruntime", "onnxscript", "transformers", "accelerate", "sklearn",
     "datasets", "matplotlib", "pyarrow", "PIL", "numpy",
 }  # fmt: skip
-FOUNDATION = ("errors", "settings", "suggest", "yaml_source", "validation", "bundle", "user_code", "stage")
+FOUNDATION = (
+    "errors", "optional", "modes", "settings", "suggest", "yaml_source", "validation", "bundle", "user_code", "stage",
+)  # fmt: skip
 """What everything may use."""
 KNOWLEDGE = (
     "data", "tasks", "models", "training", "generation", "distillation", "pruning", "quantization", "exporting",
@@ -35,7 +37,7 @@ ALGORITHMS = (
     "pruning/importance", "distillation/losses", "models/zoo", "data/preprocessing.py", "data/augmentation.py",
     "profiling/statistics.py", "targets/measure.py",
 )  # fmt: skip
-PURE = {"errors", "settings", "bundle", "suggest"}
+PURE = {"errors", "settings", "bundle", "suggest", "modes"}
 
 
 def _modules() -> dict[str, Path]:

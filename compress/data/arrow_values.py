@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,18 @@ def is_picture(kind: pa.DataType) -> bool:
     return _is_bytes(kind) or is_text(kind)
 
 
-def brief(kind: pa.DataType) -> str:
+def no_column(name: str, what: str, there: Iterable[tuple[str, Any]]) -> UsageError:
+    """The error that `what` lacks the column `name`; it lists the columns and types that are there."""
+    found = ", ".join(f"{column} ({brief(kind)})" for column, kind in there)
+    return UsageError(f"data: {what} has no column {name!r}; it has {found}")
+
+
+def columns_of(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Names and types."""
+    return [(field.name, field.type) for field in schema]
+
+
+def brief(kind: Any) -> str:
     """A type's name, cut short."""
     text = str(kind)
     return text if len(text) < 60 else f"{text[:57]}..."

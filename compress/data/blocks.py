@@ -74,21 +74,32 @@ def cut_into_blocks(text: str, encoder: TextEncoder, what: str) -> Blocks:
 def cut_text(whole: LongText, shares: Mapping[str, float]) -> dict[str, Split]:
     """`whole` in stretches: what is left for training first, then one of each share; cut where a line ends.
 
+    Where lines are so long that this would leave a stretch empty, it is cut inside them.
+
     Raises:
         UsageError: a stretch is empty.
     """
     text = whole.text
     share, names = 1 - sum(shares.values()), ["train", *shares]
-    places = [0]
+    ends = []
     for name in names[:-1]:
         share = share if name == "train" else share + shares[name]
-        place = round(share * len(text))
-        places.append(max(places[-1], text.find("\n", place) + 1 or place))
-    parts = {name: text[a:b] for name, a, b in zip(names, places, [*places[1:], len(text)], strict=True)}
-    for name, part in parts.items():
+        ends.append(round(share * len(text)))
+    parts = _stretches(text, [text.find("\n", end) + 1 or end for end in ends])
+    if not all(parts):
+        parts = _stretches(text, ends)
+    for name, part in zip(names, parts, strict=True):
         if not part:
             raise UsageError(f"data: {len(text)} characters are too few to cut a {name} split from")
-    return {name: LongText(part) for name, part in parts.items()}
+    return {name: LongText(part) for name, part in zip(names, parts, strict=True)}
+
+
+def _stretches(text: str, ends: list[int]) -> list[str]:
+    """`text` cut at each of `ends`, or where the stretch before ended if that is later."""
+    places = [0]
+    for end in ends:
+        places.append(max(places[-1], end))
+    return [text[start:stop] for start, stop in zip(places, [*places[1:], len(text)], strict=True)]
 
 
 def pieces(text: str) -> Iterator[str]:

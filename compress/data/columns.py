@@ -20,10 +20,12 @@ from pyarrow import types
 from compress.data.arrow_values import (
     array_of,
     brief,
+    columns_of,
     is_list,
     is_number,
     is_picture,
     is_text,
+    no_column,
     number,
     numbers,
     picture,
@@ -31,7 +33,7 @@ from compress.data.arrow_values import (
 from compress.data.classes import class_numbers
 from compress.data.decoded import Decoded
 from compress.data.multi_label import Labels, multi_label
-from compress.data.source_settings import UNLABELLED
+from compress.data.split_names import UNLABELLED
 from compress.data.splits import Indices, Opened, Split, no_classes, target_array
 from compress.data.text_settings import TextSettings
 from compress.data.text_split import text_splits
@@ -154,8 +156,7 @@ def _pick(table: pa.Table, names: Columns, split: str) -> tuple[Any, ...]:
     chosen = (names,) if isinstance(names, str) else names
     for name in chosen:
         if name not in table.column_names:
-            found = ", ".join(f"{field.name} ({brief(field.type)})" for field in table.schema)
-            raise UsageError(f"data: the {split} split has no column {name!r}; it has {found}")
+            raise no_column(name, f"the {split} split", columns_of(table.schema))
         kind = table.schema.field(name).type
         if len(chosen) > 1 and not is_number(kind):
             raise UsageError(f"data: columns that make a vector hold numbers; {name!r} holds {brief(kind)}")

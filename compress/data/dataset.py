@@ -113,7 +113,7 @@ class Data:
             validation=first(self.validation),
             test=first(self.test),
             unlabelled=None if self.unlabelled is None else first(self.unlabelled),
-            fingerprint=f"{self.fingerprint}-head-{count}",
+            fingerprint=self.fingerprint and f"{self.fingerprint}-head-{count}",
             _prepared={},
             _encoded={},
         )

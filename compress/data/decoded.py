@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ MOST_BYTES = 4 * 1024**3
 
 FEWEST = 1000
 """Splits of fewer examples are not worth a file."""
+
+_DECODING = Lock()
+"""Threads that read ahead wait for the one that decodes a whole split."""
 
 _PIXELS, _INDEX = "pixels.bin", "index.json"
 
@@ -65,17 +69,23 @@ class Decoded:
 
     def raw(self, indices: Indices) -> list[npt.NDArray[Any]]:
         """The decoded inputs."""
-        self._decoded += len(indices)
-        if self._mapped is None and not self._refused and 4 * self._decoded >= len(self):
-            self._mapped = _write(self._split, self._folder)
-            self._refused = self._mapped is None
-        if self._mapped is None:
+        mapped = self._mapped or self._made(len(indices))
+        if mapped is None:
             return self._split.raw(indices)
-        return [self._mapped.example(int(index)) for index in indices]
+        return [mapped.example(int(index)) for index in indices]
 
     def targets(self, indices: Indices) -> npt.NDArray[Any]:
         """The targets of the split."""
         return self._split.targets(indices)
+
+    def _made(self, more: int) -> Mapped | None:
+        """The file, if it is worth it now that so many more are asked for."""
+        with _DECODING:
+            self._decoded += more
+            if self._mapped is None and not self._refused and 4 * self._decoded >= len(self):
+                self._mapped = _write(self._split, self._folder)
+                self._refused = self._mapped is None
+            return self._mapped
 
 
 def _read(folder: Path, count: int) -> Mapped | None:

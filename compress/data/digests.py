@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from compress.data.drafts import write_whole
 from compress.data.locations import cache_folder
 
 _SETTLED_NS = 2_000_000_000
@@ -66,18 +67,17 @@ def recall(key: str) -> Any:
 
 
 def remember(key: str, value: Any) -> None:
-    """Keep plain data under `key`; a cache folder that cannot be written is no fault."""
+    """Keep plain data under `key`; a cache folder that cannot be written is no fault.
+
+    Of two processes that remember at once, one may lose what it kept, and reads the content again.
+    """
     memory = _load()
     memory.pop(key, None)
     memory[key] = value
     for oldest in list(memory)[: max(0, len(memory) - _MOST_REMEMBERED)]:
         del memory[oldest]
-    target = _memory_file()
     with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f"{target.name}.{os.getpid()}")
-        draft.write_text(json.dumps(memory))
-        draft.replace(target)
+        write_whole(_memory_file(), json.dumps(memory))
 
 
 def _remembered(key: str, seen: Any, changed_ns: int, path: Path, read: Any) -> str:

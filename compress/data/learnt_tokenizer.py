@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterable
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from compress.data.digests import text_digest
+from compress.data.drafts import write_whole
 from compress.data.locations import cache_folder
 from compress.data.text_settings import SPECIAL_TOKENS, Bpe, TokenizerSettings
-from compress.data.tokenizers_package import tokenizers_package
+from compress.optional import import_or_explain
 
 FORMAT = 1
 """Raised when the same texts would give another tokenizer."""
@@ -24,7 +23,7 @@ def learnt(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
 
     It puts [CLS] before and [SEP] after a text, as BERT's does, and [SEP] between the texts of a pair.
     """
-    library = tokenizers_package()
+    library = import_or_explain("tokenizers", "text")
     kept = list(texts)
     version = ".".join(library.__version__.split(".")[:2])
     target = cache_folder() / "tokenizers" / f"{_key(settings, kept, version)}.json"
@@ -32,13 +31,14 @@ def learnt(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
         return library.Tokenizer.from_file(str(target))
     tokenizer = byte_pairs(settings.bpe, kept) if settings.bpe is not None else characters(kept)
     tokenizer.post_processor = _ends(tokenizer)
-    _keep(target, tokenizer.to_str())
+    with contextlib.suppress(OSError):  # a cache folder that cannot be written is no fault
+        write_whole(target, tokenizer.to_str())
     return tokenizer
 
 
 def characters(texts: Iterable[str]) -> Any:
     """A token for each character of `texts`, in the order of their code points; [UNK] for any other."""
-    library = tokenizers_package()
+    library = import_or_explain("tokenizers", "text")
     known = sorted(set(chain.from_iterable(texts)))
     vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *known])}
     # Byte-pair encoding without pairs: the fastest of the library's models that leaves characters alone.
@@ -50,7 +50,7 @@ def characters(texts: Iterable[str]) -> Any:
 
 def byte_pairs(settings: Bpe, texts: Iterable[str]) -> Any:
     """Byte-level byte-pair encoding (Radford et al. 2019, section 2.2): any text is made of known tokens."""
-    library = tokenizers_package()
+    library = import_or_explain("tokenizers", "text")
     tokenizer = library.Tokenizer(library.models.BPE())
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = library.decoders.ByteLevel()
@@ -65,7 +65,7 @@ def byte_pairs(settings: Bpe, texts: Iterable[str]) -> Any:
 
 
 def _ends(tokenizer: Any) -> Any:
-    library = tokenizers_package()
+    library = import_or_explain("tokenizers", "text")
     return library.processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -79,12 +79,3 @@ def _key(settings: TokenizerSettings, texts: list[str], version: str) -> str:
         encoded = text.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()
-
-
-def _keep(target: Path, text: str) -> None:
-    """Write by way of a draft; a cache folder that cannot be written is no fault."""
-    with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as draft:
-            draft.write(text)
-        Path(draft.name).replace(target)

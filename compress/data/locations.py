@@ -57,11 +57,24 @@ def find_path(text: str, base: Path | None) -> Path:
 
 
 def find_paths(text: str, base: Path | None) -> list[Path]:
-    """Like `find_path` for a name that may be a glob pattern (`train-*.parquet`): its matches, sorted by name."""
+    """Like `find_path` for a name that may be a glob pattern (`train-*.parquet`): its matches, sorted by name.
+
+    What is there under its very name is no pattern, whatever brackets and stars stand in it.
+    """
     if not glob.has_magic(text):
         return [find_path(text, base)]
     tried = candidates(text, base)
-    for pattern in tried:
-        if matches := sorted(glob.glob(str(pattern), recursive=True)):  # noqa: PTH207 - an absolute pattern
-            return [Path(match) for match in matches]
+    for path in tried:
+        if found := [path] if path.exists() else _matches(path):
+            return found
     raise ValueError(f"no file matches {' nor '.join(map(str, tried))}")
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """The sorted matches of an absolute pattern, in which folders that are there are no part of the pattern."""
+    root, *parts = pattern.parts
+    folder = Path(root)
+    while parts and (folder / parts[0]).is_dir():
+        folder /= parts.pop(0)
+    names = glob.glob(os.path.join(*parts), root_dir=folder, recursive=True) if parts else []  # noqa: PTH118, PTH207
+    return [folder / name for name in sorted(names)]

@@ -174,9 +174,6 @@ class Causal(_Answering):
 class SequenceToSequence(_Answering):
     """A decoder is to say the target text of what an encoder read."""
 
-    start_id: int | None = None
-    """What the decoder reads first; None: what the tokenizer begins a text with, else its padding."""
-
     def names(self, text: TextEncoder) -> tuple[str, ...]:
         """Token ids and attention mask, and what the decoder reads."""
         if not text.answers:
@@ -195,8 +192,7 @@ class SequenceToSequence(_Answering):
     ) -> tuple[tuple[Array, ...], Array | None]:
         """Token ids and attention mask (N x T), what the decoder reads; targets: what it must say (N x T_out)."""
         answers = cast(Ragged, rows.answers)
-        start = text.start_id if self.start_id is None else self.start_id
-        *inputs, targets = sequence_to_sequence(rows.tokens, answers, text.pad_id, start)
+        *inputs, targets = sequence_to_sequence(rows.tokens, answers, text.pad_id, text.start_id)
         return tuple(inputs), targets
 
 

@@ -13,7 +13,6 @@ from compress.data.cut import cut, take
 from compress.data.dataset import Data, Opened, Split, Subset
 from compress.data.objectives import Labelled
 from compress.data.settings import DataSettings
-from compress.data.source_settings import SPLITS, UNLABELLED
 from compress.data.sources.digits import open_digits
 from compress.data.sources.hub import open_hub
 from compress.data.sources.images import open_images
@@ -21,6 +20,7 @@ from compress.data.sources.npz import open_npz
 from compress.data.sources.plain_text import open_plain_text
 from compress.data.sources.python import open_python
 from compress.data.sources.table import open_table
+from compress.data.split_names import SPLITS, UNLABELLED
 from compress.data.splits import Answered
 from compress.data.text import TextEncoder
 from compress.data.text_settings import TextSettings

@@ -53,10 +53,6 @@ class Preprocessing:
             return self._run(np.stack(examples))
         return _stack([self._run(example[None])[0] for example in examples])
 
-    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape that an example of `shape` comes out with, without the batch axis."""
-        return tuple(self([np.zeros(tuple(shape), dtype=np.uint8)]).shape[1:])
-
     def _run(self, batch: npt.NDArray[Any]) -> Floats:
         result = np.ascontiguousarray(self._channels_first(batch), dtype=np.float32)
         for function in self._functions:

@@ -11,13 +11,10 @@ from pydantic_core import CoreSchema
 
 from compress.data.digests import file_digest, folder_digest, path_digest
 from compress.data.locations import find_path, find_paths
+from compress.data.split_names import UNLABELLED
 from compress.data.step_settings import exactly_one, or_name
 from compress.settings import Settings
 from compress.user_code import absolute_spec, source_digest
-
-SPLITS = ("train", "validation", "test")
-UNLABELLED = "unlabelled"
-"""The split of training examples whose targets are not read."""
 
 
 def _base(info: ValidationInfo) -> Path | None:
@@ -56,6 +53,14 @@ def column_names(*parts: Columns | None) -> list[str]:
     return list(dict.fromkeys(name for names in lists for name in names))
 
 
+def _require_path_or_train(given: Images | _Files, what: str, place: str) -> None:
+    """ValueError unless one place is given with all of `what`, or one for each split."""
+    if (given.path is None) == (given.train is None):
+        raise ValueError(f"give either path (a {place} with all {what}) or train (and validation, test)")
+    if given.path is not None and (given.validation or given.test):
+        raise ValueError(f"path holds all {what}; with validation or test name the training {place} train")
+
+
 class Digits(Settings):
     """scikit-learn's digits: 1,797 grey images of 8x8 pixels with values from 0 to 16, ten classes."""
 
@@ -80,10 +85,7 @@ class Images(Settings):
 
     @model_validator(mode="after")
     def _path_or_splits(self) -> Self:
-        if (self.path is None) == (self.train is None):
-            raise ValueError("give either path (a folder with all images) or train (and validation, test)")
-        if self.path is not None and (self.validation or self.test):
-            raise ValueError("path holds all images; with validation or test name the training folder train")
+        _require_path_or_train(self, "images", "folder")
         return self
 
     def folders(self) -> dict[str, Path]:
@@ -110,10 +112,7 @@ class _Files(Settings):
 
     @model_validator(mode="after")
     def _path_or_splits(self) -> Self:
-        if (self.path is None) == (self.train is None):
-            raise ValueError("give either path (a file with all examples) or train (and validation, test)")
-        if self.path is not None and (self.validation or self.test):
-            raise ValueError("path holds all examples; with validation or test name the training file train")
+        _require_path_or_train(self, "examples", "file")
         return self
 
     def files(self) -> dict[str, tuple[Path, ...]]:

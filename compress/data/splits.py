@@ -137,8 +137,16 @@ def target_array(values: Array) -> Array:
     """Targets as a network's loss reads them: whole numbers of one axis are classes, int64; all else is float32.
 
     One real number for each example becomes a vector of length one, as a network gives it.
+
+    Raises:
+        UsageError: they are no numbers.
     """
     if values.ndim == 1 and (np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_):
         return np.ascontiguousarray(values, dtype=np.int64)
-    floats = np.ascontiguousarray(values, dtype=np.float32)
+    try:
+        floats = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"data: targets must be numbers ({error}); of classes give the numbers, and the names as `labels`"
+        ) from error
     return floats[:, None] if floats.ndim == 1 else floats

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,9 @@ Text = str | tuple[str, ...]
 AT_ONCE = 8192
 """Texts that are tokenized together: what bounds the memory that the tokenizer's own objects take."""
 
-_PLACE = re.compile(r"\{(input|second|target)\}")
+_PLACE = re.compile(r"\{(\w+)\}")
+_EMPTY = {"input": "", "second": "", "target": ""}
+"""What the places of a pattern hold that are not given."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,18 @@ class TextEncoder:
             if self.prompt is None:
                 found.append("\n".join(parts))
             else:
-                found.append(filled(self.prompt, dict(zip(("input", "second"), parts, strict=False))))
+                found.append(filled(self.prompt, _EMPTY | dict(zip(("input", "second"), parts, strict=False))))
         return found
 
     def responses(self, texts: Sequence[str]) -> list[str]:
         """Target texts in the words of `response`."""
         pattern = self.response
-        return list(texts) if pattern is None else [filled(pattern, {"target": text}) for text in texts]
+        return list(texts) if pattern is None else [filled(pattern, _EMPTY | {"target": text}) for text in texts]
 
 
-def filled(pattern: str, values: dict[str, str]) -> str:
-    """`pattern` with `{name}` replaced by the values; braces in these stay as they are."""
-    return _PLACE.sub(lambda match: values.get(match.group(1), ""), pattern)
+def filled(pattern: str, values: Mapping[str, str]) -> str:
+    """`pattern` with `{name}` replaced by the values of that name; other braces, and those in values, stay."""
+    return _PLACE.sub(lambda match: values.get(match.group(1), match.group()), pattern)
 
 
 def _encodings(tokenizer: Any, texts: Sequence[Text], *, special: bool) -> Iterator[Any]:

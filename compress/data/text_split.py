@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from compress.data.arrow_values import brief, is_number, is_text
-from compress.data.source_settings import UNLABELLED, Columns
+from compress.data.arrow_values import brief, columns_of, is_number, is_text, no_column
+from compress.data.source_settings import Columns
+from compress.data.split_names import UNLABELLED
 from compress.data.splits import Array, Indices, Split, no_classes
 from compress.data.text import Text
 from compress.data.text_settings import TextSettings
@@ -99,8 +100,7 @@ def text_column(table: pa.Table, name: str, split: str, *, numbers: bool = False
         UsageError: the column is missing, has empty entries, or holds something else.
     """
     if name not in table.column_names:
-        found = ", ".join(f"{field.name} ({brief(field.type)})" for field in table.schema)
-        raise UsageError(f"data: the {split} split has no column {name!r}; it has {found}")
+        raise no_column(name, f"the {split} split", columns_of(table.schema))
     column = table.column(name)
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

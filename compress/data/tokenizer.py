@@ -9,8 +9,8 @@ from typing import Any, cast
 from compress.data.learnt_tokenizer import learnt
 from compress.data.text import TextEncoder
 from compress.data.text_settings import SPECIAL_TOKENS, TextSettings, TokenizerSettings
-from compress.data.tokenizers_package import tokenizers_package
 from compress.errors import UsageError
+from compress.optional import import_or_explain
 
 _WORDS = {
     "pad_id": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>"),
@@ -66,9 +66,10 @@ def _opened(settings: TokenizerSettings, texts: Iterable[str]) -> tuple[Any, dic
 
 def _word_pieces(file: Path, lowercase: bool) -> Any:
     """BERT's WordPiece (Devlin et al. 2019) over the tokens in a file, set up as `transformers.BertTokenizerFast`."""
-    library = tokenizers_package()
+    library = import_or_explain("tokenizers", "text")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # A token may hold what `splitlines` takes for the end of a line too, such as U+2028.
+        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"data: text.tokenizer: cannot read {file}: {error}") from error
     vocabulary = {token: number for number, token in enumerate(lines)}
@@ -85,7 +86,7 @@ def _word_pieces(file: Path, lowercase: bool) -> Any:
 
 
 def _from_json(file: Path) -> Any:
-    library = tokenizers_package()
+    library = import_or_explain("tokenizers", "text")
     try:
         return library.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain `Exception`

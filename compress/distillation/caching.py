@@ -34,8 +34,8 @@ class Decision:
     reason: str
 
 
-def decide(choice: Literal["auto", "off"] | Cache, costs: Costs, obstacle: str | None = None) -> Decision:
-    """What a choice means for such costs; `obstacle` says why answers cannot be kept at all.
+def decide(choice: Literal["auto"] | Cache, costs: Costs) -> Decision:
+    """What a choice means for such costs.
 
     A student's step counts three times its forward pass. `auto` keeps the one view of examples that are not augmented,
     or 16 views where training is at least twice as long, if that saves a fifth of all arithmetic and fits on disk.
@@ -43,10 +43,6 @@ def decide(choice: Literal["auto", "off"] | Cache, costs: Costs, obstacle: str |
     Raises:
         UsageError: views were asked for that do not fit into the bytes that are allowed.
     """
-    if choice == "off":
-        return Decision(0, "off")
-    if obstacle is not None:
-        return Decision(0, obstacle)
     settings = choice if isinstance(choice, Cache) else Cache()
     views = settings.views or (AUTO_VIEWS if costs.augmented else 1)
     if not costs.augmented:

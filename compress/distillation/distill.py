@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from compress.data.dataset import Data
-from compress.distillation.ensemble import Ensemble, MovingAverage, OlderSelf
+from compress.distillation.ensemble import Ensemble, MovingAverage, OlderSelf, averaged
 from compress.distillation.loss_term import LossTerm
 from compress.distillation.method import Distillation
 from compress.distillation.open_teacher import open_teacher
 from compress.distillation.teacher import Teacher
-from compress.distillation.teacher_settings import Cache, OwnPast
+from compress.distillation.teacher_settings import Average, CacheChoice, OwnPast
 from compress.distillation.terms.site import Side, Site
-from compress.distillation.terms.table import check_fit, looks_inside, place_terms
+from compress.distillation.terms.table import LABELS, check_fit, looks_inside, place_terms
 from compress.errors import UsageError
 from compress.generation.on_policy import OnPolicy
 from compress.generation.settings import OnPolicySettings
@@ -31,7 +31,6 @@ from compress.training.method import Method
 from compress.training.settings import Recipe
 
 AnyLosses = Iterable[LossTerm | Mapping[str, Any] | str] | None
-CacheChoice = Literal["auto", "off"] | Cache
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def distill(
     context: Context | None = None,
     *,
     cache: CacheChoice = "auto",
-    average: Literal["probabilities", "logits"] = "probabilities",
+    average: Average | None = None,
     on_policy: OnPolicySettings | None = None,
     around: Callable[[Method], Method] | None = None,
 ) -> FitLog:
@@ -90,13 +89,13 @@ def distill(
         losses: terms, each with its weight; None for `default_losses`.
         context: seed, device, threads, processes, checkpoints.
         cache: whether the teacher's answers are kept on disk for all epochs (`compress.distillation.caching`).
-        average: of several teachers.
+        average: of several teachers; None: probabilities of classes, values themselves.
         on_policy: whether the student's own samples are learnt from as well (`compress.generation.on_policy`).
         around: gives the method to train by from that of distillation; None: that itself.
 
     Raises:
-        UsageError: teacher and student answer in different shapes, or a loss does not fit networks or task; the student
-            cannot sample texts; as `fit`.
+        UsageError: teacher and student answer in different shapes, or a loss or the average does not fit networks or
+            task; the student cannot sample texts; as `fit`.
         StageError: as `fit` does.
     """
     context = context or Context()
@@ -133,7 +132,7 @@ def method_for(
     context: Context | None = None,
     *,
     cache: CacheChoice = "auto",
-    average: Literal["probabilities", "logits"] = "probabilities",
+    average: Average | None = None,
     inside: bool = True,
 ) -> Distillation:
     """The method that `distill` trains by, its teachers on the training device; arguments as there.
@@ -151,7 +150,7 @@ def method_for(
                          "training: use losses between answers")  # fmt: skip
     mask = data.input_names.index("attention_mask") if "attention_mask" in data.input_names else None
     if isinstance(teacher, OwnPast):
-        if all(term.name not in ("task", "cross_entropy") for term in terms) and teacher.past is not None:
+        if all(term.name not in LABELS for term in terms) and teacher.past is not None:
             raise UsageError("losses: a student that learns from its past needs the labels as well: add `task`")
         own: Teacher = MovingAverage(student, teacher.ema) if teacher.ema else OlderSelf(student, teacher.past or 1)
         assert own.module is not None
@@ -160,6 +159,7 @@ def method_for(
     voices = [Voice(teacher)] if isinstance(teacher, nn.Module) else list(teacher)
     if peering and len(voices) > 1:
         raise UsageError(f"losses: {', '.join(peering)} look inside of one teacher, and there are {len(voices)}")
+    how = averaged(average if len(voices) > 1 else None, task)
     device = training_device(context)
     for voice in voices:
         voice.module.to(device).eval()
@@ -173,7 +173,8 @@ def method_for(
         return Distillation(opened[0], placed, task, mask)
     domains = [None if v.domain is None else torch.tensor(v.domain) for v in voices]
     weights = [voice.weight for voice in voices]
-    return Distillation(Ensemble(opened, weights, domains, average, task.class_axis), placed, task, mask)
+    several = Ensemble(opened, weights, domains, how, task.class_axis)
+    return Distillation(several, placed, task, mask)
 
 
 def _site(student: nn.Module, teacher: nn.Module, data: Data, task: Task, context: Context) -> Any:

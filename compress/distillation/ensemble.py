@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compress.distillation.outputs import Seen
 from compress.distillation.teacher import Teacher
+from compress.distillation.teacher_settings import Average
 from compress.errors import UsageError
+from compress.tasks.task import Task
 from compress.training.method import TorchBatch, TrainingProgress
 from compress.training.state import copy_of, restore
 
@@ -33,7 +35,7 @@ class Ensemble(Teacher):
         teachers: Sequence[Teacher],
         weights: Sequence[float],
         domains: Sequence[Tensor | None],
-        average: Literal["probabilities", "logits"],
+        average: Average,
         class_axis: int = 1,
     ) -> None:
         self.module = None
@@ -70,9 +72,22 @@ class Ensemble(Teacher):
         return shares / shares.sum(0)
 
 
-def combined(
-    answers: Sequence[Tensor], shares: Tensor, average: Literal["probabilities", "logits"], class_axis: int = 1
-) -> Tensor:
+def averaged(average: Average | None, task: Task) -> Average:
+    """What is averaged of several teachers: what was asked for; else probabilities of classes, and values themselves.
+
+    Raises:
+        UsageError: probabilities are asked for, and the task has values.
+    """
+    if task.distillation == "classes":
+        return average or "probabilities"
+    if average == "probabilities":
+        raise UsageError(
+            f"average: probabilities are those of classes, and the task {task.name} has values: write `average: logits`"
+        )
+    return "logits"
+
+
+def combined(answers: Sequence[Tensor], shares: Tensor, average: Average, class_axis: int = 1) -> Tensor:
     """One answer from several.
 
     Args:

@@ -9,13 +9,14 @@ from typing import Literal, NoReturn
 import torch
 from torch import Tensor
 
+from compress.data.collate import IGNORED
 from compress.distillation.outputs import Seen
 from compress.errors import UsageError
 from compress.tasks.task import Task
 from compress.training.method import TrainingProgress
 
-IGNORED = -100
-"""The target of a position that has none."""
+ENCODER = "encoder"
+"""What `transformers` calls the half of a network that reads the other text, as a part of its modules' paths."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Exchange:
     def counted(self, positions: Literal["targets", "all"]) -> Tensor:
         """Which positions of the student's answers (examples, tokens, classes) count, flat and boolean."""
         if positions == "all":
-            return self._unpadded(self.student.logits)
+            return answer_mask(self.task, self.mask, self.targets).reshape(-1)
         return self.targets.reshape(-1).ne(IGNORED)
 
     @cached_property
@@ -74,12 +75,15 @@ class Exchange:
             return None
         return None if bool(known.all()) else known
 
-    def token_mask(self, tokens: Tensor) -> Tensor:
-        """The mask that fits states (examples, tokens, ...): of ones where nothing is padded."""
+    def token_mask(self, tokens: Tensor, point: str) -> Tensor:
+        """The mask that fits the states (examples, tokens, ...) at a point: of ones where nothing is padded."""
         size = tuple(tokens.shape[:2])
+        of_answers = self.targets.ndim == 2 and tuple(self.targets.shape) == size
+        if of_answers and _reads_another(self.task) and ENCODER not in point.split("."):
+            return answer_mask(self.task, self.mask, self.targets)
         if self.mask is not None and tuple(self.mask.shape) == size:
             return self.mask
-        if self.targets.ndim == 2 and tuple(self.targets.shape) == size:
+        if of_answers:
             return self.targets.ne(IGNORED)
         return torch.ones(size, dtype=torch.long, device=tokens.device)
 
@@ -99,12 +103,26 @@ class Exchange:
         counted = self.counted(positions)
         return Rows(rows.student[counted], rows.teacher[counted], targets[counted])
 
-    def _unpadded(self, student: Tensor) -> Tensor:
-        """Of a decoder that reads another text's encoder the mask is that text's: there every token has a target."""
-        own = self.task.name != "sequence-to-sequence"
-        if own and self.mask is not None and tuple(self.mask.shape) == tuple(student.shape[:2]):
-            return self.mask.reshape(-1).bool()
-        return self.targets.reshape(-1).ne(IGNORED)
+
+def answer_mask(task: Task, mask: Tensor | None, targets: Tensor) -> Tensor:
+    """Which of the answers to tokens are those of no padding: truths of (examples, tokens).
+
+    Of a decoder that reads another text's encoder the mask is that text's, even where both are as long: there every
+    token that is said has a target.
+
+    Args:
+        task: tells whether there are two texts.
+        mask: (examples, tokens) of the input, 1 for real tokens; None if there is none.
+        targets: (examples, tokens), `IGNORED` where there is none.
+    """
+    if mask is not None and not _reads_another(task) and mask.shape == targets.shape:
+        return mask.bool()
+    return targets.ne(IGNORED)
+
+
+def _reads_another(task: Task) -> bool:
+    """Whether the answers are about the tokens of another text than that which the mask is of."""
+    return task.name == "sequence-to-sequence"
 
 
 def check_answers(student: Tensor, teacher: Tensor, task: Task | None = None) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.distillation.exchange import IGNORED, Rows
+from compress.data.collate import IGNORED
+from compress.distillation.exchange import Rows
 from compress.distillation.losses.chunked import chunked_loss, rows_per_chunk
+from compress.distillation.losses.numerics import wide
 from compress.distillation.losses.standardize import standardize
 from compress.distillation.terms.base import Term
 from compress.distillation.terms.response import RESPONSES, LabelTerm, ResponseTerm
@@ -25,6 +26,8 @@ LARGE_BYTES = 2**26
 BY_ROW = frozenset({"kl", "soft_cross_entropy", "mse", "reverse_kl", "jsd", "dkd"})
 """Response losses that are a mean over rows, so that rows can be taken apart."""
 
+_ADDED_TO_THE_HEAD = "final_logits_bias"
+"""The buffer that BART and its like add to what the last layer gives."""
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "logits_scale")
 """Settings of networks whose logits are not what the last layer gives, but capped or scaled."""
 
@@ -51,6 +54,7 @@ def head_of(module: nn.Module) -> Head | None:
             continue
         layer = find()
         changed = any(getattr(part.config, name, None) not in (None, 1) for name in _AFTER_THE_HEAD)
+        changed = changed or hasattr(part, _ADDED_TO_THE_HEAD)
         return Head(layer) if isinstance(layer, nn.Linear) and not changed else None
     return None
 
@@ -85,7 +89,7 @@ def chunked_sum(
     teacher_hidden: Tensor | None,
     teacher: Head | None,
     targets: Tensor,
-    mask: Tensor | None,
+    everywhere: Tensor,
 ) -> Tensor:
     """The weighted sum of the terms, as if from full logits.
 
@@ -96,12 +100,11 @@ def chunked_sum(
         teacher_hidden: likewise; None where no term reads the teacher.
         teacher: likewise.
         targets: (examples, tokens), `IGNORED` where nothing is to be learnt from labels.
-        mask: (examples, tokens), 1 for real tokens; None: all are.
+        everywhere: (examples, tokens), true for what is no padding (`compress.distillation.exchange.answer_mask`).
     """
     labels = targets.reshape(-1)
     counted = labels.ne(IGNORED)
-    everywhere = counted if mask is None else mask.reshape(-1).bool()
-    places = {"targets": counted, "all": everywhere}
+    places = {"targets": counted, "all": everywhere.reshape(-1)}
     total = student_hidden.sum() * 0
     for positions, here in places.items():
         group = [
@@ -127,7 +130,7 @@ def _row_loss(terms: Weighed) -> Any:
     """The weighted terms of one chunk's logits, summed over its rows."""
 
     def loss(student: Tensor, teacher: Tensor | None, targets: Tensor | None) -> Tensor:
-        total = student.new_zeros((), dtype=torch.float32 if student.dtype.itemsize < 4 else student.dtype)
+        total = wide(student.new_zeros(()))
         for term, weight in terms:
             settings: Any = term.settings
             if isinstance(term, ResponseTerm):
@@ -140,7 +143,7 @@ def _row_loss(terms: Weighed) -> Any:
                 assert targets is not None
                 smoothing = getattr(settings, "label_smoothing", 0.0)
                 total = total + weight * functional.cross_entropy(
-                    student, targets, reduction="sum", label_smoothing=smoothing
+                    wide(student), targets, reduction="sum", label_smoothing=smoothing
                 )
         return total
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compress.distillation.outputs import INPUT, observe
 from compress.errors import UsageError
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 from compress.suggest import did_you_mean, listed
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -110,7 +110,6 @@ class Attention:
 
     points: tuple[str, ...]
     heads: int
-    key_heads: int
     by_head: bool = False
 
     def split(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,8 +184,7 @@ def _attention(module: nn.Module, layer: str, config: Any) -> Attention | None:
     # The library's two families with the switch `multi_query` each have several orders of their own.
     if not heads or (len(points) == 1 and getattr(config, "multi_query", None) is not None):
         return None
-    key_heads = _number(config, ("num_key_value_heads",)) or heads
-    return Attention(points, heads, key_heads, own[0].rpartition(".")[2] in _FUSED_BY_HEAD)
+    return Attention(points, heads, own[0].rpartition(".")[2] in _FUSED_BY_HEAD)
 
 
 def _attention_paths(layer: nn.Module) -> tuple[str, ...] | None:

@@ -6,9 +6,9 @@ depend on what else is in the sum: each class says what its paper used.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.distillation.weights import Ramp
 from compress.settings import Settings
@@ -114,8 +114,9 @@ class TaskLossSettings(Term):
 class Features(Term):
     """A loss between what lies inside of student and teacher: modules' outputs, named by globs (`layer*`).
 
-    Matched modules are paired in order. Left out, they are the last of each resolution in a convolution network and
-    the layers of a transformer.
+    Most pair the matched modules in order; left out, they are the last of each resolution in a convolution network and
+    the layers of a transformer. `similarity`, `pkt`, `crd` and `rkd` compare one module of each; left out, it is the
+    input of the last linear layer.
     """
 
     student: Globs | None = None
@@ -131,8 +132,8 @@ class HintSettings(Features):
 class AttentionTransferSettings(Features):
     """Where both look: maps of mean squared activation (Zagoruyko and Komodakis 2017, who weigh it by 1000)."""
 
-    power: float = Field(2.0, gt=0)
-    """Power of the activations."""
+    power: float = Field(2.0, ge=1)
+    """Power of the activations; a larger one leaves the strongest alone."""
 
 
 class SimilaritySettings(Features):
@@ -176,11 +177,19 @@ class HiddenSettings(Features):
     """Hidden states of transformers, through a learned projector where widths differ."""
 
     distance: Literal["mse", "cosine"] = "mse"
-    """Mean squared difference (TinyBERT, eq. 8), or 1 - cosine (DistilBERT, section 3)."""
+    """Mean squared difference (TinyBERT, eq. 8), or 1 - cosine (DistilBERT, section 2)."""
     layers: Literal["uniform", "last", "all"] = "uniform"
     """Which teacher layer each student layer learns from: spread evenly, the `last` alone, or one to one (`all`)."""
     embeddings: bool = False
     """Whether the outputs of the embedding layers count as well (TinyBERT, eq. 9)."""
+
+    @model_validator(mode="after")
+    def _embeddings_count(self) -> Self:
+        if self.embeddings and self.layers == "last":
+            raise ValueError("`embeddings` has no effect with `layers: last`")
+        if self.embeddings and (self.student is not None or self.teacher is not None):
+            raise ValueError("`embeddings` has no effect where modules are named: name those of the embeddings as well")
+        return self
 
 
 class TinyBertSettings(Term):

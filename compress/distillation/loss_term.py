@@ -69,6 +69,10 @@ class LossTerm(Settings):
             return {value: {}}
         if isinstance(value, dict) and len(value) == 1:
             return {name: {} if settings is None else settings for name, settings in value.items()}
+        names = cls.model_fields.keys()
+        # All names together are a term written out by `model_dump`; some are list items without their dashes.
+        if isinstance(value, dict) and 1 < len(value) < len(names) and value.keys() <= names:
+            raise ValueError(f"names exactly one loss, and here are {', '.join(value)}: give each a dash of its own")
         return value
 
     @model_validator(mode="after")

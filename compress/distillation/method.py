@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.distillation.exchange import Exchange, refuse_vocabularies
+from compress.distillation.exchange import Exchange, answer_mask, refuse_vocabularies
 from compress.distillation.large_vocabulary import Head, can_chunk, chunked_sum, head_of, headless, is_large
 from compress.distillation.outputs import Seen, observe
 from compress.distillation.teacher import Teacher
@@ -53,7 +53,7 @@ class Distillation(Method):
             indices=batch.indices,
             task=self.task,
             progress=progress,
-            mask=None if self.mask_input is None else batch.inputs[self.mask_input],
+            mask=self._mask(batch),
             inputs=batch.inputs,
         )
         return sum((weight * term(exchange) for term, weight in counting), start=seen.logits.sum() * 0)
@@ -106,10 +106,11 @@ class Distillation(Method):
                 theirs = self.teacher.module(*batch.inputs)
         with headless(student):
             own = model(*batch.inputs)
-        mask = None if self.mask_input is None else batch.inputs[self.mask_input]
-        if mask is not None and mask.shape != batch.targets.shape:
-            mask = None
-        return chunked_sum(counting, own, student, theirs, teacher, batch.targets, mask)
+        everywhere = answer_mask(self.task, self._mask(batch), batch.targets)
+        return chunked_sum(counting, own, student, theirs, teacher, batch.targets, everywhere)
+
+    def _mask(self, batch: TorchBatch) -> Tensor | None:
+        return None if self.mask_input is None else batch.inputs[self.mask_input]
 
     def _counting(self, progress: TrainingProgress) -> list[tuple[Term, float]]:
         found = []

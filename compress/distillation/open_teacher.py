@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from compress.distillation.caching import Costs, decide
 from compress.distillation.loss_settings import Response
 from compress.distillation.loss_term import LossTerm
 from compress.distillation.teacher import CachedTeacher, Teacher, answer_computer, top_computer, vocabulary
-from compress.distillation.teacher_settings import Cache
+from compress.distillation.teacher_settings import Cache, CacheChoice
 from compress.distillation.terms.table import LABELS, looks_inside
 from compress.models.count import count_macs
 from compress.models.rest import state_digest
@@ -27,8 +27,6 @@ from compress.tasks.task import Task
 from compress.training.batches import to_torch
 from compress.training.device import training_device
 from compress.training.settings import Recipe
-
-CacheChoice = Literal["auto", "off"] | Cache
 
 
 def open_teacher(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from compress.data.dataset import Data
 from compress.distillation.distill import Voice
-from compress.distillation.ensemble import combined
-from compress.distillation.teacher_settings import PseudoLabels
+from compress.distillation.ensemble import averaged, combined
+from compress.distillation.teacher_settings import Average, PseudoLabels
 from compress.distillation.unlabelled import pseudo_labelled
 from compress.errors import UsageError
 from compress.stage import Context
@@ -23,7 +23,7 @@ def label(
     data: Data,
     task: Task,
     settings: PseudoLabels,
-    average: Literal["probabilities", "logits"],
+    average: Average | None,
     context: Context,
 ) -> tuple[Data, dict[str, Any]]:
     """The data with pseudo-labelled examples behind the training examples, and what was chosen, for the record.
@@ -48,7 +48,7 @@ def label(
         answers = [torch.from_numpy(predict(voice.module, data, split, context=context)) for voice in voices]
     weights = torch.tensor([voice.weight for voice in voices])
     shares = (weights / weights.sum())[:, None].expand(-1, len(split))
-    probabilities = combined(answers, shares, average).softmax(1).numpy()
+    probabilities = combined(answers, shares, averaged(average, task)).softmax(1).numpy()
     found, log = pseudo_labelled(data, probabilities, settings, context.seed)
     context.progress.say(f"pseudo labels: {log['examples']} of {len(split)} examples")
     return found, log

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from compress.bundle import Bundle, Kind
 from compress.distillation.settings import DistillationRecipe
-from compress.distillation.teacher_settings import Cache, OneTeacher, OwnPast, PseudoLabels, TeacherSettings
+from compress.distillation.teacher_settings import (
+    Average,
+    Cache,
+    CacheChoice,
+    OneTeacher,
+    OwnPast,
+    PseudoLabels,
+    TeacherSettings,
+)
 from compress.generation.settings import TEXTS, LearnsTexts, OnPolicySettings
 from compress.stage import Context, Metrics
 
@@ -35,9 +43,10 @@ class Distill(DistillationRecipe, LearnsTexts):
     teacher: TeacherSettings
     """Who teaches: a name from `models:` (its latest state above this line) or a stage; a list of names or of
     `{model: name, weight: 2, classes: [cat, dog]}`; or the student's own past, `{ema: 0.999}` or `{past: 5}`."""
-    average: Literal["probabilities", "logits"] = "probabilities"
-    """What is averaged where several teachers answer."""
-    cache: Literal["auto", "off"] | Cache = Field("auto", union_mode="left_to_right")
+    average: Average | None = None
+    """What is averaged where several teachers answer. Unset: `probabilities` of classes, `logits` (the outputs as they
+    are) where outputs are values."""
+    cache: CacheChoice = Field("auto", union_mode="left_to_right")
     """Whether answers are kept on disk: `{views: 16}` keeps those to 16 augmented versions of each example; `auto`
     decides from counted arithmetic and bytes, and says what it chose."""
 
@@ -65,7 +74,8 @@ class Distill(DistillationRecipe, LearnsTexts):
         teachers: Any = [voice.model_dump(mode="json", exclude={"model"}) for voice in self.voices()]
         if isinstance(self.teacher, OwnPast):
             teachers = self.teacher.model_dump(mode="json")
-        return {**super().asked(), TEACHER: teachers}
+        # What is unset has the key of what it means for classes, so that saying so makes no other step.
+        return {**super().asked(), "average": self.average or "probabilities", TEACHER: teachers}
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""
@@ -78,8 +88,20 @@ class Distill(DistillationRecipe, LearnsTexts):
             found.append((TEACHER, "`classes` shares the examples out among several teachers, and there is one"))
         if self.on_policy is not None and isinstance(self.cache, Cache):
             found.append(("cache", "cannot hold answers to the samples of `on_policy`, which are new each time"))
+        if isinstance(self.teacher, OwnPast):
+            found += self._faults_of_the_past(self.teacher)
         if self.model in names:
             found.append((TEACHER, f"`{self.model}` would learn from itself: name another model"))
+        return found
+
+    def _faults_of_the_past(self, teacher: OwnPast) -> list[tuple[str, str]]:
+        """Those of a student that learns from itself."""
+        found = []
+        if isinstance(self.cache, Cache):
+            found.append(("cache", "has no effect where the student learns from its own past, which always changes"))
+        if teacher.past is not None and teacher.past >= self.epochs:
+            message = f"has no effect in {self.epochs} epochs, all of which come before there is such a past"
+            found.append((f"{TEACHER}.past", f"{message}: give more `epochs`, or a smaller number"))
         return found
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:

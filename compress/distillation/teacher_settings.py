@@ -48,6 +48,8 @@ class Cache(Settings):
 
 
 CacheChoice = Literal["auto", "off"] | Cache
+Average = Literal["probabilities", "logits"]
+"""What is averaged of several teachers."""
 
 
 def _form(teacher: Any) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
 from compress.errors import CompressError, StageError, UsageError
@@ -14,15 +12,15 @@ from compress.generation.asks import Ask, Words
 from compress.generation.draft import Entry
 from compress.generation.responses import clean
 from compress.generation.settings import Price
+from compress.generation.spending import Budget
 from compress.generation.stage import Generate
-from compress.models.optional import import_or_explain
+from compress.optional import import_or_explain
 from compress.training.randomness import derived_seed
 
 _AROUND_A_MESSAGE = 64
 """Tokens, at most, that a server puts around a message: roles, marks, words of its own."""
 _AGAIN = "what was received is kept, so that the same command goes on from there"
 _BUSY = (408, 409, 429)
-_MILLION = 1_000_000
 
 
 def read_key(variable: str | None) -> str:
@@ -38,42 +36,6 @@ def read_key(variable: str | None) -> str:
     return os.environ[variable]
 
 
-@dataclass
-class Budget:
-    """Money in the currency of the price. Threads share it."""
-
-    price: Price
-    limit: float | None
-    spent: float = 0.0
-    tokens: list[int] = field(default_factory=lambda: [0, 0])
-    reserved: float = 0.0
-    _lock: Lock = field(default_factory=Lock, repr=False)
-
-    def cost(self, usage: Sequence[int]) -> float:
-        """Of (prompt, written) tokens."""
-        return (usage[0] * self.price.input + usage[1] * self.price.output) / _MILLION
-
-    def reserve(self, bound: Sequence[int]) -> bool:
-        """Set aside what a request costs at most; False if that could exceed the limit."""
-        with self._lock:
-            cost = self.cost(bound)
-            if self.limit is not None and self.spent + self.reserved + cost > self.limit:
-                return False
-            self.reserved += cost
-            return True
-
-    def release(self, bound: Sequence[int]) -> None:
-        """What was set aside is settled."""
-        with self._lock:
-            self.reserved -= self.cost(bound)
-
-    def pay(self, usage: Sequence[int]) -> None:
-        """Count what was used."""
-        with self._lock:
-            self.spent += self.cost(usage)
-            self.tokens = [had + more for had, more in zip(self.tokens, usage, strict=True)]
-
-
 class ServerWriter:
     """Answers by chat completions, `settings.batch_size` requests at a time.
 
@@ -81,7 +43,7 @@ class ServerWriter:
         settings: address, model, decoding, retries, limits.
         words: what stands around prompts.
         seed: of sampling, for servers that heed it.
-        before: entries of earlier runs, whose cost counts.
+        before: entries of earlier runs, whose cost counts; one that lacks its rationale is not asked for its answer.
 
     Raises:
         UsageError: the client library or the key is missing.
@@ -98,11 +60,14 @@ class ServerWriter:
             timeout=settings.timeout_seconds,
         )
         self.budget = Budget(settings.price or Price(), settings.max_cost)
+        self._answered = {(entry["id"], entry["sample"]): entry for entry in before}
         for entry in before:
             self.budget.pay(entry["usage"])
 
     def answers(self, asks: Sequence[Ask]) -> Iterator[Entry]:
-        """Entries as they arrive. When something goes wrong, those that are under way still come, then the error.
+        """Entries as they arrive; where reasons are asked for, each first without its rationale, then with it.
+
+        When something goes wrong, what is under way still comes, then the error.
 
         Raises:
             UsageError: the server refuses a request (its words are told).
@@ -110,24 +75,33 @@ class ServerWriter:
                 `max_cost`.
         """
         failure: CompressError | None = None
-        waiting: dict[Future[Entry], Ask] = {}
+        waiting: dict[Future[Entry], tuple[Ask, list[int]]] = {}
         todo = list(reversed(asks))
         with ThreadPoolExecutor(self.settings.batch_size, thread_name_prefix="compress-generate") as pool:
             while waiting or (todo and failure is None):
                 while todo and failure is None and len(waiting) < self.settings.batch_size:
-                    if self.budget.reserve(self._bound(todo[-1])):
+                    bound = self._bound(todo[-1])
+                    if self.budget.reserve(bound):
                         ask = todo.pop()
-                        waiting[pool.submit(self._answer, ask)] = ask
+                        waiting[pool.submit(self._next, ask)] = ask, bound
                     elif waiting:
                         break
                     else:
                         failure = self._too_dear(len(todo))
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    self.budget.release(self._bound(waiting.pop(future)))
+                    ask, bound = waiting.pop(future)
                     try:
-                        yield future.result()
+                        entry = future.result()
                     except CompressError as error:
                         failure = failure or error
+                        self.budget.release(bound)
+                        continue
+                    self._answered[ask.key] = entry
+                    yield entry
+                    if self.words.finished(entry) or failure is not None:
+                        self.budget.release(bound)
+                    else:
+                        waiting[pool.submit(self._next, ask)] = ask, bound
         if failure is not None:
             raise failure
 
@@ -135,13 +109,15 @@ class ServerWriter:
         """Close all connections."""
         self._client.close()
 
-    def _answer(self, ask: Ask) -> Entry:
-        text, cut, usage = self._asked(self.words.asking(ask), ask)
-        entry: Entry = {"id": ask.id, "sample": ask.sample, "response": text, "cut": cut, "usage": usage}
-        if self.words.reason is not None:
-            entry["rationale"], _, more = self._asked(self.words.asking_why(ask, text), ask)
-            entry["usage"] = [one + other for one, other in zip(usage, more, strict=True)]
-        return entry
+    def _next(self, ask: Ask) -> Entry:
+        """The answer, or its rationale beside it if the answer is there."""
+        known = self._answered.get(ask.key)
+        if known is None:
+            text, cut, usage = self._asked(self.words.asking(ask), ask)
+            return {"id": ask.id, "sample": ask.sample, "response": text, "cut": cut, "usage": usage}
+        why, _, more = self._asked(self.words.asking_why(ask, known["response"]), ask)
+        usage = [one + other for one, other in zip(known["usage"], more, strict=True)]
+        return {**known, "rationale": why, "usage": usage}
 
     def _asked(self, content: str, ask: Ask) -> tuple[str, bool, list[int]]:
         """(what the server wrote, whether it was cut, tokens read and written) for one message."""
@@ -171,14 +147,17 @@ class ServerWriter:
         return text, cut, usage
 
     def _usage(self, found: Any, content: str) -> list[int]:
-        """The tokens that the server counted; the most that they can be if it does not say."""
-        if found.usage is None:
-            return [_most_tokens(content), self.settings.max_new_tokens]
-        return [int(found.usage.prompt_tokens), int(found.usage.completion_tokens)]
+        """The tokens that the server counted; the most that they can be of what it does not say."""
+        most = [_most_tokens(content), self.settings.max_new_tokens]
+        counted = [getattr(found.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+        return [bound if count is None else int(count) for count, bound in zip(counted, most, strict=True)]
 
     def _bound(self, ask: Ask) -> list[int]:
-        """The most tokens that the requests for one ask can take."""
+        """The most tokens that the requests for one ask can take, as far as they are still to be made."""
         longest = self.settings.max_new_tokens
+        known = self._answered.get(ask.key)
+        if known is not None:
+            return [_most_tokens(self.words.asking_why(ask, known["response"])), longest]
         bound = [_most_tokens(self.words.asking(ask)), longest]
         if self.words.reason is not None:
             why = _most_tokens(self.words.asking_why(ask, "")) + _AROUND_A_MESSAGE + longest

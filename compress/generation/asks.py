@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-_PLACE = re.compile(r"\{(text|response)\}")
+from compress.data.text import filled
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,16 @@ class Words:
 
     def asking(self, ask: Ask) -> str:
         """What asks for the answer."""
-        return ask.prompt if self.prompt is None else _filled(self.prompt, text=ask.prompt, response="")
+        return ask.prompt if self.prompt is None else filled(self.prompt, {"text": ask.prompt, "response": ""})
 
     def asking_why(self, ask: Ask, response: str) -> str:
         """What asks for the rationale of `response`."""
-        return _filled(self.reason or "{text}", text=ask.prompt, response=response)
+        assert self.reason is not None
+        return filled(self.reason, {"text": ask.prompt, "response": response})
+
+    def finished(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry of a draft holds all that is asked for."""
+        return self.reason is None or "rationale" in entry
 
 
 def batches_of(prompts: Sequence[str], samples: int, batch_size: int) -> list[list[Ask]]:
@@ -50,8 +55,3 @@ def batches_of(prompts: Sequence[str], samples: int, batch_size: int) -> list[li
         for start in range(0, len(prompts), batch_size)
         for sample in range(samples)
     ]
-
-
-def _filled(words: str, **values: str) -> str:
-    """`words` with the places replaced; braces in the values stay as they are."""
-    return _PLACE.sub(lambda match: values[match.group(1)], words)

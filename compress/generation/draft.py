@@ -16,8 +16,8 @@ Entry = dict[str, Any]
 class Draft:
     """Entries by (id, sample), in memory and in `folder` (None: in memory alone).
 
-    Appended entries are on the disk when `append` returns. Of a line that a kill has torn nothing is read. A draft of
-    another `identity` is begun anew.
+    An entry takes the place of one with the same (id, sample) before it. Appended entries are on the disk when
+    `append` returns. Of a line that a kill has torn nothing is read. A draft of another `identity` is begun anew.
     """
 
     def __init__(self, folder: Path | None, identity: str) -> None:

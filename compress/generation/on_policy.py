@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from compress.data.ragged import Ragged
 from compress.data.splits import NO_CLASS
 from compress.data.text import TextEncoder
 from compress.errors import UsageError
-from compress.generation.around import Around
 from compress.generation.decode import Decoding, continued, network_of
 from compress.generation.settings import OnPolicySettings
+from compress.generation.step_by_step import StepByStep
 from compress.generation.writer import ids_of
-from compress.models.modes import evaluating
+from compress.modes import evaluating
+from compress.training.around import Around
 from compress.training.method import Method, TorchBatch, TrainingProgress
 from compress.training.randomness import derived_seed
 
@@ -38,7 +40,7 @@ class OnPolicy(Around):
         rank: of this process.
 
     Raises:
-        UsageError: the task's networks do not write texts.
+        UsageError: the task's networks do not write texts, or rationales are to be learnt as well.
     """
 
     def __init__(self, inner: Method, own: Method, data: Data, settings: OnPolicySettings, rank: int = 0) -> None:
@@ -46,10 +48,10 @@ class OnPolicy(Around):
         self.own = own
         self.settings = settings
         self.rank = rank
+        if isinstance(data.collate, StepByStep):
+            raise UsageError("on_policy: the student's own samples have no rationales: set `rationale_weight: 0`")
         self.ids = ids_of(data)
-        if data.text is None:
-            raise UsageError("on_policy: samples are texts, and the data are none")
-        self.text: TextEncoder = data.text
+        self.text = cast(TextEncoder, data.text)
 
     def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
         """The inner loss, of the batch or of the student's own answers to it."""

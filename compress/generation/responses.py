@@ -106,7 +106,7 @@ def with_responses(data: Data, responses: Sequence[Response]) -> Data:
         data,
         train=Written(data.train, tuple(responses)),
         unlabelled=None,
-        fingerprint=f"{data.fingerprint}-texts-{digest[:16]}",
+        fingerprint=data.fingerprint and f"{data.fingerprint}-texts-{digest[:16]}",
         _prepared={},
         _encoded={},
     )

@@ -20,7 +20,7 @@ from compress.generation.score import scores, told
 from compress.generation.stage import Generate
 from compress.generation.writer import NetworkWriter, check_lengths, ids_of
 from compress.models import rest
-from compress.models.optional import import_or_explain
+from compress.optional import import_or_explain
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 from compress.training.device import limited_threads, training_device
@@ -77,7 +77,7 @@ def _from_network(
                 yield writer.answers(batch)
 
     with limited_threads(context.threads):
-        return _collected(batches, entries(), draft, context)
+        return _collected(batches, entries(), writer.words, draft, context)
 
 
 def _from_server(stage: Generate, data: Data, context: Context) -> tuple[list[Response], dict[str, Any]]:
@@ -89,10 +89,12 @@ def _from_server(stage: Generate, data: Data, context: Context) -> tuple[list[Re
         why = "rehearsed" if stage.rationale else None
         return [Response(ask.id, ask.prompt, "rehearsed", ask.sample, why) for batch in batches for ask in batch], {}
     draft = _draft(stage, context, prompts, "")
-    missing = [ask for batch in batches for ask in batch if ask.key not in draft.entries]
-    server = ServerWriter(stage, _words(stage), context.seed, list(draft.entries.values()))
+    words = _words(stage)
+    done = {key for key, entry in draft.entries.items() if words.finished(entry)}
+    missing = [ask for batch in batches for ask in batch if ask.key not in done]
+    server = ServerWriter(stage, words, context.seed, list(draft.entries.values()))
     try:
-        found, more = _collected(batches, ([entry] for entry in server.answers(missing)), draft, context)
+        found, more = _collected(batches, ([entry] for entry in server.answers(missing)), words, draft, context)
     finally:
         server.close()
     usage = {"input_tokens": server.budget.tokens[0], "output_tokens": server.budget.tokens[1]}
@@ -100,15 +102,15 @@ def _from_server(stage: Generate, data: Data, context: Context) -> tuple[list[Re
 
 
 def _collected(
-    batches: Sequence[Sequence[Ask]], entries: Iterator[list[Entry]], draft: Draft, context: Context
+    batches: Sequence[Sequence[Ask]], entries: Iterator[list[Entry]], words: Words, draft: Draft, context: Context
 ) -> tuple[list[Response], dict[str, Any]]:
     """Everything that was asked, from the draft and from `entries`, which go into it as they come."""
     asks = [ask for batch in batches for ask in batch]
     with context.progress.task("writing texts", len(asks)) as advance:
-        advance(len(draft.entries))
+        advance(sum(map(words.finished, draft.entries.values())))
         for more in entries:
             draft.append(more)
-            advance(len(more))
+            advance(sum(map(words.finished, more)))
     found = [draft.entries[ask.key] for ask in asks]
     responses = [
         Response(ask.id, ask.prompt, entry["response"], ask.sample, entry.get("rationale"))

@@ -39,7 +39,9 @@ class Generate(Stage):
     split: Literal["train", "validation", "test"] = "train"
     """Whose prompts are answered. What `on:` learns are answers to `train`."""
     score: bool = False
-    """Whether the answers are held against the data's own target texts: exact match, final answer, BLEU, ROUGE."""
+    """Whether the answers are held against the data's own target texts: exact match, final answer, BLEU, ROUGE. If it
+    is set after the texts were written, they are written (and paid for) again; a second `generate` with the
+    `responses.jsonl` of the first as its `from_file` judges them as they are."""
     address: str | None = Field(None, pattern=r"^https?://\S+$")
     """Of a server with chat completions, such as `https://api.openai.com/v1` or `http://localhost:8000/v1`."""
     served_model: str | None = None

@@ -20,9 +20,9 @@ from compress.data.ragged import Ragged
 from compress.data.splits import Answered, Array, Indices, Split, Subset
 from compress.data.text import TextEncoder
 from compress.errors import UsageError
-from compress.generation.around import Around
 from compress.generation.responses import Response, Written, with_responses
 from compress.generation.settings import LearnsTexts
+from compress.training.around import Around
 from compress.training.method import Method, TorchBatch, TrainingProgress
 
 
@@ -41,7 +41,7 @@ class Reasoned:
 
     def targets(self, indices: Indices) -> Array:
         """Texts have no class."""
-        return self.written.targets(indices)
+        return self.written.targets(np.asarray(indices, dtype=np.int64) % len(self.written))
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _twice(data: Data, settings: LearnsTexts) -> tuple[Data, Callable[[Method], 
         data,
         train=Reasoned(data.train),
         collate=collate,
-        fingerprint=f"{data.fingerprint}-why-{mark}",
+        fingerprint=data.fingerprint and f"{data.fingerprint}-why-{mark}",
         _prepared={},
         _encoded={},
     )

@@ -82,9 +82,7 @@ def ids_of(data: Data) -> Ids:
     text, collate = data.text, data.collate
     if text is None or not isinstance(collate, Causal | SequenceToSequence):
         raise UsageError("only networks with the task causal-lm or sequence-to-sequence write texts")
-    if isinstance(collate, Causal):
-        return Ids(text.pad_id, text.end_id)
-    return Ids(text.pad_id, text.end_id, text.start_id if collate.start_id is None else collate.start_id)
+    return Ids(text.pad_id, text.end_id, None if isinstance(collate, Causal) else text.start_id)
 
 
 def check_lengths(text: TextEncoder, ids: Ids, max_new_tokens: int) -> None:

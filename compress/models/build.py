@@ -17,9 +17,9 @@ from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.deployment import deployment_of, nominal_inputs, write_tokenizer
 from compress.models.factory import Factory, build, factory_for, load_initial_weights
-from compress.models.modes import evaluating
 from compress.models.need import Need, TextNeed
 from compress.models.stage import Build, seed_for
+from compress.modes import evaluating
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 from compress.tasks.task import Task

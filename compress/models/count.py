@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compress.errors import UsageError
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from compress.errors import UsageError
-from compress.models.optional import import_or_explain
 from compress.models.weights import fill
+from compress.optional import import_or_explain
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from compress.errors import UsageError
-from compress.models.optional import import_or_explain
+from compress.optional import import_or_explain
 from compress.suggest import did_you_mean, unknown
 
 _NOT_AT_REST = ("_name_or_path", "transformers_version", "_commit_hash")

@@ -7,7 +7,7 @@ matrices is attention, whose products grow with the heads that are left.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.models.count import count_macs
-from compress.models.modes import evaluating
-from compress.pruning.groups import Chosen, Group, Member
-from compress.pruning.layers import SelfPruning, Slot, is_depthwise, layout
+from compress.modes import evaluating
+from compress.pruning.groups import Chosen, Group, parameters_of
+from compress.pruning.layers import is_depthwise, layout
 
 Numbers = npt.NDArray[np.int64]
 
@@ -67,7 +67,7 @@ class Costs:
                 self.sized[name] = Sized(tuple(parameter.shape))
         for group in groups:
             for member in group.members:
-                for slot, tensor in _tensors(module, member):
+                for slot, tensor in parameters_of(module, member):
                     dim = slot.dim % tensor.dim()
                     self.sized[names[id(tensor)]].claim(dim, group.name, member.indices, member.units)
         self.positions = {names[weight]: count for weight, count in positions(module, example_inputs).items()}
@@ -117,16 +117,3 @@ def positions(module: nn.Module, example_inputs: Sequence[Tensor]) -> dict[int, 
             stack.enter_context(layer.register_forward_hook(note))
         module(*(x[:1].to(device) for x in example_inputs))
     return dict(found)
-
-
-def _tensors(module: nn.Module, member: Member) -> Iterator[tuple[Slot, nn.Parameter]]:
-    """The parameters that hold a member's channels, each with the dimension that counts them."""
-    if member.dim is not None:
-        yield Slot(member.path, member.dim), module.get_parameter(member.path)
-        return
-    layer = module.get_submodule(member.path)
-    found = None if isinstance(layer, SelfPruning) else layout(layer, member.axis)
-    for slot in found.slots if found else ():
-        tensor = getattr(layer, slot.name)
-        if isinstance(tensor, nn.Parameter):
-            yield slot, tensor

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 Call = tuple[tuple[Any, ...], dict[str, Any]]

@@ -7,14 +7,15 @@ usually one channel, more where convolution groups, group norms, attention heads
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from compress.pruning.heads import Attention, Heads
 from compress.pruning.labels import Ids, Labels
-from compress.pruning.layers import Axis
+from compress.pruning.layers import Axis, SelfPruning, Slot, layout
 
 Place = tuple[str, Axis]
 Chosen = Mapping[str, Sequence[int]]
@@ -154,3 +155,19 @@ def places(groups: Iterable[Group]) -> dict[Place, list[tuple[Group, Member]]]:
         for member in group.members:
             found.setdefault((member.path, member.axis), []).append((group, member))
     return found
+
+
+def parameters_of(module: nn.Module, member: Member) -> Iterator[tuple[Slot, nn.Parameter]]:
+    """The parameters that hold a member's channels, each with the dimension that counts them.
+
+    Of a bare parameter the slot has its path; a layer that takes its own channels away shows none.
+    """
+    if member.dim is not None:
+        yield Slot(member.path, member.dim), module.get_parameter(member.path)
+        return
+    layer = module.get_submodule(member.path)
+    found = None if isinstance(layer, SelfPruning) else layout(layer, member.axis)
+    for slot in found.slots if found else ():
+        tensor = getattr(layer, slot.name)
+        if isinstance(tensor, nn.Parameter):
+            yield slot, tensor

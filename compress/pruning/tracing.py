@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 from compress.pruning.heads import Attention, Part, Split, head_axis
 from compress.pruning.labels import FREE, RIGID, Axis, Ids, Labels
 from compress.pruning.layers import SelfPruning, is_norm, layout

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor, nn
+from torch import nn
 
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.weighted import Weighted
-from compress.training.method import Method, TorchBatch, TrainingProgress
+from compress.training.around import Around
+from compress.training.method import Method, TrainingProgress
 
 NORMS_FROZEN_AFTER = 1 / 3
 RANGES_FIXED_AFTER = 0.4
 
 
-class QuantizationAware(Method):
+class QuantizationAware(Around):
     """Another method's loss on a prepared model, on the schedule of int8 training.
 
     Batch norm uses each batch's statistics for the first third, then its running ones, folded into the weights
@@ -25,17 +23,9 @@ class QuantizationAware(Method):
     """
 
     def __init__(self, inner: Method, *, freeze_norms: bool = False) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.freeze_norms = freeze_norms
         self._observing: list[FakeQuantize] = []
-
-    def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
-        """The inner method's loss, of quantized outputs."""
-        return self.inner.loss(model, batch, progress)
-
-    def modules(self) -> nn.Module | None:
-        """The inner method's."""
-        return self.inner.modules()
 
     def before_step(self, model: nn.Module, progress: TrainingProgress) -> None:
         """Set what this step observes and freezes: a function of the progress alone."""
@@ -50,28 +40,12 @@ class QuantizationAware(Method):
                 module.frozen = frozen
         self.inner.before_step(model, progress)
 
-    def after_backward(self, progress: TrainingProgress) -> None:
-        """The inner method's."""
-        self.inner.after_backward(progress)
-
     def after_step(self, progress: TrainingProgress) -> None:
         """Scales from the ranges, which by now are those of all processes."""
         for module in self._observing:
             module.update_scale()
         self.inner.after_step(progress)
 
-    def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
-        """The inner method's."""
-        return self.inner.augmentation(seed, epoch)
-
     def may_keep(self, progress: TrainingProgress) -> bool:
         """Once the ranges are fixed."""
         return progress.fraction >= RANGES_FIXED_AFTER
-
-    def state_dict(self) -> dict[str, Any]:
-        """The inner method's; ranges are buffers of the model."""
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inner method's."""
-        self.inner.load_state_dict(state)

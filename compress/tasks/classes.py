@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.dataset import Data
+from compress.data.split_names import SPLITS
 from compress.data.splits import NO_CLASS
 from compress.errors import UsageError
 from compress.tasks.task import Distillation, PerExample, same_class
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[Any]
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

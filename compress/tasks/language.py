@@ -12,6 +12,7 @@ import numpy.typing as npt
 from compress.data import objectives
 from compress.data.collate import IGNORED
 from compress.data.dataset import Data
+from compress.data.split_names import SPLITS
 from compress.errors import UsageError
 from compress.tasks.task import Distillation
 from compress.tasks.tokens import condensed, perplexity_interval, require_tokens, same_tokens, token_metrics
@@ -79,7 +80,7 @@ class TokenTask(ABC):
         except UsageError as error:
             return [fault.message for fault in error.faults]
         found = []
-        for name in ("train", "validation", "test"):
+        for name in SPLITS:
             split = getattr(prepared, name)
             if not np.any(prepared.batch(split, np.arange(min(64, len(split)))).targets != IGNORED):
                 found.append(f"the first texts of the {name} split hold no token to learn: they are too short")

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.dataset import Data
+from compress.data.split_names import SPLITS
 from compress.errors import UsageError
-from compress.tasks.classes import SPLITS, Array, all_targets
+from compress.tasks.classes import Array, all_targets
 from compress.tasks.intervals import bootstrap
 from compress.tasks.task import Distillation, PerExample
-from compress.tasks.text_metrics import multilabel_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +83,31 @@ class MultiLabelClassification(PerExample):
         return len(data.labels) if data.labels is not None else int(data.target_shape[0])
 
 
+def multilabel_metrics(logits: Array, targets: Array) -> dict[str, float]:
+    """`f1_micro`, `f1_macro` and `accuracy` of label sets; a label is given where its logit is over 0.
+
+    `f1_micro` is over all decisions together, `f1_macro` the mean over labels, `accuracy` the share of examples whose
+    whole set is right. A label that is neither given nor right anywhere has an f1 of 0.
+
+    Args:
+        logits: (examples, labels).
+        targets: (examples, labels), 1 where the label is right, else 0.
+
+    Raises:
+        UsageError: the shapes are others.
+    """
+    from sklearn.metrics import f1_score
+
+    _require_same_shape(logits.shape, targets.shape)
+    given, right = (logits > 0).astype(np.int64), (targets > 0).astype(np.int64)
+    # As one long list for the micro mean: with a single label, scikit-learn would count its absence as a class too.
+    return {
+        "f1_micro": float(f1_score(right.ravel(), given.ravel(), zero_division=0)),
+        "f1_macro": float(np.mean([f1_score(r, g, zero_division=0) for r, g in zip(right.T, given.T, strict=True)])),
+        "accuracy": float(np.mean((given == right).all(axis=1))),
+    }
+
+
 def _require_same_shape(outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
-    if outputs != targets:
+    if len(outputs) != 2 or outputs != targets:
         raise UsageError(f"multi-label-classification needs one logit a label, {targets}; the network gives {outputs}")

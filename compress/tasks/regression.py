@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.dataset import Data
+from compress.data.split_names import SPLITS
 from compress.errors import UsageError
 from compress.tasks.intervals import bootstrap_mean
 from compress.tasks.task import Distillation, PerExample, same_values
-from compress.tasks.text_metrics import regression_text_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +56,7 @@ class Regression(PerExample):
         explained = 1 - squared / variance if variance > 0 else float(squared == 0)
         found = {self.metric: errors.pop(self.metric), **errors, "r2": explained}
         if difference.size == len(targets):
-            correlations = regression_text_metrics(outputs, targets)
-            found |= {key: correlations[key] for key in ("pearson", "spearman")}
+            found |= correlations(outputs, targets)
         return found
 
     def interval(self, outputs: Array, targets: Array) -> tuple[float, float]:
@@ -73,7 +72,7 @@ class Regression(PerExample):
     def check(self, data: Data) -> list[str]:
         """Targets must have one shape in all splits, and their first examples must be finite."""
         faults = []
-        for name in ("train", "validation", "test"):
+        for name in SPLITS:
             split = getattr(data, name)
             targets = split.targets(np.arange(min(256, len(split))))
             if targets.shape[1:] != data.target_shape:
@@ -85,6 +84,29 @@ class Regression(PerExample):
     def output_size(self, data: Data) -> tuple[int, ...]:
         """The shape of one target; (1,) for a number."""
         return data.target_shape or (1,)
+
+
+def correlations(values: Array, targets: Array) -> dict[str, float]:
+    """`pearson` and `spearman` correlation of single values with their targets.
+
+    Args:
+        values: (examples,) or (examples, 1).
+        targets: (examples,) or (examples, 1).
+
+    Raises:
+        UsageError: the numbers of values differ, or there are none.
+    """
+    from scipy.stats import pearsonr, spearmanr
+
+    if values.size != targets.size or values.size != len(targets) or not values.size:
+        raise UsageError(f"needs one value an example, {targets.shape}; the network gives {values.shape}")
+    found, wanted = values.reshape(-1).astype(np.float64), targets.reshape(-1).astype(np.float64)
+    # The correlation with a constant is 0 / 0. A network that always says the same knows nothing of the order: 0.
+    constant = np.ptp(found) == 0 or np.ptp(wanted) == 0
+    return {
+        "pearson": 0.0 if constant else float(pearsonr(found, wanted).statistic),
+        "spearman": 0.0 if constant else float(spearmanr(found, wanted).statistic),
+    }
 
 
 def _difference(outputs: Array, targets: Array) -> npt.NDArray[np.float64]:

@@ -142,11 +142,6 @@ class TaskSettings(Settings):
         file, colon, function = self.name.rpartition(":")
         return {"name": f"{Path(file).name}{colon}{function}", "arguments": self.arguments}
 
-    @classmethod
-    def from_plain(cls, data: Mapping[str, Any], base: Path | None = None) -> TaskSettings:
-        """The inverse of `plain`; a user's file is sought in `base`, then in the working folder."""
-        return read_task_settings(dict(data), base)
-
     def fingerprint(self) -> str:
         """SHA-256 over name, arguments and, for a task of the user's own, the content of its source."""
         source = "" if self.is_builtin else source_digest(self.name)

@@ -8,6 +8,7 @@ whether the largest was right (1 or 0). That is an array (examples, tokens, 4) o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,6 @@ import numpy.typing as npt
 from compress.data.collate import IGNORED
 from compress.errors import UsageError
 from compress.tasks.intervals import bootstrap
-from compress.tasks.text_metrics import perplexity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +75,26 @@ def token_metrics(answers: Array) -> dict[str, float]:
     nll = float((answers[..., NLL] * answers[..., COUNTED]).sum(dtype=np.float64))
     right = float(answers[..., RIGHT].sum(dtype=np.float64))
     return {"perplexity": perplexity(nll, counted), "token_accuracy": right / counted}
+
+
+def perplexity(nll_sum: float, tokens: int) -> float:
+    """How many words are equally likely at each place: e to the power of the mean negative log-likelihood of a token.
+
+    The vocabulary's size for a model that knows nothing, 1 for one that knows all.
+
+    Args:
+        nll_sum: negative log-likelihoods of all tokens, summed, in nats.
+        tokens: how many those are.
+
+    Raises:
+        ValueError: there are no tokens.
+    """
+    if tokens < 1:
+        raise ValueError(f"needs at least one token, got {tokens}")
+    try:
+        return exp(nll_sum / tokens)
+    except OverflowError:  # Over 709 nats a token: more than a float holds.
+        return float("inf")
 
 
 def perplexity_interval(answers: Array) -> tuple[float, float]:

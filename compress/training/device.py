@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -10,6 +9,7 @@ import torch
 
 from compress.errors import UsageError
 from compress.stage import Context
+from compress.training.processes import launched_ranks
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -40,10 +40,15 @@ def _cuda_device(device: torch.device, context: Context) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = device.index or 0
     if context.world_size > 1 and device.index is None:
-        index = int(os.environ.get("LOCAL_RANK", context.rank))
+        index = launched_ranks().local_rank
     if index >= count:
         raise UsageError(f"device cuda:{index} does not exist: PyTorch sees {count} CUDA GPUs; use `device: auto`")
     return torch.device("cuda", index)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The widest floating-point numbers that a device has: float64, but float32 on Apple's GPUs (`mps`)."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

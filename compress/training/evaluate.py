@@ -11,7 +11,7 @@ from torch import nn
 
 from compress.data.dataset import Data, Split
 from compress.errors import UsageError
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 from compress.stage import Context
 from compress.tasks.batching import evaluation_batches, in_order
 from compress.tasks.task import Task
@@ -42,7 +42,7 @@ def predict(
     Args:
         module: evaluated on the context's device, where it stays.
         data: owns the split and knows how to make batches of it.
-        split: one of the data's three.
+        split: one of the data's.
         context: device, threads and processes; by default the module's own device and the current threads.
         task: condenses each batch's outputs; None: they are kept as they are.
         batch_size: examples at a time.

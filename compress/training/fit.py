@@ -40,8 +40,9 @@ def fit(
     The order of examples, their augmentation and all randomness are functions of seed, epoch, step and example. So a
     run that goes on from a checkpoint in `context.checkpoints` ends in the same bits as one that was never disturbed
     (on the CPU, with the same threads and processes), and any number of processes trains on the same global batches:
-    each takes its part, gradients are summed, buffers averaged (`compress.training.synchronize`). All processes call
-    `fit`, after `compress.training.processes.join`; only rank 0 writes checkpoints.
+    each takes its part, gradients are summed, buffers averaged. Where the loss is a mean over examples that gives what
+    one process would have, up to rounding (`compress.training.synchronize` says where not). All processes call `fit`,
+    after `compress.training.processes.join`; only rank 0 writes checkpoints.
 
     Validation data is looked at after each epoch, to keep the best one and to stop early; test data never.
 
@@ -164,7 +165,7 @@ def _end_epoch(session: Session, epoch: int) -> None:
 
 
 def _finish(session: Session) -> None:
-    """The weights to keep, in evaluation mode; a checkpoint, so that nothing is lost if the caller is killed now."""
+    """The weights to keep, in evaluation mode; before, a checkpoint if one is due, for a caller that is killed now."""
     reached = session.reached
     if session.clock.is_due(epoch_end=True):
         session.save()

@@ -18,7 +18,7 @@ _DIGEST = "digest"
 
 @dataclass(frozen=True)
 class Job:
-    """What `stage.run` needs. Every process gets the same; `context_for` adds who it is."""
+    """What `stage.run` needs. Every process gets the same; `from_json` adds which it is."""
 
     stage: Stage
     inputs: Mapping[str, Bundle]

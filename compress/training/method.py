@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compress.data.collate import IGNORED
+
 
 @dataclass(frozen=True)
 class TorchBatch:
@@ -26,12 +28,11 @@ class TorchBatch:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training stands: `step` of `steps` in all, in `epoch` of `epochs`, all counted from 0."""
+    """Where training stands: `step` of `steps` in all, in `epoch`, both counted from 0."""
 
     epoch: int
     step: int
     steps: int
-    epochs: int
     seed: int
 
     @property
@@ -42,6 +43,10 @@ class TrainingProgress:
 
 class TaskLoss(Protocol):
     """The part of a task that training needs."""
+
+    @property
+    def class_axis(self) -> int:
+        """The axis of the outputs along which classes stand: 1, or -1 where each token has an answer."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over a batch."""
@@ -95,6 +100,27 @@ class Method(ABC):
         """The inverse of `state_dict`."""
 
 
+def label_loss(task: TaskLoss, outputs: Tensor, targets: Tensor, label_smoothing: float | None = None) -> Tensor:
+    """The task's own loss; if a smoothing is given, the cross-entropy with labels that are smoothed by it: a scalar.
+
+    With smoothing e the target is 1 - e plus e spread over all classes (Szegedy et al. 2016, section 7). The mean is
+    over examples, or over the tokens that count; 0 without any of these.
+
+    Args:
+        task: has classes where a smoothing is given.
+        outputs: logits, (examples, classes, ...), or (examples, tokens, classes) where the task's class axis is -1.
+        targets: (examples, ...), class numbers, `IGNORED` at tokens that do not count.
+        label_smoothing: e, in [0, 1); 0 is plain cross-entropy.
+    """
+    if label_smoothing is None:
+        return task.loss(outputs, targets)
+    if task.class_axis == -1:
+        if not targets.ne(IGNORED).any():
+            return outputs.sum() * 0
+        outputs = outputs.movedim(-1, 1)
+    return functional.cross_entropy(outputs, targets, ignore_index=IGNORED, label_smoothing=label_smoothing)
+
+
 class Supervised(Method):
     """Plain training on the task's own loss, or on cross-entropy with smoothed labels."""
 
@@ -105,6 +131,4 @@ class Supervised(Method):
     def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
         """The task's loss of the model's outputs."""
         outputs = model(*batch.inputs)
-        if self.label_smoothing:
-            return functional.cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing)
-        return self.task.loss(outputs, batch.targets)
+        return label_loss(self.task, outputs, batch.targets, self.label_smoothing or None)

@@ -25,7 +25,7 @@ from compress.training.checkpoint import (
     split_state,
     with_prefix,
 )
-from compress.training.device import Precision, training_device
+from compress.training.device import Precision, training_device, widest
 from compress.training.evaluate import Array, targets_of
 from compress.training.log import RECORDED_LOSSES, EpochLog, FitLog
 from compress.training.memory_format import to_train
@@ -75,7 +75,7 @@ class Session:
         self.steps_per_epoch = step_count(len(data.train), recipe.batch_size)
         self.validation_targets: Array = targets_of(data.validation)
         self.clock = CheckpointClock()
-        self.reached = Reached(torch.zeros((), dtype=torch.float64, device=self.device))
+        self.reached = Reached(torch.zeros((), dtype=widest(self.device), device=self.device))
 
     @property
     def steps(self) -> int:
@@ -85,7 +85,7 @@ class Session:
     def progress(self) -> TrainingProgress:
         """The place of the next step."""
         step = self.reached.step
-        return TrainingProgress(step // self.steps_per_epoch, step, self.steps, self.recipe.epochs, self.context.seed)
+        return TrainingProgress(step // self.steps_per_epoch, step, self.steps, self.context.seed)
 
     def check_finite(self) -> None:
         """StageError if the loss of this epoch has left the finite numbers."""
@@ -113,7 +113,7 @@ class Session:
         if values["scaler"]:
             self.precision.scaler.load_state_dict(values["scaler"])
         self.reached = Reached(
-            loss_sum=tensors["loss_sum"].to(self.device),
+            loss_sum=tensors["loss_sum"].to(self.device, widest(self.device)),
             step=checkpoint.step,
             losses=[torch.tensor(loss, dtype=torch.float64) for loss in values["losses"]],
             epochs=[EpochLog(**epoch) for epoch in values["epochs"]],

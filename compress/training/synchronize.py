@@ -1,4 +1,8 @@
-"""One step by several processes: the same gradients, buffers and loss in each as one process would have.
+"""One step by several processes: gradients are summed, buffers and losses averaged by the examples of each.
+
+All processes end the step with the same weights. They are those that one process would have, up to rounding, where the
+loss is a mean over examples. They differ a little from these where the loss is another mean or looks across the batch:
+over tokens of which the processes have unequal numbers, over relations between examples, or behind batch norms.
 
 Gradients travel as one flat sum per step, in one order whatever came before, so that a resumed run adds the same
 numbers in the same order (DistributedDataParallel regroups its buckets after the first step).
@@ -15,7 +19,7 @@ from torch import Tensor, distributed, nn
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace each gradient by its sum over all processes."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    for dtype in {gradient.dtype for gradient in gradients}:
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         same = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = torch.cat([gradient.reshape(-1) for gradient in same])
         distributed.all_reduce(flat)

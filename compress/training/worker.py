@@ -22,6 +22,9 @@ from compress.training.processes import Ranks, join, launched_ranks, leave
 from compress.training.relay import FileProgress
 
 _WATCH_SECONDS = 0.5
+_BIRTH_SECONDS = 5.0
+"""By how much two processes may differ about the time at which a third was born: the system's clock may have been set
+in between."""
 
 
 def main(job_file: Path) -> int:
@@ -61,11 +64,12 @@ def _run(plain: dict[str, object], folder: Path, ranks: Ranks) -> None:
 
 def _watch(folder: Path, parent: int, born: float) -> None:
     """End with the parent: on its stop file after the step in progress, on its death at once."""
+    process = _born_at(parent, born)
 
     def watch() -> None:
         while True:
             time.sleep(_WATCH_SECONDS)
-            if _birth(parent) != born:
+            if process is None or not process.is_running():
                 os._exit(BUG)
             if (folder / STOP_FILE).exists():
                 if int(os.environ.get("RANK", "0")) == 0:
@@ -75,9 +79,12 @@ def _watch(folder: Path, parent: int, born: float) -> None:
     threading.Thread(target=watch, name="compress-watch", daemon=True).start()
 
 
-def _birth(process: int) -> float | None:
+def _born_at(number: int, born: float) -> psutil.Process | None:
+    """The process of that number; None if it is gone, or its number is another's by now."""
     with suppress(psutil.Error):
-        return psutil.Process(process).create_time()
+        process = psutil.Process(number)
+        if abs(process.create_time() - born) <= _BIRTH_SECONDS:
+            return process
     return None
 
 

@@ -54,6 +54,14 @@ def test_a_text_is_cut_in_order_where_lines_end() -> None:
         cut_text(LongText("a\n"), {"test": 0.2})
 
 
+@pytest.mark.parametrize("text", ["a" * 99 + "\n", "a" * 90 + "\n" + "b" * 8 + "\n"])
+def test_lines_are_cut_where_a_stretch_would_be_empty_otherwise(text: str) -> None:
+    parts = cut_text(LongText(text), {"validation": 0.1, "test": 0.2})
+    texts = [part.raw([0])[0] for part in parts.values()]
+    assert [len(part) for part in texts] == [70, 10, 20]
+    assert "".join(texts) == text
+
+
 def test_blocks_are_found_through_subsets() -> None:
     blocks = cut_into_blocks("abcdefgh", TextEncoder(characters(["abcdefgh"]), 2), "it")
     found = blocks_of(Subset(Subset(blocks, np.array([3, 1, 0])), np.array([0, 2])))

@@ -150,3 +150,9 @@ def test_faults_of_preprocessing_are_the_users(monkeypatch: pytest.MonkeyPatch) 
     data = Data(mixed, mixed, mixed, preprocessing=STEPS)
     with pytest.raises(UsageError, match=r"\(1, 4, 4\) and \(1, 5, 5\)"):
         data.batch(mixed, [1])
+
+
+def test_data_known_by_their_content_stay_so_when_they_are_fewer() -> None:
+    data = data_of(images(10))
+    assert data.head(3).fingerprint == "f-head-3"
+    assert Data(data.train, data.validation, data.test).head(3).fingerprint == ""

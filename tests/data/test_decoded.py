@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,25 @@ def test_examples_come_back_from_the_file(split: ArraySplit, cache: Path) -> Non
         assert ours.dtype == stored.dtype
         np.testing.assert_array_equal(ours, stored)
     assert again.targets([3]).tolist() == [3]
+
+
+def test_threads_decode_everything_once(cache: Path) -> None:
+    decodings: list[int] = []
+
+    class Slow(ArraySplit):
+        def raw(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> list[npt.NDArray[Any]]:
+            if isinstance(indices, range):
+                decodings.append(len(indices))
+                time.sleep(0.05)
+            return super().raw(indices)
+
+    split = Decoded(Slow(SAME.inputs, SAME.outputs), "key")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda start: split.raw(np.arange(start, start + 10)), range(0, 40, 10)))
+    assert decodings == [40]
+    assert isinstance(SAME.inputs, np.ndarray)
+    np.testing.assert_array_equal(np.concatenate(found), SAME.inputs)
+    assert len(files(cache)) == 1
 
 
 def test_other_content_has_another_file(cache: Path) -> None:

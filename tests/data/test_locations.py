@@ -38,6 +38,23 @@ def test_patterns_give_sorted_matches(tmp_path: Path) -> None:
         find_paths("nothing-*.csv", tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["[2024] x", "a*b", "plain"])
+def test_what_is_there_under_its_name_is_no_pattern(folder: str, tmp_path: Path) -> None:
+    home = tmp_path / folder
+    (home / "in[1]ner").mkdir(parents=True)
+    names = ["a[1].csv", "b.csv", "in[1]ner/c.csv"]
+    for name in names:
+        (home / name).touch()
+    for name in names:
+        assert find_paths(name, home) == find_paths(str(home / name), None) == [home / name]
+    for pattern in ("*.csv", str(home / "*.csv")):
+        assert find_paths(pattern, home) == [home / name for name in names[:2]]
+    assert find_paths("**/*.csv", home) == [home / name for name in names]
+    assert find_paths("in[1]ner/[a-c].csv", home) == [home / names[2]]
+    with pytest.raises(ValueError, match="no file matches"):
+        find_paths("in[1]ner/[x-z].csv", home)
+
+
 def test_built_in_files_and_cache(cache: Path) -> None:
     assert (builtin_folder("data") / "digits.yaml").is_file()
     assert cache_folder() == cache

@@ -99,3 +99,14 @@ def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     archive(tmp_path, "none.npz", 0, 0)
     with pytest.raises(UsageError, match="the train split of source npz has no examples"):
         opened(tmp_path, {"path": "none.npz"})
+
+
+def test_tables_in_folders_with_brackets_are_opened(tmp_path: Path) -> None:
+    home = tmp_path / "[2024] x"
+    home.mkdir()
+    for name in ("a[1].csv", "b.csv"):
+        (home / name).write_text("x,y\n" + "".join(f"{number},{number % 2}\n" for number in range(20)))
+    for path, count in (("a[1].csv", 20), ("*.csv", 40)):
+        table = {"path": path, "input": ["x"], "target": "y"}
+        data = open_data(read_data_settings({"source": {"table": table}}, home))
+        assert len(data.train) + len(data.validation) + len(data.test) == count

@@ -136,3 +136,12 @@ def test_a_name_on_the_hub_is_loaded_at_its_commit(tmp_path: Path, monkeypatch: 
     source = {"table": {"path": str(saved(tmp_path)), "input": "a", "target": "b"}}
     text = {"tokenizer": {"name": "some/model", "revision": commit}}
     assert read_data_settings({"source": source, "text": text}).fingerprint()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_token_may_hold_what_else_ends_lines(end: str, last: bool, tmp_path: Path) -> None:
+    tokens = [*TOKENS, "\u2028", "\x85", "after"]
+    (tmp_path / "vocab.txt").write_bytes((end.join(tokens) + (end if last else "")).encode())
+    found = encoder({"vocabulary": str(tmp_path / "vocab.txt")}).tokenizer.get_vocab()
+    assert sorted(found, key=found.__getitem__) == tokens

@@ -28,7 +28,7 @@ from compress.training.train import train
 
 MakeNetwork = Callable[..., nn.Sequential]
 CONTEXT = Context(threads=1)
-HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
+HERE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 LOSSES = [{"kl": {"temperature": 3, "weight": 0.7}}, {"cross_entropy": {"weight": 0.2}}, {"mse": {"weight": 0.5}}]
 
 

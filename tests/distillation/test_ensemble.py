@@ -11,15 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.data.dataset import Data
+from compress.data.dataset import ArraySplit, Data
 from compress.distillation.distill import Voice, distill, method_for
-from compress.distillation.ensemble import Ensemble, MovingAverage, OlderSelf
+from compress.distillation.ensemble import Ensemble, MovingAverage, OlderSelf, averaged
 from compress.distillation.method import Distillation
 from compress.distillation.outputs import Seen
 from compress.distillation.teacher import CachedTeacher, Teacher
 from compress.distillation.teacher_settings import Cache, OwnPast
 from compress.errors import UsageError
 from compress.stage import Context
+from compress.tasks.open import open_task
+from compress.tasks.settings import TaskSettings
 from compress.tasks.task import Task
 from compress.training.checkpoint import CHECKPOINT_SECONDS
 from compress.training.fit import fit
@@ -28,7 +30,7 @@ from compress.training.settings import Recipe
 
 MakeNetwork = Callable[..., nn.Sequential]
 CONTEXT = Context(threads=1)
-HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
+HERE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 RECIPE = Recipe(epochs=4, batch_size=40)
 Average = Literal["probabilities", "logits"]
 
@@ -102,6 +104,29 @@ def test_answers_to_tokens_are_averaged_over_the_vocabulary() -> None:
     np.testing.assert_allclose(seen.logits.exp().numpy().reshape(12, 6), 0.25 * said[0] + 0.75 * said[1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["regression", "multi-label-classification"])
+def test_values_of_several_teachers_are_averaged_as_they_are(name: str) -> None:
+    generator, given = np.random.default_rng(0), open_task(TaskSettings(name=name))
+    inputs = generator.normal(size=(40, 4)).astype(np.float32)
+    split = ArraySplit(inputs, generator.integers(0, 2, (40, 3)).astype(np.float32))
+    voices = [Voice(nn.Linear(4, 3), weight) for weight in (1.0, 3.0)]
+    method = method_for(nn.Linear(4, 3), voices, Data(split, split, split), given, Recipe(epochs=1), None, CONTEXT)
+    asked = torch.from_numpy(inputs[:5])
+    seen = method.teacher(TorchBatch((asked,), torch.zeros(5, 3), torch.arange(5)), (), HERE)
+    assert seen is not None
+    said = [voice.module(asked).detach().double().numpy() for voice in voices]
+    np.testing.assert_allclose(seen.logits.numpy(), 0.25 * said[0] + 0.75 * said[1], rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match=f"the task {name} has values: write `average: logits`"):
+        averaged("probabilities", given)
+    assert averaged("logits", given) == "logits"
+
+
+def test_classes_are_averaged_as_probabilities_unless_asked_otherwise(task: Task) -> None:
+    assert [averaged(None, task), averaged("probabilities", task), averaged("logits", task)] == [
+        "probabilities", "probabilities", "logits"
+    ]  # fmt: skip
+
+
 def test_domains_need_one_class_for_each_example() -> None:
     with pytest.raises(UsageError, match=r"teacher\.classes: examples of this task are not each of one class"):
         asked([1.0, 1.0], [[0], None], "logits", targets=torch.zeros(5, 2, dtype=torch.int64))
@@ -159,7 +184,7 @@ def test_a_moving_average_follows_the_student(make_network: MakeNetwork) -> None
         for parameter in student.parameters():
             parameter.data.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step)))
         student.train()(torch.randn(4, 1, 6, 6))
-        teacher.before_step(student, TrainingProgress(0, step, 8, 1, 0))
+        teacher.before_step(student, TrainingProgress(0, step, 8, 0))
         decay = min(0.6, (1 + step) / (10 + step))
         for name, tensor in student.named_parameters():
             hand[name] = decay * hand[name] + (1 - decay) * tensor.detach().double().numpy()

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from compress.distillation.exchange import IGNORED, Exchange, Rows, check_answers
+from compress.data.collate import IGNORED
+from compress.distillation.exchange import Exchange, Rows, check_answers
 from compress.distillation.outputs import Seen
 from compress.errors import UsageError
 from compress.training.method import TrainingProgress
 from tests.distillation.networks import task_of
 
-HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
+HERE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -87,10 +88,21 @@ def test_examples_without_a_label_are_known(targets: Tensor, expected: Any) -> N
 def test_the_mask_fits_the_tokens_or_all_count() -> None:
     mask = torch.tensor([[1, 1, 0]])
     material = exchange(*logits(1, 2), torch.tensor([0]), "text-classification", mask)
-    assert material.token_mask(torch.zeros(1, 3, 8)) is mask
-    assert material.token_mask(torch.zeros(1, 5, 8)).tolist() == [[1] * 5]
+    assert material.token_mask(torch.zeros(1, 3, 8), "layer") is mask
+    assert material.token_mask(torch.zeros(1, 5, 8), "layer").tolist() == [[1] * 5]
     unmasked = exchange(*logits(1, 3, 5), torch.tensor([[2, IGNORED, 1]]), "causal-lm")
-    assert unmasked.token_mask(torch.zeros(1, 3, 8)).tolist() == [[True, False, True]]
+    assert unmasked.token_mask(torch.zeros(1, 3, 8), "layer").tolist() == [[True, False, True]]
+
+
+@pytest.mark.parametrize("tokens", [3, 4])
+def test_states_of_a_decoder_and_of_its_encoder_have_masks_of_their_own(tokens: int) -> None:
+    """Also where both texts are as long."""
+    mask = torch.tensor([[1, 1, 1, 0][:tokens]])
+    targets = torch.tensor([[4, IGNORED, IGNORED]])
+    material = exchange(*logits(1, 3, 5), targets, "sequence-to-sequence", mask)
+    assert material.token_mask(torch.zeros(1, tokens, 8), "network.encoder.block.0") is mask
+    for point in ("network.decoder.block.1", "network.lm_head:input"):
+        assert material.token_mask(torch.zeros(1, 3, 8), point).tolist() == [[True, False, False]]
 
 
 def test_both_must_answer_in_one_shape() -> None:

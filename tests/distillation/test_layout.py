@@ -120,7 +120,7 @@ def test_layers_of_language_networks_are_found(
     assert (found.rotary, found.causal, found.obstacle) == (rotary, causal, "")
     for layer, attention in zip(found.layers, found.attention, strict=True):
         assert attention.points == tuple(f"{layer}.{name}" for name in projections)
-        assert (attention.heads, attention.key_heads) == (4, key_heads)
+        assert attention.heads == 4
     seen = observe(network, sentences(), found.attention[0].points).points
     widths = [part.shape[-1] for part in found.attention[0].split(seen)]
     assert widths == [16, 4 * key_heads, 4 * key_heads]
@@ -175,8 +175,8 @@ def test_unknown_heads_hide_the_attention_and_not_the_layers() -> None:
 def test_fused_projections_are_split_as_the_network_splits_them() -> None:
     values = np.arange(2 * 3 * 24, dtype=np.float32).reshape(2, 3, 24)
     seen = {"qkv": torch.from_numpy(values)}
-    side_by_side = Attention(("qkv",), heads=2, key_heads=2).split(seen)
-    by_head = Attention(("qkv",), heads=2, key_heads=2, by_head=True).split(seen)
+    side_by_side = Attention(("qkv",), heads=2).split(seen)
+    by_head = Attention(("qkv",), heads=2, by_head=True).split(seen)
     for number in range(3):
         np.testing.assert_array_equal(side_by_side[number].numpy(), values[..., 8 * number : 8 * number + 8])
         heads = [values[..., 12 * head + 4 * number : 12 * head + 4 * number + 4] for head in range(2)]

@@ -41,7 +41,7 @@ class Spy(Teacher):
 
 
 def at(step: int) -> TrainingProgress:
-    return TrainingProgress(epoch=0, step=step, steps=10, epochs=1, seed=0)
+    return TrainingProgress(epoch=0, step=step, steps=10, seed=0)
 
 
 def method_of(losses: list[Any]) -> tuple[Distillation, Spy, nn.Module]:

@@ -51,6 +51,12 @@ def test_terms_are_read_in_every_form(written: Any, name: str, settings: dict[st
         {"jsd": {"beta": 1}},
         {"mlkd": {"temperatures": []}},
         {"mobilebert": {"until": 0}},
+        {"kl": None, "task": {}},
+        {"kl": {}, "task": None},
+        {"attention_transfer": {"power": 0.5}},
+        {"hidden": {"embeddings": True, "layers": "last"}},
+        {"hidden": {"embeddings": True, "student": "layer*"}},
+        {"hidden": {"embeddings": True, "teacher": "layer*"}},
         {"hidden": {"layers": "first"}},
         {"kl": {"weight": {"first": 1}}},
         {"kl": {"weight": {"first": 1, "last": 0, "begin": 0.9, "end": 0.1}}},
@@ -99,3 +105,21 @@ def test_an_unknown_loss_is_told_what_is_like_it() -> None:
 def test_teachers_are_read_in_every_form(written: Any, expected: Any) -> None:
     assert TypeAdapter(TeacherSettings).validate_python(written) == expected
     assert TypeAdapter(TeacherSettings).validate_python(expected) == expected
+
+
+def test_terms_without_their_dashes_are_told_so() -> None:
+    with pytest.raises(ValidationError, match="names exactly one loss, and here are kl, task: give each a dash"):
+        LossTerm.model_validate({"kl": None, "task": {"weight": 0.1}})
+    with pytest.raises(ValidationError, match="tsk"):
+        LossTerm.model_validate({"kl": None, "tsk": {}})
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [({"layers": "last"}, "no effect with `layers: last`"), ({"student": "a*"}, "no effect where modules are named")],
+)
+def test_embeddings_that_would_not_count_are_refused(beside: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LossTerm.model_validate({"hidden": {"embeddings": True, **beside}})
+    assert LossTerm.model_validate({"hidden": {"embeddings": True, "layers": "all"}}).name == "hidden"
+    assert LossTerm.model_validate({"hidden": beside}).name == "hidden"

@@ -51,10 +51,17 @@ def test_the_student_learns_from_the_teacher_bundle(tmp_path: Path) -> None:
         ({"teacher": ["a", "a", "b"]}, "teacher"),
         ({"model": "a", "teacher": ["b", "a"]}, "teacher"),
         ({"teacher": {"model": "a", "classes": [1]}}, "teacher"),
+        ({"teacher": {"ema": 0.9}, "cache": {"views": 16}}, "cache"),
+        ({"teacher": {"past": 1}, "cache": {"views": 16}}, "cache"),
+        ({"teacher": {"past": 5}, "epochs": 5}, "teacher.past"),
     ],
 )
 def test_faults_are_found_before_any_work(settings: dict[str, object], where: str) -> None:
     assert [fault[0] for fault in Distill.model_validate(settings).faults()] == [where]
+
+
+def test_a_past_that_comes_and_a_cache_that_is_off_are_no_faults() -> None:
+    assert Distill.model_validate({"teacher": {"past": 5}, "epochs": 6, "cache": "off"}).faults() == []
 
 
 def test_it_refers_to_both_models() -> None:
@@ -91,7 +98,7 @@ models:
 stages:
   - train: {model: a, epochs: 1}
   - train: {model: b, epochs: 1}
-  - distill: {model: student, SETTINGS, epochs: 2}
+  - distill: {model: student, SETTINGS, epochs: 3}
   - export: {emit: [fp32]}
 targets: [local]
 """
@@ -135,6 +142,7 @@ def test_shares_domains_and_the_past_are_in_the_key_and_names_are_not(tmp_path: 
     assert len(set(keys)) == len(keys)
     assert key_of(tmp_path, "teacher: train") == key_of(tmp_path, "teacher: {model: a}") == keys[0]
     assert key_of(tmp_path, "teacher: [{model: a, weight: 1}, train-2]") == keys[1]
+    assert key_of(tmp_path, "teacher: [a, b], average: probabilities") == keys[1]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +158,9 @@ def test_shares_domains_and_the_past_are_in_the_key_and_names_are_not(tmp_path: 
         ("teacher: [{model: a, wieght: 2}, b]", "distill.teacher[0].wieght: unknown key (did you mean 'weight'?)"),
         ("teacher: [{model: a, weight: 0}, b]", "distill.teacher[0].weight: must be more than 0, not 0"),
         ("teacher: {model: a, classes: [1]}", "distill.teacher: `classes` shares the examples out"),
+        ("teacher: {past: 3}", "distill.teacher.past: has no effect in 3 epochs"),
+        ("teacher: {ema: 0.9}, cache: {views: 16}", "distill.cache: has no effect where the student learns from its"),
+        ("teacher: a, losses: [{kl: , task: {}}]", "distill.losses[0]: names exactly one loss, and here are kl, task"),
         ("teacher: 3", "distill.teacher: must be text, not 3"),
         ("teacher: student", "distill.teacher: `student` would learn from itself"),
         ("teacher: a, cache: on", "distill.cache: must be 'auto' or 'off' or a mapping, not 'on'"),

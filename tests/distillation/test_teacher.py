@@ -36,7 +36,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def at(epoch: int, seed: int = 0) -> TrainingProgress:
-    return TrainingProgress(epoch=epoch, step=10 * epoch, steps=400, epochs=40, seed=seed)
+    return TrainingProgress(epoch=epoch, step=10 * epoch, steps=400, seed=seed)
 
 
 def some(data: Data, augment: tuple[int, int] | None = None) -> TorchBatch:

@@ -38,7 +38,7 @@ from tests.distillation.networks import task_of
 MakeNetwork = Callable[..., nn.Sequential]
 Array = npt.NDArray[np.float64]
 CONTEXT = Context(device="cpu", threads=1)
-HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
+HERE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 CPU = torch.device("cpu")
 
 

@@ -83,7 +83,7 @@ def method(
 
 
 def at(epoch: int) -> TrainingProgress:
-    return TrainingProgress(epoch=epoch, step=epoch, steps=40, epochs=40, seed=0)
+    return TrainingProgress(epoch=epoch, step=epoch, steps=40, seed=0)
 
 
 def batch_of(data: Data, indices: list[int], augment: tuple[int, int] | None = (0, 0)) -> TorchBatch:

@@ -70,7 +70,7 @@ class ChatServer:
     """Answers each question with its words the other way round. `fails` gives a status (0: no failure) by request."""
 
     fails: Callable[[int, str], int] = lambda number, prompt: 0
-    usage: bool = True
+    usage: bool | dict[str, Any] = True
     seen: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     on_request: Callable[[int], None] = lambda number: None
@@ -117,7 +117,7 @@ class ChatServer:
 
     def _completion(self, prompt: str) -> dict[str, Any]:
         text = " ".join(reversed(prompt.split()))
-        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        counted = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         found: dict[str, Any] = {
             "id": "x",
@@ -126,4 +126,4 @@ class ChatServer:
             "model": "m",
             "choices": [choice],
         }
-        return {**found, "usage": usage} if self.usage else found
+        return found if self.usage is False else {**found, "usage": counted if self.usage is True else self.usage}

@@ -138,3 +138,61 @@ def test_no_request_is_made_that_could_exceed_the_limit(usage: bool, questions: 
         assert len(server.seen) == 24
     if usage:
         assert metrics["cost"] == pytest.approx(24 * ONE, abs=1e-6)
+
+
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None, "completion_tokens": 5}])
+def test_what_a_server_does_not_count_is_taken_as_the_most(
+    usage: dict[str, Any], questions: DataSettings, tmp_path: Path
+) -> None:
+    context = context_of(questions, checkpoints=tmp_path / "draft")
+    with ChatServer(usage=usage) as server:
+        metrics = asking(server).run({}, out_of(tmp_path), context)
+        prompts = sum(len(body["messages"][0]["content"].encode()) + 64 for body in server.seen)
+    assert metrics["input_tokens"] == prompts
+    assert metrics["output_tokens"] == 24 * (5 if usage else 8)
+
+
+def test_an_answer_is_kept_though_its_reason_was_not_given(questions: DataSettings, tmp_path: Path) -> None:
+    context = context_of(questions, checkpoints=tmp_path / "draft")
+    more = {"rationale": True, "rationale_prompt": "why {response} {text}", "price": PRICE, "retries": 0}
+
+    def fails(number: int, prompt: str) -> int:
+        return 500 if prompt.startswith("why") and number > 8 else 0
+
+    with ChatServer(fails=fails) as server:
+        stage = asking(server, batch_size=2, **more)
+        with pytest.raises(StageError, match=r"status 500.*kept"):
+            stage.run({}, out_of(tmp_path), context)
+        answered = [body["messages"][0]["content"] for body in server.seen]
+        entries = {entry["id"]: entry for entry in kept(tmp_path / "draft")}
+        assert len(entries) == sum(not prompt.startswith("why") for prompt in answered)
+        half = [entry for entry in entries.values() if "rationale" not in entry]
+        assert half and all(entry["usage"] == [10, 5] for entry in half)
+        server.fails = lambda number, prompt: 0
+        before = len(server.seen)
+        metrics = stage.run({}, out_of(tmp_path), context)
+        again = [body["messages"][0]["content"] for body in server.seen[before:]]
+    assert not {prompt for prompt in again if not prompt.startswith("why")} & set(answered)
+    assert len(again) == 2 * (24 - len(entries)) + len(half)
+    assert (metrics["input_tokens"], metrics["output_tokens"]) == (480, 240)
+    found = [json.loads(line) for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines()]
+    for line in found:
+        assert line["response"].split() == line["prompt"].split()[::-1]
+        assert line["rationale"].split() == f"why {line['response']} {line['prompt']}".split()[::-1]
+
+
+def test_a_reason_that_is_missing_counts_alone_against_the_limit(questions: DataSettings, tmp_path: Path) -> None:
+    context = context_of(questions, checkpoints=tmp_path / "draft")
+    more = {"rationale": True, "rationale_prompt": "why {text}", "price": PRICE, "retries": 0, "batch_size": 1}
+    with ChatServer(fails=lambda number, prompt: 500 if prompt.startswith("why") else 0) as server:
+        with pytest.raises(StageError, match="status 500"):
+            asking(server, **more).run({}, out_of(tmp_path), context)
+        server.fails = lambda number, prompt: 0
+        (entry,) = kept(tmp_path / "draft")
+        prompt = server.seen[0]["messages"][0]["content"]
+        longest = (len(f"why {prompt}".encode()) + 64 + 8 * 2) / 1e6
+        with pytest.raises(StageError, match=r"max_cost.*23 texts are missing"):
+            asking(server, **more, max_cost=ONE + longest).run({}, out_of(tmp_path), context)
+        assert [body["messages"][0]["content"] for body in server.seen[2:]] == [f"why {prompt}"]
+    assert entry["id"] == kept(tmp_path / "draft")[-1]["id"]
+    assert len(kept(tmp_path / "draft")) == 2

@@ -23,6 +23,7 @@ from compress.tasks.open import open_task
 from compress.training.batches import to_torch
 from compress.training.method import Method, TorchBatch, TrainingProgress
 from compress.training.settings import Recipe
+from compress.training.stage import Train
 from tests.generation.helpers import NETWORKS, built, context_of
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ class _Spy(Method):
 
 
 def at(step: int, seed: int = 0) -> TrainingProgress:
-    return TrainingProgress(epoch=0, step=step, steps=100, epochs=1, seed=seed)
+    return TrainingProgress(epoch=0, step=step, steps=100, seed=seed)
 
 
 def opened(folder: Path, settings: DataSettings, task: str) -> tuple[nn.Module, Data, TorchBatch, Context]:
@@ -203,3 +204,11 @@ def test_samples_need_a_task_of_language_and_no_cache() -> None:
         OnPolicy(_Spy(), _Spy(), Data(*([None] * 3)), OnPolicySettings())  # type: ignore[arg-type]
     stage = Distill.model_validate({"teacher": "t", "on_policy": {}, "cache": {"views": 2}})
     assert [key for key, _ in stage.faults()] == ["cache"]
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "sequence-to-sequence"])
+def test_rationales_of_own_samples_are_refused(task: str, questions: DataSettings, tmp_path: Path) -> None:
+    data = open_task(context_of(questions, task).task).prepare(open_data(questions))
+    both, _ = Train(rationale_weight=1).learnt(data, None)
+    with pytest.raises(UsageError, match="own samples have no rationales: set `rationale_weight: 0`"):
+        OnPolicy(_Spy(), _Spy(), both, OnPolicySettings())

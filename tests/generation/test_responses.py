@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from compress.generation.responses import (
     with_responses,
     write_responses,
 )
+from compress.training.stage import Train
 from tests.generation.helpers import question_settings
 
 PROMPTS = ["one", "two", "two", "three"]
@@ -142,3 +144,10 @@ def test_prompts_stand_in_the_words_of_the_data(tmp_path: Path) -> None:
 def test_data_without_prompts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no prompts"):
         prompts_of(open_data(read_data_settings("digits", tmp_path)))
+
+
+def test_data_known_by_their_content_stay_so_with_other_texts(questions: DataSettings) -> None:
+    data = replace(open_data(questions).collated(Causal()), fingerprint="")
+    answers = [Response(2, prompts_of(data)[2], "the dog", rationale="because .")]
+    assert with_responses(data, answers).fingerprint == ""
+    assert Train(on="x", rationale_weight=1).learnt(data, None)[0].fingerprint == ""

@@ -24,7 +24,7 @@ from compress.training.method import Method, TorchBatch, TrainingProgress
 from compress.training.stage import Train
 from tests.generation.helpers import TOKENS, built, context_of, question_settings
 
-PLACE = TrainingProgress(epoch=0, step=0, steps=1, epochs=1, seed=0)
+PLACE = TrainingProgress(epoch=0, step=0, steps=1, seed=0)
 
 
 def reasons(data: Data, ids: list[int]) -> list[Response]:
@@ -159,3 +159,11 @@ def test_texts_are_a_part_of_what_is_asked_only_where_there_are_some() -> None:
     faults = Distill.model_validate({"teacher": "t", "rationale_prefix": "why "}).faults()
     assert [key for key, _ in faults] == ["rationale_prefix"]
     assert Train(on="x", rationale_weight=2).faults() == Train(rationale_weight=2).faults() == []
+
+
+def test_rationales_have_targets_as_answers_have(questions: DataSettings) -> None:
+    data = open_data(questions).collated(Causal())
+    found, _ = Train(rationale_weight=1).learnt(data, None)
+    both = range(2 * len(data.train))
+    assert len(found.train) == len(both)
+    assert found.train.targets(both).tolist() == data.train.targets([*range(len(data.train))] * 2).tolist()

@@ -33,7 +33,7 @@ from compress.training.train import train
 
 CONTEXT = Context(device="cpu", threads=1)
 TASK = open_task(TaskSettings())
-PLACE = TrainingProgress(epoch=0, step=0, steps=10, epochs=2, seed=0)
+PLACE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 
 
 def _network(width: int = 8) -> nn.Sequential:

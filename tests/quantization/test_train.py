@@ -13,6 +13,8 @@ from tests.quantization.networks import network
 
 
 class SquaredError:
+    class_axis = 1
+
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return nn.functional.mse_loss(outputs, targets)
 
@@ -25,7 +27,7 @@ def test_the_schedule_of_norms_and_ranges() -> None:
     batch = TorchBatch((x,), torch.zeros(len(x), 5), torch.arange(len(x)))
     seen = []
     for step in range(10):
-        progress = TrainingProgress(0, step, 10, 1, 0)
+        progress = TrainingProgress(0, step, 10, 0)
         method.train_mode(model)
         method.before_step(model, progress)
         scales = [q.scale.item() for q in model.modules() if isinstance(q, FakeQuantize)]

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from sklearn.metrics import f1_score
 
 from compress.data.dataset import ArraySplit, Data
 from compress.errors import UsageError
-from compress.tasks.multi_label_classification import MultiLabelClassification
+from compress.tasks.multi_label_classification import MultiLabelClassification, multilabel_metrics
 from tests.data.text_helpers import opened, table
+from tests.tasks.by_hand import f1_by_hand
 
+Array = npt.NDArray[Any]
 RANDOM = np.random.default_rng(0)
 TASK = MultiLabelClassification()
 
@@ -73,3 +77,28 @@ def test_targets_that_are_no_label_sets_are_refused(targets: np.ndarray, says: s
 def test_outputs_of_another_shape_are_refused() -> None:
     with pytest.raises(UsageError, match="one logit a label"):
         TASK.loss(torch.zeros(3, 2), torch.zeros(3, 4))
+    with pytest.raises(UsageError, match=r"one logit a label, \(4, 2\); the network gives \(4, 3\)"):
+        TASK.metrics(np.zeros((4, 3)), np.zeros((4, 2)))
+
+
+def test_label_sets_are_judged_by_hand() -> None:
+    logits = np.array([[2.0, -1.0, 0.0], [0.1, 3.0, -2.0], [-1.0, -1.0, -1.0], [1.0, 1.0, -0.1]])
+    targets = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [1, 1, 1]])
+    assert multilabel_metrics(logits, targets) == {
+        "f1_micro": pytest.approx(2 * 4 / (2 * 4 + 1 + 1)),
+        "f1_macro": pytest.approx((1 + 2 / 3 + 0) / 3),
+        "accuracy": 0.5,
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("labels", [1, 5])
+def test_label_sets_are_judged_by_their_definition(labels: int) -> None:
+    logits, targets = RANDOM.normal(size=(40, labels)), RANDOM.integers(0, 2, (40, labels)).astype(np.float32)
+    given, right = logits > 0, targets == 1
+    found = multilabel_metrics(logits, targets)
+    assert found["f1_micro"] == pytest.approx(f1_by_hand(given, right), rel=1e-12)
+    assert found["f1_macro"] == pytest.approx(np.mean([f1_by_hand(given[:, i], right[:, i]) for i in range(labels)]))
+    assert found["accuracy"] == np.mean(
+        [set(np.flatnonzero(g)) == set(np.flatnonzero(r)) for g, r in zip(given, right, strict=True)]
+    )

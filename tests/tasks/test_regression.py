@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from compress.data.dataset import ArraySplit, Data
 from compress.errors import UsageError
-from compress.tasks.regression import Regression
+from compress.tasks.regression import Regression, correlations
 
+Array = npt.NDArray[Any]
 RANDOM = np.random.default_rng(0)
 MSE, L1 = Regression("mse"), Regression("l1")
 
@@ -102,3 +106,32 @@ def test_targets_are_checked() -> None:
     ]
     numbers = ArraySplit(np.zeros((4, 2)), np.arange(4))
     assert MSE.output_size(Data(numbers, numbers, numbers)) == (1,)
+
+
+def correlation_by_hand(left: Array, right: Array) -> float:
+    left, right = left - left.mean(), right - right.mean()
+    return float((left * right).sum() / np.sqrt((left**2).sum() * (right**2).sum()))
+
+
+def ranks(values: Array) -> Array:
+    """From 1 on; equal values share the mean of their ranks."""
+    return np.array([np.sum(values < value) + (np.sum(values == value) + 1) / 2 for value in values])
+
+
+def test_correlations_are_their_definitions() -> None:
+    targets = RANDOM.integers(0, 6, 50).astype(np.float32)
+    values = (np.exp(targets) + RANDOM.normal(size=50) * 20)[:, None].astype(np.float32)
+    wide = values[:, 0].astype(np.float64)
+    assert correlations(values, targets) == {
+        "pearson": pytest.approx(correlation_by_hand(wide, targets.astype(np.float64)), rel=1e-12),
+        "spearman": pytest.approx(correlation_by_hand(ranks(wide), ranks(targets)), rel=1e-12),
+    }
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_is_correlated_with_nothing() -> None:
+    constant, other = np.full(4, 2.5), np.array([1.0, 2.0, 3.0, 4.0])
+    assert correlations(constant, other) == {"pearson": 0, "spearman": 0}
+    assert correlations(other, constant) == {"pearson": 0, "spearman": 0}
+    with pytest.raises(UsageError, match=r"one value an example, \(4,\); the network gives \(4, 2\)"):
+        correlations(np.zeros((4, 2)), np.zeros(4))

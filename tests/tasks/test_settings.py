@@ -27,7 +27,7 @@ from compress.tasks.settings import TaskSettings, read_task_settings
 def test_every_written_form(written: Any, plain: dict[str, Any]) -> None:
     settings = read_task_settings(written)
     assert settings.plain() == plain
-    assert TaskSettings.from_plain(plain) == settings
+    assert read_task_settings(plain) == settings
     assert TaskSettings.model_validate_json(settings.model_dump_json()) == settings
     if written != {"image-classification": None}:
         jsonschema.validate(written, TaskSettings.model_json_schema())
@@ -59,7 +59,7 @@ def test_a_users_file_is_found_and_no_path_leaves(tmp_path: Path) -> None:
     settings = read_task_settings({"mine.py:task": {"margin": 2}}, tmp_path)
     assert settings.name == f"{file}:task"
     assert settings.plain() == {"name": "mine.py:task", "arguments": {"margin": 2}}
-    assert TaskSettings.from_plain(settings.plain(), tmp_path) == settings
+    assert read_task_settings(settings.plain(), tmp_path) == settings
 
 
 def test_fingerprint_covers_arguments_and_source_but_no_place(tmp_path: Path) -> None:

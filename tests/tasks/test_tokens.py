@@ -16,6 +16,7 @@ from compress.tasks.tokens import (
     condensed,
     joined,
     mean_nll,
+    perplexity,
     perplexity_interval,
     same_tokens,
     token_metrics,
@@ -121,3 +122,11 @@ def test_outputs_for_other_tokens_are_refused(shape: tuple[int, ...]) -> None:
     _, targets = logits_and_targets()
     with pytest.raises(UsageError, match="needs logits for each token"):
         condensed(np.zeros(shape, np.float32), targets)
+
+
+def test_perplexity_is_the_number_of_words_that_are_equally_likely() -> None:
+    assert perplexity(50 * float(np.log(1000)), 50) == pytest.approx(1000)
+    assert perplexity(0.0, 3) == 1
+    assert perplexity(1e6, 10) == float("inf")
+    with pytest.raises(ValueError, match="at least one token, got 0"):
+        perplexity(0.0, 0)

@@ -5,7 +5,7 @@ import torch
 
 from compress.errors import UsageError
 from compress.stage import Context
-from compress.training.device import Precision, limited_threads, training_device
+from compress.training.device import Precision, limited_threads, training_device, widest
 
 CPU = torch.device("cpu")
 
@@ -38,3 +38,17 @@ def test_precision_on_the_cpu() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     with pytest.raises(UsageError, match="precision: auto"):
         Precision("fp16", CPU)
+
+
+def test_sums_are_as_wide_as_the_device_can() -> None:
+    assert [widest(torch.device(name)) for name in ("cpu", "cuda", "mps")] == [
+        torch.float64, torch.float64, torch.float32
+    ]  # fmt: skip
+
+
+def test_a_process_takes_the_gpu_of_its_number_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert training_device(Context(device="cuda", rank=5, world_size=8)) == torch.device("cuda", 1)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
-from compress.training.synchronize import averaged_buffers, gather_rows
+from compress.training.synchronize import averaged_buffers, gather_rows, sum_gradients
 
 SCRIPT = """
 import json, sys
@@ -109,3 +109,18 @@ def test_one_process_gathers_its_own_rows() -> None:
     rows = torch.arange(6.0).reshape(3, 2).requires_grad_()
     assert torch.equal(gather_rows(rows), rows)
     assert not gather_rows(rows).requires_grad
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_gradients_travel_type_by_type_in_the_order_of_the_parameters(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another order in each process they would be added to others' of another type."""
+    sent: list[tuple[torch.dtype, int]] = []
+    monkeypatch.setattr(distributed, "all_reduce", lambda flat: sent.append((flat.dtype, len(flat))))
+    kinds = [torch.float64, torch.bfloat16, torch.float32, torch.float16][::step]
+    parameters = [torch.zeros(2, dtype=kind, requires_grad=True) for kind in [*kinds, torch.float32]]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    sum_gradients(parameters)
+    assert sent == [(kind, 4 if kind == torch.float32 else 2) for kind in kinds]

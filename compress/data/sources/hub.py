@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from compress.data.arrow_values import no_column
 from compress.data.columns import Wanted, open_columns
 from compress.data.digests import text_digest
-from compress.data.source_settings import SPLITS, UNLABELLED, Hub, column_names
+from compress.data.source_settings import Hub, column_names
+from compress.data.split_names import SPLIT_WORDS, SPLITS, UNLABELLED
 from compress.data.splits import Opened
 from compress.data.text_settings import TextSettings
 from compress.errors import UsageError
-
-SAME_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def open_hub(settings: Hub, labels: tuple[str, ...] | None, text: TextSettings | None = None) -> Opened:
@@ -70,7 +70,7 @@ def _split_names(settings: Hub, found: list[str]) -> dict[str, str]:
             if theirs not in found:
                 raise UsageError(f"data: splits.{ours}: no split {theirs!r}; the data set has {', '.join(found)}")
         return settings.splits
-    names = {ours: next((name for name in SAME_NAMES[ours] if name in found), None) for ours in SPLITS}
+    names = {ours: next((name for name in SPLIT_WORDS[ours] if name in found), None) for ours in SPLITS}
     if names["train"] is None:
         raise UsageError(f"data: which split to train on? The data set has {', '.join(found)}; name it in `splits`")
     return {ours: theirs for ours, theirs in names.items() if theirs is not None}
@@ -82,8 +82,8 @@ def _table(split: Any, wanted: list[str], name: str) -> pa.Table:
 
     for column in wanted:
         if column not in split.features:
-            found = ", ".join(f"{key} ({type(value).__name__})" for key, value in split.features.items())
-            raise UsageError(f"data: the split {name!r} has no column {column!r}; it has {found}")
+            there = [(key, type(value).__name__) for key, value in split.features.items()]
+            raise no_column(column, f"the split {name!r}", there)
         if isinstance(split.features[column], datasets.Image):
             split = split.cast_column(column, datasets.Image(decode=False))
     table = split.select_columns(wanted).with_format("arrow")[:]

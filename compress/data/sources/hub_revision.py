@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -11,7 +13,9 @@ import urllib.request
 from pathlib import Path
 from typing import Literal
 
-from compress.data.digests import recall, remember
+from compress.data.digests import text_digest
+from compress.data.drafts import write_whole
+from compress.data.locations import cache_folder
 from compress.errors import UsageError
 
 Kind = Literal["datasets", "models"]
@@ -31,30 +35,34 @@ def resolve(name: str, revision: str, kind: Kind = "datasets") -> str:
     """
     if _COMMIT.fullmatch(revision):
         return revision
-    key = f"hub:{kind}/{name}@{revision}"
-    known = recall(key)
-    if isinstance(known, str) and _COMMIT.fullmatch(known):
-        return known
-    commit = _cached(name, revision, kind) or _asked(name, revision, kind)
-    remember(key, commit)
+    kept = cache_folder() / "revisions" / text_digest([kind, name, revision])
+    commit = _read(kept)
+    if commit is None:
+        commit = _cached(name, revision, kind) or _asked(name, revision, kind)
+        with contextlib.suppress(OSError):  # a cache folder that cannot be written is no fault
+            write_whole(kept, commit)
     return commit
+
+
+def _read(file: Path) -> str | None:
+    """The commit in a file; None where there is none."""
+    try:
+        commit = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None
 
 
 def _cached(name: str, revision: str, kind: Kind) -> str | None:
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    reference = hub / f"{kind}--{name.replace('/', '--')}" / "refs" / revision
-    try:
-        commit = reference.read_text().strip()
-    except OSError:
-        return None
-    return commit if _COMMIT.fullmatch(commit) else None
+    return _read(hub / f"{kind}--{name.replace('/', '--')}" / "refs" / revision)
 
 
 def _asked(name: str, revision: str, kind: Kind) -> str:
     what = "data set" if kind == "datasets" else "model"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    address = f"{endpoint}/api/{kind}/{name}/revision/{urllib.parse.quote(revision, safe='')}"
+    address = f"{endpoint}/api/{kind}/{urllib.parse.quote(name)}/revision/{urllib.parse.quote(revision, safe='')}"
     request = urllib.request.Request(address)
     if token := os.environ.get("HF_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
@@ -65,7 +73,7 @@ def _asked(name: str, revision: str, kind: Kind) -> str:
         raise UsageError(
             f"{what} {name!r}, revision {revision!r}: the hub answers {error.code} {error.reason}"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UsageError(
             f"{what} {name!r}: cannot ask the hub what {revision!r} is ({error}); "
             "write its commit as `revision:`, or name a local folder instead"

@@ -12,14 +12,15 @@ import numpy.typing as npt
 
 from compress.data.classes import class_numbers
 from compress.data.decoded import Decoded
-from compress.data.digests import text_digest
+from compress.data.digests import text_digest, walk
 from compress.data.pictures import decode
 from compress.data.source_settings import Images
+from compress.data.split_names import SPLIT_WORDS
 from compress.data.splits import Indices, Opened, Split
 from compress.errors import UsageError
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         return {"train": root}
     found: dict[str, Path] = {}
     for folder in folders:
-        split = SPLIT_FOLDERS.get(folder.name)
+        split = _SPLIT_OF.get(folder.name)
         if split is None:
             raise UsageError(f"data: {root} has the folder `train` and beside it {folder.name!r}, which is no split")
         if split in found:
@@ -81,7 +82,7 @@ def _class_files(folder: Path) -> list[tuple[str, Path]]:
         raise UsageError(f"data: {folder} is no folder; source `images` reads folders of class folders")
     found = []
     for class_folder in _subfolders(folder):
-        files = [file for file in class_folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]
+        files = [class_folder / name for name, _ in walk(class_folder) if Path(name).suffix.lower() in ENDINGS]
         if not files:
             raise UsageError(f"data: no images in {class_folder} ({', '.join(sorted(ENDINGS))} are read)")
         found += [(class_folder.name, file) for file in files]

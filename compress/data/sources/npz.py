@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -16,12 +14,13 @@ import numpy.typing as npt
 from compress.data.digests import file_digest
 from compress.data.locations import cache_folder
 from compress.data.source_settings import Npz
+from compress.data.sources.unpacked import unpack_once
+from compress.data.split_names import SPLIT_WORDS
 from compress.data.splits import ArraySplit, Opened, Split
-from compress.errors import StageError, UsageError
+from compress.errors import UsageError
 
 Array = npt.NDArray[Any]
 
-SPLIT_WORDS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 IN_MEMORY_BYTES = 256 * 1024**2
 """Compressed members of more bytes are unpacked once into the cache folder and memory-mapped there."""
 
@@ -89,23 +88,12 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
 def _unpacked(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     key = hashlib.sha256(f"{file_digest(file)} {member.filename}".encode()).hexdigest()
     target = cache_folder() / "arrays" / f"{key}.npy"
-    if not target.is_file():
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".draft", delete=False) as draft:
-                try:
-                    with archive.open(member) as stream:
-                        shutil.copyfileobj(stream, draft, 1024**2)
-                    draft.flush()
-                    Path(draft.name).replace(target)
-                finally:
-                    with contextlib.suppress(FileNotFoundError):
-                        Path(draft.name).unlink()
-        except OSError as error:
-            raise StageError(
-                f"data: {file.name} is too large for memory and cannot be unpacked into {target.parent} ({error}); "
-                "name a folder with room as the environment variable COMPRESS_CACHE"
-            ) from error
+
+    def write(stream: IO[bytes]) -> None:
+        with archive.open(member) as packed:
+            shutil.copyfileobj(packed, stream, 1024**2)
+
+    unpack_once(file, target, write)
     return np.asarray(np.load(target, mmap_mode="r", allow_pickle=False))
 
 

@@ -11,14 +11,12 @@ from compress.data.text_settings import TextSettings
 from compress.errors import UsageError
 
 
-def open_plain_text(settings: PlainText, labels: tuple[str, ...] | None, text: TextSettings | None = None) -> Opened:
+def open_plain_text(settings: PlainText, labels: tuple[str, ...] | None, text: TextSettings) -> Opened:
     """The files of each split, one after the other; blocks are cut once there is a tokenizer.
 
     Raises:
         UsageError: a file is not UTF-8, or there is nothing to learn from it.
     """
-    if text is None:
-        raise UsageError("data: source plain_text needs a tokenizer: add `text: {tokenizer: ...}`")
     if text.targets == "text":
         raise UsageError("data: source plain_text has no target texts: remove `targets` from `text:`")
     return Opened({split: LongText("".join(map(_read, files))) for split, files in settings.files().items()}, labels)

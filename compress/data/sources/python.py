@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from compress.data.columns import Wanted, open_columns
-from compress.data.source_settings import SPLITS, PythonFunction
+from compress.data.source_settings import PythonFunction
+from compress.data.split_names import SPLITS
 from compress.data.splits import ArraySplit, Indices, Opened, Split, target_array
 from compress.data.text_settings import TextSettings
 from compress.errors import UsageError
@@ -49,9 +50,10 @@ class ItemSplit:
     def _targets(self) -> Array:
         known = getattr(self.items, "targets", None)
         if known is not None and not callable(known):
-            targets = np.asarray(known)
+            targets = _targets_of(lambda: np.asarray(known), self.function)
         else:
-            targets = np.stack([np.asarray(self._item(index)[1]) for index in range(len(self))])
+            each = [self._item(index)[1] for index in range(len(self))]
+            targets = _targets_of(lambda: np.stack([np.asarray(target) for target in each]), self.function)
         if len(targets) != len(self):
             raise UsageError(f"data: {self.function}: {len(self)} examples, but {len(targets)} in `targets`")
         return targets
@@ -83,20 +85,30 @@ def open_python(settings: PythonFunction, labels: tuple[str, ...] | None, text: 
         inputs = tuple(name for name in ("input", "second") if name in tables["train"].column_names)
         return open_columns(tables, Wanted(inputs, "target", labels or names, text=text), {})
     splits = {name: _split(value, f"{spec}, {name!r}") for name, value in found.items()}
-    first = splits["train"].items[0][0] if isinstance(splits["train"], ItemSplit) and len(splits["train"]) else None
+    train = splits["train"]
+    first = train._item(0)[0] if isinstance(train, ItemSplit) and len(train) else None
     image = type(first).__module__.startswith("PIL.")
     return Opened(splits, labels or names, images=image)
 
 
 def _split(value: Any, what: str) -> Split:
     if isinstance(value, tuple) and len(value) == 2:
-        inputs, targets = value
-        inputs = inputs if isinstance(inputs, Sequence) else np.asanyarray(inputs)
-        targets = np.asanyarray(targets)
+        inputs = value[0] if isinstance(value[0], Sequence) else np.asanyarray(value[0])
+        targets = _targets_of(lambda: np.asanyarray(value[1]), what)
+        if (isinstance(inputs, np.ndarray) and not inputs.ndim) or not targets.ndim:
+            raise UsageError(f"data: {what}: inputs and targets must be arrays, got {_brief(value)}")
         if len(inputs) != len(targets):
             raise UsageError(f"data: {what}: {len(inputs)} inputs, but {len(targets)} targets")
         return ArraySplit(inputs, targets)
     return _sequence(value, what, _PAIR)
+
+
+def _targets_of(read: Callable[[], Array], what: str) -> Array:
+    """What `read` makes of targets, which is an array only if all have one shape."""
+    try:
+        return read()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"data: {what}: targets must all have one shape: {error}") from error
 
 
 def _sequence(value: Any, what: str, names: tuple[str, ...]) -> ItemSplit:
@@ -113,18 +125,27 @@ def _text_table(value: Any, what: str, rationale: str | None) -> pa.Table:
     `rationale` names the column of the third; None: there is none.
     """
     names = _PAIR if rationale is None else (*_PAIR, "rationale")
-    columns = [list(column) for column in value] if isinstance(value, tuple) and len(value) == len(names) else None
-    if columns is None:
-        items = _sequence(value, what, names)
-        columns = [list(column) for column in zip(*map(items._item, range(len(items))), strict=True)]
-    inputs, *others = columns or [[] for _ in names]
-    pairs = bool(inputs) and isinstance(inputs[0], tuple | list)
-    texts = dict(zip(("input", "second"), zip(*inputs, strict=True), strict=False)) if pairs else {"input": inputs}
-    learnt = dict(zip(("target", rationale or ""), others, strict=False))
+    whole = isinstance(value, tuple) and len(value) == len(names)
+    items = None if whole else _sequence(value, what, names)
+    rows = [] if items is None else [items._item(index) for index in range(len(items))]
     try:
-        return pa.table({**{name: list(column) for name, column in texts.items()}, **learnt})
+        columns = [list(column) for column in (value if whole else zip(*rows, strict=True))]
+        inputs, *others = columns or [[] for _ in names]
+        learnt = dict(zip(("target", rationale or ""), others, strict=False))
+        return pa.table({**_text_columns(inputs), **learnt})
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UsageError(f"data: {what} must give texts, or pairs of texts, and as many targets: {error}") from error
+
+
+def _text_columns(inputs: list[Any]) -> dict[str, list[Any]]:
+    """Texts as one column, pairs of texts as two; ValueError if they are neither."""
+    if not inputs or not isinstance(inputs[0], tuple | list):
+        return {"input": inputs}
+    count = len(inputs[0])
+    for number, item in enumerate(inputs):
+        if not isinstance(item, tuple | list) or len(item) != count or count not in (1, 2):
+            raise ValueError(f"input {number} is {_brief(item)}")
+    return {name: list(column) for name, column in zip(("input", "second"), zip(*inputs, strict=True), strict=False)}
 
 
 def _brief(value: Any) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,13 +14,16 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from compress.data.arrow_values import columns_of, no_column
 from compress.data.columns import Wanted, open_columns
-from compress.data.digests import file_digest
+from compress.data.digests import file_digest, folder_digest
 from compress.data.locations import cache_folder
-from compress.data.source_settings import UNLABELLED, Table, column_names
+from compress.data.source_settings import Table, column_names
+from compress.data.sources.unpacked import unpack_once
+from compress.data.split_names import UNLABELLED
 from compress.data.splits import Opened
 from compress.data.text_settings import TextSettings
-from compress.errors import StageError, UsageError
+from compress.errors import UsageError
 
 IN_MEMORY_BYTES = 256 * 1024**2
 """Files whose needed columns take less when unpacked are read into memory; CSV and JSON are judged by their size."""
@@ -39,12 +40,13 @@ def open_table(settings: Table, labels: tuple[str, ...] | None, text: TextSettin
     """
     targets = column_names(settings.target, text.rationale if text else None)
     wanted = Wanted(settings.input, settings.target, labels, settings.folder, text)
+    pictures = [] if settings.folder is None else [folder_digest(settings.folder)]
     tables, content = {}, {}
     for split, files in settings.files().items():
         names = column_names(settings.input, () if split == UNLABELLED else tuple(targets))
         strings = targets if text is not None and text.targets == "text" else []
         tables[split] = _joined([_read(file, names, strings) for file in files], files)
-        content[split] = " ".join([*map(file_digest, files), str(settings.input)])
+        content[split] = " ".join([*map(file_digest, files), str(settings.input), *pictures])
     return open_columns(tables, wanted, content)
 
 
@@ -82,7 +84,7 @@ def _read_parquet(file: Path, wanted: list[str], strings: list[str]) -> pa.Table
 
 
 def _read_csv(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
-    parse = pa.csv.ParseOptions(delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    parse = pa.csv.ParseOptions(delimiter="\t" if file.suffix.lower() == ".tsv" else ",", newlines_in_values=True)
     types = dict.fromkeys(strings, pa.string())
     if file.stat().st_size <= IN_MEMORY_BYTES:
         table = pa.csv.read_csv(file, parse_options=parse, convert_options=pa.csv.ConvertOptions(column_types=types))
@@ -92,7 +94,8 @@ def _read_csv(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
         _require(file, wanted, rows.schema)
         convert = pa.csv.ConvertOptions(include_columns=wanted, column_types=types)
     with pa.csv.open_csv(file, parse_options=parse, convert_options=convert) as rows:
-        return _mapped(file, wanted, rows.schema, lambda: rows)
+        columns = [f"{field.name}: {field.type}" for field in rows.schema]  # types that the file does not say
+        return _mapped(file, columns, rows.schema, lambda: rows)
 
 
 def _read_arrow(file: Path, wanted: list[str], strings: list[str]) -> pa.Table:
@@ -142,30 +145,18 @@ READERS: dict[str, Callable[[Path, list[str], list[str]], pa.Table]] = {
 def _require(file: Path, wanted: list[str], schema: pa.Schema) -> None:
     missing = [name for name in wanted if name not in schema.names]
     if missing:
-        found = ", ".join(f"{field.name} ({str(field.type)[:60]})" for field in schema)
-        raise UsageError(f"data: {file} has no column {missing[0]!r}; it has {found}")
+        raise no_column(missing[0], str(file), columns_of(schema))
 
 
-def _mapped(file: Path, wanted: list[str], schema: pa.Schema, batches: Callable[[], Iterator[Any]]) -> pa.Table:
-    """A memory map of an Arrow file with the wanted columns, made once by way of a draft and a rename."""
-    key = hashlib.sha256(f"{file_digest(file)} {sorted(wanted)}".encode()).hexdigest()
+def _mapped(file: Path, columns: list[str], schema: pa.Schema, batches: Callable[[], Iterator[Any]]) -> pa.Table:
+    """A memory map of an Arrow file, made once; `columns` and the content of `file` say what is in it."""
+    key = hashlib.sha256(f"{file_digest(file)} {sorted(columns)}".encode()).hexdigest()
     target = cache_folder() / "tables" / f"{key}.arrow"
-    if not target.is_file():
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".draft", delete=False) as draft:
-                try:
-                    with pa.ipc.new_file(draft, schema) as writer:
-                        for batch in batches():
-                            writer.write_batch(batch)
-                    draft.flush()
-                    Path(draft.name).replace(target)
-                finally:
-                    with contextlib.suppress(FileNotFoundError):
-                        Path(draft.name).unlink()
-        except OSError as error:
-            raise StageError(
-                f"data: {file.name} is too large for memory and cannot be unpacked into {target.parent} ({error}); "
-                "name a folder with room as the environment variable COMPRESS_CACHE"
-            ) from error
+
+    def write(stream: IO[bytes]) -> None:
+        with pa.ipc.new_file(stream, schema) as writer:
+            for batch in batches():
+                writer.write_batch(batch)
+
+    unpack_once(file, target, write)
     return pa.ipc.open_file(pa.memory_map(str(target))).read_all()

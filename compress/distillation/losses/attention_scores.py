@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compress.distillation.losses.numerics import wide
 
-def attention_scores(
-    query: Tensor, key: Tensor, heads: int, mask: Tensor, key_heads: int | None = None, causal: bool = False
-) -> Tensor:
+
+def attention_scores(query: Tensor, key: Tensor, heads: int, mask: Tensor, causal: bool = False) -> Tensor:
     """Scaled dot products of queries and keys before the softmax, (examples, heads, tokens, tokens).
 
     Vaswani et al. 2017, section 3.2.1: q k / sqrt(width of a head). With fewer key heads than heads, successive heads
@@ -20,10 +20,9 @@ def attention_scores(
 
     Args:
         query: (examples, tokens, width), projected.
-        key: (examples, tokens, width of a head times `key_heads`), projected.
+        key: (examples, tokens, width of a head times the keys' heads), projected.
         heads: heads of the queries.
         mask: (examples, tokens), 1 = a real token, 0 = padding.
-        key_heads: heads of the keys; unset: as many as have the width of a query's head.
         causal: whether a query sees no key behind its own place.
 
     Raises:
@@ -31,11 +30,9 @@ def attention_scores(
     """
     queries = split_heads(query, heads, mask)
     width = queries.shape[-1]
-    keys = split_heads(key, key_heads_of(query, key, heads) if key_heads is None else key_heads, mask)
-    if keys.shape[-1] != width or heads % keys.shape[1]:
-        raise ValueError(
-            f"{heads} heads of width {width} cannot attend to {keys.shape[1]} key heads of width {keys.shape[-1]}"
-        )
+    keys = split_heads(key, key_heads_of(query, key, heads), mask)
+    if heads % keys.shape[1]:
+        raise ValueError(f"{heads} heads cannot share {keys.shape[1]} key heads")
     keys = keys.repeat_interleave(heads // keys.shape[1], dim=1)
     # Scaled before the product, which would overflow first in fp16.
     scores = (queries / sqrt(width)) @ keys.transpose(-1, -2)
@@ -111,13 +108,8 @@ def require_equal_heads(student_scores: Tensor, teacher_scores: Tensor) -> None:
         )
 
 
-def in_full(values: Tensor) -> Tensor:
-    """In float32 what has less than that."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
 def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
     """Log of what each real query gives to each key, (real queries, heads, tokens)."""
-    wide = in_full(scores)
-    seen = wide.masked_fill(~visible_keys(mask, causal=False), torch.finfo(wide.dtype).min / 2)
+    scores = wide(scores)
+    seen = scores.masked_fill(~visible_keys(mask, causal=False), torch.finfo(scores.dtype).min / 2)
     return functional.log_softmax(seen.transpose(1, 2)[mask.bool()], dim=-1)

@@ -32,10 +32,9 @@ def minilm_v2(
     teacher_qkv: tuple[Tensor, Tensor, Tensor],
     relation_heads: int,
     mask: Tensor,
-    weights: tuple[float, float, float] = (1, 1, 1),
     causal: bool = False,
 ) -> Tensor:
-    """Weighted sum of KL(teacher || student) of softmax(relations), a scalar; 0 where all relations are equal.
+    """Sum of KL(teacher || student) of softmax(relations), a scalar; 0 where all relations are equal.
 
     Wang et al. 2021, "MiniLMv2", section "Multi-Head Self-Attention Relation Distillation": relations of queries, of
     keys and of values of one layer, each the mean over relation heads and real tokens.
@@ -45,17 +44,15 @@ def minilm_v2(
         teacher_qkv: as the student's, of any width and any number of heads.
         relation_heads: into how many parts each width is split; may differ from the heads of both.
         mask: (examples, tokens), 1 = a real token.
-        weights: factors of the relations of queries, keys and values.
         causal: whether a token is related to none behind its own place.
 
     Raises:
         ValueError: a width is no multiple of `relation_heads`.
     """
     terms = [
-        weight
-        * attention_kl(
+        attention_kl(
             relations(student, relation_heads, mask, causal), relations(teacher, relation_heads, mask, causal), mask
         )
-        for student, teacher, weight in zip(student_qkv, teacher_qkv, weights, strict=True)
+        for student, teacher in zip(student_qkv, teacher_qkv, strict=True)
     ]
     return terms[0] + terms[1] + terms[2]

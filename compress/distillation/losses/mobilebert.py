@@ -1,10 +1,10 @@
-"""Distillation of a network as deep as its teacher, one layer after the other."""
+"""Distillation of a network as deep as its teacher, one layer after the other; attention goes by `attention_kl`."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from compress.distillation.losses.attention_scores import attention_kl, in_full
+from compress.distillation.losses.numerics import wide
 
 
 def feature_map_transfer(student_states: Tensor, teacher_states: Tensor, mask: Tensor) -> Tensor:
@@ -26,26 +26,9 @@ def feature_map_transfer(student_states: Tensor, teacher_states: Tensor, mask: T
             f"{tuple(teacher_states.shape)}: this loss compares feature with feature"
         )
     real = mask.bool()
-    difference = in_full(student_states[real]) - in_full(teacher_states[real])
+    difference = wide(student_states[real]) - wide(teacher_states[real])
     # A batch of padding alone has no features: the sum over none is 0, and so is the loss.
     return difference.square().sum() / max(1, difference.numel())
-
-
-def attention_transfer_kl(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:
-    """Mean over heads and real queries of KL(teacher || student) of a layer's attention, a scalar; 0 if both are equal.
-
-    Sun et al. 2020, "MobileBERT", section "Training Objectives", attention transfer.
-
-    Args:
-        student_scores: (examples, heads, tokens, tokens), before the softmax; keys hidden from a query hold a very
-            negative number, padding may hold anything.
-        teacher_scores: of the same shape.
-        mask: (examples, tokens), 1 = a real token.
-
-    Raises:
-        ValueError: the numbers of heads differ.
-    """
-    return attention_kl(student_scores, teacher_scores, mask)
 
 
 def progressive_layer(layers: int, fraction: float) -> int:

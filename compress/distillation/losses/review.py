@@ -14,7 +14,7 @@ _PYRAMID = (4, 2, 1)
 """Heights and widths to which maps are pooled besides their own."""
 
 
-def hierarchical_context(student_maps: Tensor | Sequence[Tensor], teacher_maps: Tensor | Sequence[Tensor]) -> Tensor:
+def hierarchical_context(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
     """Hierarchical context loss, summed over levels, a scalar.
 
     Chen et al. 2021, "Distilling Knowledge via Knowledge Review" (HCL), with the weights of the authors' code: a
@@ -22,15 +22,13 @@ def hierarchical_context(student_maps: Tensor | Sequence[Tensor], teacher_maps: 
     4x4, 2x2 and 1x1, each weighing half of the one before; sizes that are not below the maps' own are left out.
 
     Args:
-        student_maps: one level or several, (examples, channels, height, width) each; see `ReviewConnections`.
+        student_maps: of one or more levels, (examples, channels, height, width) each; see `ReviewConnections`.
         teacher_maps: as many, of the same shapes.
 
     Raises:
         ValueError: numbers of levels or shapes differ.
     """
-    student = [student_maps] if isinstance(student_maps, Tensor) else student_maps
-    teacher = [teacher_maps] if isinstance(teacher_maps, Tensor) else teacher_maps
-    return torch.stack([_level(*pair) for pair in zip(student, teacher, strict=True)]).sum()
+    return torch.stack([_level(*pair) for pair in zip(student_maps, teacher_maps, strict=True)]).sum()
 
 
 def _level(student: Tensor, teacher: Tensor) -> Tensor:
@@ -90,7 +88,7 @@ class ReviewConnections(nn.Module):
     Args:
         student_shapes: (channels, height, width) of each level, from shallow to deep.
         teacher_shapes: as many; height and width may differ from the student's.
-        mid_channels: of the fused maps; None for those of the student's deepest level, at most 512.
+        mid_channels: of the fused maps.
 
     Raises:
         ValueError: there is no level, or numbers of levels differ.
@@ -100,16 +98,15 @@ class ReviewConnections(nn.Module):
         self,
         student_shapes: Sequence[Sequence[int]],
         teacher_shapes: Sequence[Sequence[int]],
-        mid_channels: int | None = None,
+        mid_channels: int,
     ) -> None:
         super().__init__()
         if not student_shapes or len(student_shapes) != len(teacher_shapes):
             raise ValueError(f"{len(student_shapes)} levels of the student and {len(teacher_shapes)} of the teacher")
         self.sizes = [(shape[1], shape[2]) for shape in teacher_shapes]
-        mid = mid_channels or min(512, student_shapes[-1][0])
         deepest = len(student_shapes) - 1
         self.levels = nn.ModuleList(
-            Fusion(student[0], mid, teacher[0], deepest=level == deepest)
+            Fusion(student[0], mid_channels, teacher[0], deepest=level == deepest)
             for level, (student, teacher) in enumerate(zip(student_shapes, teacher_shapes, strict=True))
         )
 

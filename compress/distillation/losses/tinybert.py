@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from compress.distillation.losses.attention_scores import in_full, require_equal_heads, visible_keys
+from compress.distillation.losses.attention_scores import require_equal_heads, visible_keys
+from compress.distillation.losses.numerics import wide
 
 
 def attention_mse(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor, causal: bool = False) -> Tensor:
@@ -25,6 +26,6 @@ def attention_mse(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor, 
     """
     require_equal_heads(student_scores, teacher_scores)
     pairs = visible_keys(mask, causal) & mask.bool()[:, None, :, None]
-    difference = (in_full(student_scores) - in_full(teacher_scores)).masked_fill(~pairs, 0)
+    difference = (wide(student_scores) - wide(teacher_scores)).masked_fill(~pairs, 0)
     # A batch of padding alone has no pair: the sum over none is 0, and so is the loss.
     return difference.square().sum() / (pairs.sum() * student_scores.shape[1]).clamp(min=1)

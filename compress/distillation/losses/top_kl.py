@@ -46,6 +46,8 @@ def top_of(logits: Tensor, k: int, temperature: float) -> tuple[Tensor, Tensor, 
     """
     logarithms = torch.log_softmax(logits.float() / temperature, dim=-1)
     found, indices = logarithms.topk(min(k, logits.shape[-1]), dim=-1)
-    # 1 - sum in float64: what is left may be small beside rounding in float32.
-    rest = (1 - found.double().exp().sum(-1)).clamp_min(0).log().clamp_min(-60)
-    return indices, found, rest.float()
+    # 1 - sum in float64: what is left may be small beside rounding in float32. Apple's GPUs have no float64: there the
+    # CPU does this little work.
+    precise = found.cpu() if found.device.type == "mps" else found
+    rest = (1 - precise.double().exp().sum(-1)).clamp_min(0).log().clamp_min(-60)
+    return indices, found, rest.float().to(found.device)

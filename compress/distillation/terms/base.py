@@ -15,8 +15,7 @@ class Term(nn.Module):
     """A loss between student and teacher; its parameters and buffers are learnt with the student and never deployed.
 
     `student_points` and `teacher_points` are what it reads inside of the two (`compress.distillation.outputs`);
-    `reads_teacher` says whether the teacher has to answer at all, `needs_logits` whether its logits are enough and
-    used.
+    `reads_teacher` says whether the teacher has to answer at all.
     """
 
     reads_teacher: bool = True

@@ -49,13 +49,14 @@ class HintTerm(PairedTerm):
 
     def forward(self, exchange: Exchange) -> Tensor:
         """Mean over pairs; of tokens without those of padding."""
-        pairs = zip(self.projectors, self.pairs(exchange), strict=True)
-        return torch.stack([_hint(projector(own), theirs, exchange) for projector, (own, theirs) in pairs]).mean()
+        pairs = zip(self.projectors, self.pairs(exchange), self.teacher_points, strict=True)
+        losses = [_hint(projector(own), theirs, exchange, point) for projector, (own, theirs), point in pairs]
+        return torch.stack(losses).mean()
 
 
-def _hint(projected: Tensor, theirs: Tensor, exchange: Exchange) -> Tensor:
+def _hint(projected: Tensor, theirs: Tensor, exchange: Exchange, point: str) -> Tensor:
     if theirs.ndim == 3:
-        return hidden_mse(projected, theirs, exchange.token_mask(theirs))
+        return hidden_mse(projected, theirs, exchange.token_mask(theirs, point))
     return hint(*match_sizes(projected, theirs)) if theirs.ndim == 4 else hint(projected, theirs)
 
 
@@ -112,15 +113,16 @@ class LastFeatures(Term):
 
     def vectors(self, exchange: Exchange) -> tuple[Tensor, Tensor]:
         """(examples, width) of student and teacher."""
-        own, theirs = exchange.student.points[self.student_points[0]], exchange.teacher.points[self.teacher_points[0]]
-        return _vectors(own, exchange), _vectors(theirs, exchange)
+        (own,), (theirs,) = self.student_points, self.teacher_points
+        student, teacher = exchange.student.points[own], exchange.teacher.points[theirs]
+        return _vectors(student, exchange, own), _vectors(teacher, exchange, theirs)
 
 
-def _vectors(features: Tensor, exchange: Exchange) -> Tensor:
+def _vectors(features: Tensor, exchange: Exchange, point: str) -> Tensor:
     """Maps are flattened; tokens are averaged, padding left out."""
     if features.ndim != 3:
         return features.flatten(1)
-    mask = exchange.token_mask(features).to(features.dtype)[..., None]
+    mask = exchange.token_mask(features, point).to(features.dtype)[..., None]
     return (features * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 

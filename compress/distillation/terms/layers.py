@@ -18,12 +18,12 @@ from compress.distillation.loss_settings import (
     TinyBertSettings,
 )
 from compress.distillation.loss_settings import Term as TermSettings
-from compress.distillation.losses.attention_scores import attention_scores
+from compress.distillation.losses.attention_scores import attention_kl, attention_scores
 from compress.distillation.losses.hidden import hidden_cosine, hidden_mse
 from compress.distillation.losses.hint import Projector
 from compress.distillation.losses.minilm import minilm
 from compress.distillation.losses.minilm_v2 import minilm_v2
-from compress.distillation.losses.mobilebert import attention_transfer_kl, feature_map_transfer, progressive_layer
+from compress.distillation.losses.mobilebert import feature_map_transfer, progressive_layer
 from compress.distillation.losses.tinybert import attention_mse
 from compress.distillation.terms.base import Term
 from compress.distillation.terms.site import Site
@@ -63,7 +63,8 @@ class StatesTerm(Term):
         found = []
         for projector, (own, theirs) in zip(self.projectors, self.pairs, strict=True):
             states = exchange.student.points[own]
-            found.append((projector(states), exchange.teacher.points[theirs], exchange.token_mask(states)))
+            mask = exchange.token_mask(states, own)
+            found.append((projector(states), exchange.teacher.points[theirs], mask))
         return found
 
 
@@ -152,7 +153,7 @@ class RelationsTerm(Term):
     def forward(self, exchange: Exchange) -> Tensor:
         """The loss of one pair of layers."""
         own, theirs = self.own.split(exchange.student.points), self.theirs.split(exchange.teacher.points)
-        mask = exchange.token_mask(own[0])
+        mask = exchange.token_mask(own[0], self.own.points[0])
         if isinstance(self.settings, MiniLmV2Settings):
             return minilm_v2(own, theirs, self.settings.relation_heads, mask, causal=self.causal)
         return minilm(own, theirs, self.own.heads, self.theirs.heads, mask, causal=self.causal)
@@ -185,14 +186,14 @@ class MobileBertTerm(StatesTerm):
             own, theirs = self.attention[turn]
             scores, mask = _scores(own, exchange, exchange.student.points, self.causal)
             expected, _ = _scores(theirs, exchange, exchange.teacher.points, self.causal)
-            loss = loss + attention_transfer_kl(scores, expected, mask)
+            loss = loss + attention_kl(scores, expected, mask)
         return loss
 
 
 def _scores(attention: Attention, exchange: Exchange, seen: Any, causal: bool) -> tuple[Tensor, Tensor]:
     """Attention scores before the softmax, and the mask of tokens."""
     query, key, _ = attention.split(seen)
-    mask = exchange.token_mask(query)
+    mask = exchange.token_mask(query, attention.points[0])
     return attention_scores(query, key, attention.heads, mask, causal=causal), mask
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from compress.distillation.exchange import IGNORED, Exchange, Rows, check_answers, refuse_vocabularies
+from compress.data.collate import IGNORED
+from compress.distillation.exchange import Exchange, Rows, check_answers, refuse_vocabularies
 from compress.distillation.loss_settings import Response
-from compress.distillation.losses.cross_entropy import cross_entropy
 from compress.distillation.losses.dist import dist
 from compress.distillation.losses.dkd import dkd
 from compress.distillation.losses.jsd import generalized_jsd
@@ -21,6 +21,7 @@ from compress.distillation.losses.soft_cross_entropy import soft_cross_entropy
 from compress.distillation.losses.standardize import standardize
 from compress.distillation.losses.top_kl import top_kl
 from compress.distillation.terms.base import Term
+from compress.training.method import label_loss
 
 RESPONSES: dict[str, Callable[[Any, Rows], Tensor]] = {
     "kl": lambda s, r: kl(r.student, r.teacher, s.temperature),
@@ -93,8 +94,4 @@ class LabelTerm(Term):
             outputs, targets = outputs[known], targets[known]
         if not targets.is_floating_point() and not targets.ne(IGNORED).any():
             return outputs.sum() * 0
-        if self.name == "task":
-            return exchange.task.loss(outputs, targets)
-        if exchange.task.class_axis == -1:
-            outputs = outputs.movedim(-1, 1)
-        return cross_entropy(outputs, targets, getattr(settings, "label_smoothing", 0.0))
+        return label_loss(exchange.task, outputs, targets, getattr(settings, "label_smoothing", None))

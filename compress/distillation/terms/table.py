@@ -45,12 +45,17 @@ def place_terms(losses: Sequence[LossTerm], site: Callable[[], Site], seed: int)
 
 
 def check_fit(losses: Iterable[LossTerm], task: Task) -> None:
-    """UsageError if a term needs classes and the task has values."""
+    """UsageError if a term needs classes, or its logits standardized, and the task has values."""
+    losses = tuple(losses)
     needing = [*(set(RESPONSES) - set(OF_VALUES)), "cross_entropy"]
     wrong = [term.name for term in losses if term.name in needing]
     if wrong and task.distillation != "classes":
         names = ", ".join(wrong)
         raise UsageError(f"losses: {names} need classes, and the task {task.name} has values: use mse and task")
+    if task.distillation != "classes" and any(term.mse is not None and term.mse.standardize for term in losses):
+        raise UsageError(
+            f"losses: mse.standardize has no effect on the values of the task {task.name}, only on logits: leave it out"
+        )
 
 
 def looks_inside(losses: Iterable[LossTerm]) -> list[str]:

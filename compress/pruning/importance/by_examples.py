@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from compress.errors import StageError
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 from compress.pruning.groups import Group, Member
 from compress.pruning.importance.activation import activation
 from compress.pruning.importance.hessian import hessian

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.errors import UsageError
-from compress.pruning.groups import Group, Member
+from compress.pruning.groups import Group, Member, parameters_of
 from compress.pruning.importance.batch_norm import batch_norm
 from compress.pruning.importance.fpgm import fpgm
 from compress.pruning.importance.lamp import lamp
 from compress.pruning.importance.magnitude import magnitude
 from compress.pruning.importance.random import random
-from compress.pruning.layers import Slot, is_depthwise, layout
+from compress.pruning.layers import is_depthwise
 
 LabelledBatch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the targets of the loss."""
@@ -62,18 +62,8 @@ class Sliced:
 
     def _collect(self, module: nn.Module, members: Iterable[Member]) -> None:
         for member in members:
-            slots: tuple[Slot, ...]
-            if member.dim is not None:
-                owner, _, name = member.path.rpartition(".")
-                layer, slots = module.get_submodule(owner), (Slot(name, member.dim),)
-            else:
-                layer = module.get_submodule(member.path)
-                found = layout(layer, member.axis)
-                slots = found.slots if found else ()
-            for slot in slots:
-                tensor = getattr(layer, slot.name)
-                if isinstance(tensor, nn.Parameter):
-                    self._add(tensor, slot.dim, member.indices, member.units)
+            for slot, tensor in parameters_of(module, member):
+                self._add(tensor, slot.dim, member.indices, member.units)
 
     def _add(self, tensor: nn.Parameter, dim: int, indices: Sequence[int], units: Sequence[int]) -> None:
         # a grouped convolution's inputs share positions, which then belong to one unit

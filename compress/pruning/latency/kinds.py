@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 from compress.pruning.cost import Costs
 from compress.pruning.layers import is_depthwise, layout
 from compress.pruning.shape import Channels, channels_of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 
 
 class _Digest(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import urllib.error
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from compress.data import digests
 from compress.data.source_settings import Hub
 from compress.data.sources.hub_revision import resolve
 from compress.errors import UsageError
@@ -51,6 +53,30 @@ def test_the_hub_is_asked_once_and_its_answer_kept(monkeypatch: pytest.MonkeyPat
     assert resolve("some/set", "main") == TWO
 
 
+def test_many_files_do_not_push_a_commit_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, {"sha": ONE})
+    assert resolve("some/set", "main") == ONE
+    monkeypatch.setattr(digests, "_MOST_REMEMBERED", 2)
+    for name in "abc":
+        digests.remember(name, 1)
+    answering(monkeypatch, {"sha": TWO})
+    assert resolve("some/set", "main") == ONE
+    assert resolve("some/set", "main", "models") == TWO
+
+
+def test_a_commit_that_cannot_be_kept_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "file"))
+    answering(monkeypatch, {"sha": ONE})
+    assert resolve("some/set", "main") == ONE
+
+
+def test_a_name_with_a_space_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, {"sha": ONE})
+    resolve("some/set two", "main")
+    assert asked == ["https://huggingface.co/api/datasets/some/set%20two/revision/main"]
+
+
 def test_the_local_hub_cache_is_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = tmp_path / "huggingface" / "hub" / "datasets--some--set" / "refs" / "main"
     reference.parent.mkdir(parents=True)
@@ -65,6 +91,7 @@ def test_the_local_hub_cache_is_read_first(tmp_path: Path, monkeypatch: pytest.M
     [
         (urllib.error.HTTPError("u", 404, "Not Found", None, None), "the hub answers 404 Not Found"),  # type: ignore[arg-type]
         (urllib.error.URLError("no route"), "cannot ask the hub what 'main' is .*no route.*write its commit"),
+        (http.client.IncompleteRead(b""), "cannot ask the hub what 'main' is"),
         ({}, "names no commit"),
     ],
 )

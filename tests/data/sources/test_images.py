@@ -140,3 +140,12 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "0.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"a/0\.png is no image"):
         open_images(Images(path=tmp_path), None).splits["train"].raw([0])
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    """As they are no part of the fingerprint."""
+    paint(tmp_path / "a" / "deeper" / "0.png", 0)
+    paint(tmp_path / "a" / ".1.png", 1)
+    paint(tmp_path / "a" / ".thumbnails" / "2.png", 2)
+    split = open_images(Images(path=tmp_path), None).splits["train"]
+    assert [int(image[0, 0, 0]) for image in split.raw(range(len(split)))] == [0]

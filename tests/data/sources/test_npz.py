@@ -101,3 +101,10 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", x=X[:, :2], y=Y)
     with pytest.raises(UsageError, match="must have one shape of example"):
         open_npz(Npz(train=(tmp_path / "a.npz", tmp_path / "b.npz")), None)
+
+
+def test_class_names_as_targets_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=np.array(["cat", "dog"] * 5))
+    split = open_npz(Npz(path=(tmp_path / "d.npz",)), ("cat", "dog")).splits["train"]
+    with pytest.raises(UsageError, match=r"targets must be numbers .*the names as `labels`"):
+        split.targets(range(10))

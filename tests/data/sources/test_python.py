@@ -48,6 +48,33 @@ def triples():
 def number():
     return {"train": 3}
 
+def singles():
+    return {"train": [1, 2, 3] * 9}
+
+def class_names():
+    return {"train": (np.zeros((9, 1)), ["cat", "dog", "cat"] * 3)}
+
+def ragged_targets():
+    return {"train": (np.zeros((2, 1)), [[1.0], [1.0, 2.0]])}
+
+def targets_of_two_shapes():
+    return {"train": [(1.0, [1.0]), (1.0, [1.0, 2.0])]}
+
+def two_numbers():
+    return {"train": (3, 4)}
+
+def mixed_pairs():
+    return {"train": ([("a", "b"), ("a",), ("a", "b")], [0, 1, 0])}
+
+def pair_and_text():
+    return {"train": ([("a", "b"), "ab", ("a", "b")], [0, 1, 0])}
+
+def three_texts():
+    return {"train": [(("a", "b", "c"), 1)] * 9}
+
+def no_columns():
+    return {"train": (3, 4)}
+
 def failing(path):
     return open(path)
 """
@@ -90,6 +117,11 @@ def test_pictures_of_mixed_sizes_with_known_targets(tmp_path: Path) -> None:
         ("unequal", "3 inputs, but 2 targets"),
         ("triples", r"item 0 must be \(input, target\), got tuple \(1, 2, 3\)"),
         ("number", r"must be \(inputs, targets\) or a sequence"),
+        ("singles", r"item 0 must be \(input, target\), got int 1"),
+        ("class_names", "targets must be numbers .*'cat'.*the names as `labels`"),
+        ("ragged_targets", "'train': targets must all have one shape"),
+        ("targets_of_two_shapes", "'train': targets must all have one shape"),
+        ("two_numbers", r"inputs and targets must be arrays, got tuple \(3, 4\)"),
         ("failing", r"TypeError: failing\(\) missing 1 required positional argument: 'path'"),
         ("absent", "'absent' does not exist"),
     ],
@@ -97,6 +129,20 @@ def test_pictures_of_mixed_sizes_with_known_targets(tmp_path: Path) -> None:
 def test_what_the_function_does_wrong_is_said(function: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         opened(tmp_path, function)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("mixed_pairs", r"must give texts, or pairs of texts.*input 1 is tuple \('a',\)"),
+        ("pair_and_text", "input 1 is str 'ab'"),
+        ("three_texts", "input 0 is tuple"),
+        ("no_columns", "must give texts, or pairs of texts"),
+    ],
+)
+def test_what_the_function_does_wrong_with_texts_is_said(function: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        opened(tmp_path, function, text={"tokenizer": "characters"})
 
 
 def test_the_users_line_is_named(tmp_path: Path) -> None:

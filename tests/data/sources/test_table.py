@@ -132,3 +132,41 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     names = write(tmp_path, "parquet", pa.table({"a": ["x"], "y": [1]}), "b")
     with pytest.raises(UsageError, match="do not make one table"):
         open_table(Table(train=(numbers, names), input="a", target="y"), None)
+
+
+def test_a_changed_image_is_not_read_from_pixels_that_were_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.data.decoded.FEWEST", 1)
+    (tmp_path / "0.png").write_bytes(png(5))
+    (tmp_path / "t.csv").write_text("file,label\n0.png,1\n0.png,0\n")
+    settings = Table(path=(tmp_path / "t.csv",), input="file", target="label", folder=tmp_path)
+    for value in (5, 6):
+        (tmp_path / "0.png").write_bytes(png(value))
+        split = open_table(settings, None).splits["train"]
+        assert [int(image[0, 0, 0]) for image in split.raw([0, 1])] == [value, value]
+    assert len(list(cache.glob("decoded/*"))) == 2
+
+
+def test_a_large_table_is_unpacked_anew_for_columns_of_other_types(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IN_MEMORY_BYTES", 0)
+    file = tmp_path / "t.csv"
+    file.write_text("q,a\n1,007\n2,010\n")
+    for strings, expected in (([], [7, 10]), (["a"], ["007", "010"]), ([], [7, 10])):
+        assert module.READERS[".csv"](file, ["q", "a"], strings).column("a").to_pylist() == expected
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 0], ids=["in memory", "mapped"])
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_large_file_may_hold_texts_of_several_lines(
+    ending: str, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IN_MEMORY_BYTES", memory)
+    text = "\n".join(["a line, with a comma and \t a tab"] * 30)
+    rows = pa.table({"s": [f"{number}\n{text}" for number in range(1500)], "y": list(range(1500))})
+    file = tmp_path / f"t.{ending}"
+    pa.csv.write_csv(rows, file, pa.csv.WriteOptions(delimiter="\t" if ending == "tsv" else ","))
+    assert file.stat().st_size > 1 << 20
+    assert module.READERS[f".{ending}"](file, ["s", "y"], []).equals(rows)

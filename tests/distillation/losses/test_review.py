@@ -56,23 +56,23 @@ def level_by_hand(student: Tensor, teacher: Tensor, weights: dict[int, float]) -
 def test_a_level_is_the_weighted_mean_over_its_pyramid(size: tuple[int, int], weights: dict[int, float]) -> None:
     student, teacher = random(2, 3, *size), random(2, 3, *size, seed=1)
     expected = level_by_hand(student, teacher, weights)
-    assert hierarchical_context(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+    assert hierarchical_context([student], [teacher]).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_levels_are_summed_and_equal_maps_give_zero() -> None:
     student, teacher = maps_of(STUDENT), maps_of(STUDENT, seed=5)
-    expected = sum(hierarchical_context(*pair).item() for pair in zip(student, teacher, strict=True))
+    expected = sum(hierarchical_context([s], [t]).item() for s, t in zip(student, teacher, strict=True))
     assert hierarchical_context(student, teacher).item() == pytest.approx(expected, rel=1e-14)
     assert hierarchical_context(teacher, teacher).item() == 0
 
 
 def test_other_shapes_and_missing_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="shapes"):
-        hierarchical_context(random(2, 1, 4, 4), random(2, 3, 4, 4))
+        hierarchical_context([random(2, 1, 4, 4)], [random(2, 3, 4, 4)])
     with pytest.raises(ValueError, match="argument"):
         hierarchical_context(maps_of(STUDENT), maps_of(STUDENT)[:2])
     with pytest.raises(ValueError, match="3 levels of the student and 2 of the teacher"):
-        ReviewConnections(STUDENT, TEACHER[:2])
+        ReviewConnections(STUDENT, TEACHER[:2], 4)
 
 
 def convolved(maps: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -138,7 +138,7 @@ def test_shallow_levels_review_deeper_ones_and_not_the_reverse() -> None:
 
 
 def test_gradients_reach_the_student_and_all_that_is_learned() -> None:
-    connections = ReviewConnections(STUDENT, TEACHER).double()
+    connections = ReviewConnections(STUDENT, TEACHER, 5).double()
     student = [level.requires_grad_() for level in maps_of(STUDENT)]
     hierarchical_context(connections(student), maps_of(TEACHER, seed=5)).backward()  # type: ignore[no-untyped-call]
     for tensor in (*student, *connections.parameters()):
@@ -147,11 +147,5 @@ def test_gradients_reach_the_student_and_all_that_is_learned() -> None:
 
 
 def test_a_single_level_is_fused_with_nothing() -> None:
-    (found,) = ReviewConnections(STUDENT[:1], TEACHER[:1]).double()(maps_of(STUDENT[:1]))
+    (found,) = ReviewConnections(STUDENT[:1], TEACHER[:1], 5).double()(maps_of(STUDENT[:1]))
     assert found.shape == (2, *TEACHER[0])
-
-
-@pytest.mark.parametrize(("deepest", "mid"), [(5, 5), (600, 512)])
-def test_fused_maps_have_the_deepest_channels_up_to_512(deepest: int, mid: int) -> None:
-    connections = ReviewConnections([(4, 2, 2), (deepest, 1, 1)], [(3, 2, 2), (3, 1, 1)])
-    assert connections.get_parameter("levels.0.enter.0.weight").shape == (mid, 4, 1, 1)

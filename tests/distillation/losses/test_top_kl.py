@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from compress.distillation.losses.kl import kl
 from compress.distillation.losses.top_kl import top_kl, top_of
@@ -60,3 +65,22 @@ def test_a_certain_teacher_and_a_certain_student_stay_finite() -> None:
         assert torch.isfinite(loss)
         assert own.grad is not None
         assert torch.isfinite(own.grad).all()
+
+
+class NoFloat64OnMps(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Fails as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(tensor, Tensor) and tensor.device.type == "mps" and tensor.dtype == torch.float64:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return found
+
+
+def test_devices_without_float64_are_spared_it() -> None:
+    with FakeTensorMode(), NoFloat64OnMps():  # type: ignore[no-untyped-call]
+        logits = torch.empty(2, 5, 9, device="mps")
+        with pytest.raises(TypeError, match="MPS"):
+            logits.double()
+        assert [part.device.type for part in top_of(logits, 3, 1.0)] == ["mps"] * 3

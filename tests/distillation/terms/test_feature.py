@@ -23,7 +23,7 @@ from compress.training.method import TorchBatch, TrainingProgress
 from compress.training.synchronize import averaged_buffers
 from tests.distillation.networks import convolution, images, sentences, site, task_of, text
 
-HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
+HERE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 IMAGES = images(6, 16)
 
 

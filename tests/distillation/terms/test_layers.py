@@ -31,7 +31,7 @@ def method_of(loss: Any, student: nn.Module, teacher: nn.Module, inputs: tuple[T
 def value(method: Distillation, student: nn.Module, inputs: tuple[Tensor, ...], step: int = 0) -> float:
     batch = TorchBatch(inputs, TARGETS, torch.arange(4))
     with torch.no_grad():
-        return method.loss(student, batch, TrainingProgress(0, step, 10, 1, seed=0)).item()
+        return method.loss(student, batch, TrainingProgress(0, step, 10, seed=0)).item()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compress.distillation.exchange import IGNORED, Exchange
+from compress.data.collate import IGNORED
+from compress.distillation.exchange import Exchange
 from compress.distillation.loss_term import LossTerm
 from compress.distillation.losses.dist import dist
 from compress.distillation.losses.dkd import dkd
@@ -28,7 +29,7 @@ from compress.errors import UsageError
 from compress.training.method import TorchBatch, TrainingProgress
 from tests.distillation.networks import sentences, task_of, text
 
-HERE = TrainingProgress(epoch=0, step=0, steps=10, epochs=1, seed=0)
+HERE = TrainingProgress(epoch=0, step=0, steps=10, seed=0)
 STUDENT, TEACHER = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)).unbind()
 TARGETS = torch.tensor([0, 1, 2, 3, 0, 1])
 

@@ -64,7 +64,7 @@ def test_gradients_never_reach_a_teacher_and_its_batch_statistics_never_move(nam
     student.train()
     terms.train()
     for step in range(STEPS):
-        loss = method.loss(student, batch, TrainingProgress(0, step, 10 * STEPS, 1, seed=0))
+        loss = method.loss(student, batch, TrainingProgress(0, step, 10 * STEPS, seed=0))
         assert loss.shape == ()
         assert torch.isfinite(loss)
         optimizer.zero_grad()
@@ -86,7 +86,7 @@ def test_losses_fall_when_they_are_trained(name: str) -> None:
     optimizer = torch.optim.Adam([*student.parameters(), *terms.parameters()], lr=3e-3)
     losses = []
     for _ in range(15):
-        loss = method.loss(student, batch, TrainingProgress(0, 0, 10, 1, seed=0))
+        loss = method.loss(student, batch, TrainingProgress(0, 0, 10, seed=0))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -116,6 +116,13 @@ def test_losses_of_classes_are_refused_where_the_task_has_values() -> None:
     with pytest.raises(UsageError, match="dkd, cross_entropy need classes, and the task regression has values"):
         check_fit([LossTerm.model_validate(name) for name in ("mse", "dkd", "cross_entropy")], values)
     check_fit([LossTerm.model_validate(name) for name in NAMES], task_of())
+
+
+def test_values_have_no_logits_to_standardize() -> None:
+    standardized = [LossTerm.model_validate({"mse": {"standardize": True}})]
+    with pytest.raises(UsageError, match=r"mse\.standardize has no effect on the values of the task regression"):
+        check_fit(iter(standardized), task_of("regression"))
+    check_fit(standardized, task_of())
 
 
 def test_losses_that_look_inside_are_told_apart() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from compress.models.modes import evaluating
+from compress.modes import evaluating
 
 
 def test_parts_get_their_modes_back() -> None:
