@@ -80,14 +80,6 @@ def test_no_id_is_there_twice_in_one_report(sections: dict[str, tuple[Section, .
         assert "http" not in svgs and "#0102" not in svgs
 
 
-def test_a_record_of_before_there_were_times_is_read(variants: dict[str, Json]) -> None:
-    report = copy.deepcopy(variants["pruned to a share"])
-    for key in ("order", "timing", "dropped"):
-        del report["models"][2]["pruning"][key]
-    [section] = pruned_sections(read_rows(report))
-    assert len(section.layers) == 1
-
-
 def test_a_log_that_lacks_what_it_should_have_is_told(variants: dict[str, Json]) -> None:
     report = copy.deepcopy(variants["pruned to a time"])
     del report["models"][2]["pruning"]["timing"]["floor_ms"]
