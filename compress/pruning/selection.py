@@ -1,8 +1,8 @@
 """Which units go: in the order of their importance, until a measure of the network comes to what was asked.
 
 A block is the least that is taken from a group at once, so that the channels that stay are a multiple of `round_to`.
-Blocks stand in one order; what goes is a run of it from its start, found by bisection with real counts, then improved
-by one block that comes nearer.
+Blocks stand in one order; what goes is a run of it from its start, found by bisection with real counts. Where the next
+block would take too much, the run goes on without its group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from compress.pruning.ties import Ties, pairwise_steps, per_step, tied
 
 TOLERANCE = 0.05
 """How far from the share asked the result may be, relative, where the blocks allow it."""
-LATER_BLOCKS_TRIED = 12
+DETOURS = 12
+"""How often the selection goes round a block that would take too much, and on with those of other groups."""
 
 
 @dataclass(frozen=True)
@@ -153,32 +154,45 @@ def select(
     Raises:
         OutOfReachError: with every block gone more than 1.05 times `wanted` is left.
     """
-
-    def left(end: int) -> float:
-        return share(union(blocks[:end], gone))
-
-    least = left(len(blocks))
+    everything = union(blocks, gone)
+    least = share(everything)
     if least > wanted * (1 + TOLERANCE):
         raise OutOfReachError(least)
     if least >= wanted:
-        return union(blocks, gone)
-    over, under = 0, len(blocks)  # the share after `over` blocks is more than wanted, after `under` it is not
+        return everything
+    taken: list[Block] = []
+    rest, candidates = list(blocks), []
+    for _ in range(DETOURS):
+        over = _crossing(taken, rest, share, wanted, gone)
+        ends = [end for end in (over, over + 1) if (taken or end or gone) and end <= len(rest)]  # nothing is no answer
+        candidates += [union([*taken, *rest[:end]], gone) for end in ends]
+        if over == len(rest) or any(abs(share(units) - wanted) <= wanted * TOLERANCE / 2 for units in candidates):
+            break
+        too_big = rest[over]
+        taken += rest[:over]
+        rest = [block for block in rest[over + 1 :] if block.group != too_big.group]  # those of a group go in order
+    return min(candidates, key=lambda units: abs(share(units) - wanted))
+
+
+def _crossing(
+    taken: Sequence[Block],
+    rest: Sequence[Block],
+    share: Callable[[Mapping[str, Sequence[int]]], float],
+    wanted: float,
+    gone: Mapping[str, Sequence[int]] | None,
+) -> int:
+    """How many of `rest` can go after those `taken` until more than `wanted` would, by bisection; all, if none is."""
+
+    def left(end: int) -> float:
+        return share(union([*taken, *rest[:end]], gone))
+
+    if left(len(rest)) > wanted:
+        return len(rest)
+    over, under = 0, len(rest)  # the share after `over` blocks is more than wanted, after `under` it is not
     while under - over > 1:
         middle = (over + under) // 2
         if left(middle) > wanted:
             over = middle
         else:
             under = middle
-    candidates = [union(blocks[:end], gone) for end in (over, under) if end or gone]  # to remove nothing is no answer
-    if all(abs(share(units) - wanted) > wanted * TOLERANCE / 2 for units in candidates):
-        candidates += [union([*blocks[:over], block], gone) for block in _later(blocks, over, under)]
-    return min(candidates, key=lambda units: abs(share(units) - wanted))
-
-
-def _later(blocks: Sequence[Block], over: int, under: int) -> list[Block]:
-    """Blocks further on that can go in place of the one at the crossing; those of a group go in their order."""
-    first: dict[str, Block] = {}
-    for block in blocks[under:]:
-        if block.group != blocks[over].group:
-            first.setdefault(block.group, block)
-    return list(first.values())[:LATER_BLOCKS_TRIED]
+    return over

@@ -122,6 +122,15 @@ def test_a_later_block_is_taken_where_the_next_is_too_big() -> None:
     assert select(blocks, share, 0.8) == {"small": [0, 1]}
 
 
+def test_what_is_too_big_is_gone_round_with_as_many_as_it_takes() -> None:
+    """Ten small ones come nearer than the big one in their way, and a second big one does not stop them either."""
+    blocks, share = (
+        _blocks(["big", *["small"] * 4, "huge", *["small"] * 20]),
+        _share({"small": 0.01, "big": 0.4, "huge": 0.5}),
+    )
+    assert select(blocks, share, 0.9) == {"small": list(range(10))}
+
+
 def test_blocks_of_a_group_stay_in_their_order() -> None:
     blocks = [Block("big", (0,), 0.0), Block("big", (1,), 1.0), Block("other", (0,), 2.0)]
     assert select(blocks, _share({"big": 0.4, "other": 0.01}), 0.95) == {"other": [0]}
