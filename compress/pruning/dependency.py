@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.pruning.groups import Group, Place, Traced, form_groups
-from compress.pruning.heads import Part
+from compress.pruning.heads import AttentionPart
 from compress.pruning.layers import Axis, has_two_axes, layout
 from compress.pruning.tracing import RuleError, Trace, run
 
@@ -24,7 +24,7 @@ EXAMPLES = 2
 
 
 def trace_groups(
-    module: nn.Module, example_inputs: Sequence[Tensor], attention: Part = "heads"
+    module: nn.Module, example_inputs: Sequence[Tensor], attention: AttentionPart = "heads"
 ) -> tuple[list[Group], dict[str, str]]:
     """Coupled layers of `module` in the order of the network, and for each layer that must stay the reason.
 

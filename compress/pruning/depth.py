@@ -32,7 +32,9 @@ def find_blocks(module: nn.Module, example_inputs: Sequence[Tensor]) -> list[str
     calls = _calls(module, example_inputs).items()
     passing = [path for path, call in calls if _passes_on(module.get_submodule(path), call)]
     inner = [path for path in passing if not any(other.startswith(f"{path}.") for other in passing)]
-    return [path for path in inner if _runs_without(module, path, example_inputs)]
+    with evaluating(module), torch.no_grad():
+        shapes = _shapes(module(*example_inputs))
+        return [path for path in inner if _runs_without(module, path, example_inputs, shapes)]
 
 
 @contextmanager
@@ -132,13 +134,11 @@ def _passes_on(block: nn.Module, call: Call) -> bool:
     return float(nn.functional.cosine_similarity(*pair, dim=0)) > PASSED_ON
 
 
-def _runs_without(module: nn.Module, path: str, example_inputs: Sequence[Tensor]) -> bool:
-    """Whether the network computes outputs of the same shapes without a block."""
+def _runs_without(module: nn.Module, path: str, example_inputs: Sequence[Tensor], shapes: list[torch.Size]) -> bool:
+    """Whether the network computes outputs of these shapes without a block."""
     try:
-        with evaluating(module), torch.no_grad():
-            shapes = _shapes(module(*example_inputs))
-            drop_blocks(shorter := copy.deepcopy(module), [path])
-            return _shapes(shorter(*example_inputs)) == shapes
+        drop_blocks(shorter := copy.deepcopy(module), [path])
+        return _shapes(shorter(*example_inputs)) == shapes
     except Exception:
         return False
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from compress.pruning.layers import layout
 
-Part = Literal["heads", "head_width"]
+AttentionPart = Literal["heads", "head_width"]
 """What of attention goes: whole heads, or channels of every head."""
 
 COUNTS = (
@@ -46,7 +46,7 @@ class Heads:
     count: int
     size: int
     queries: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    goes: Part = "heads"
+    goes: AttentionPart = "heads"
 
     def units_left(self, kept: int, units: int) -> int:
         """Heads, or channels of a head, that are left of it once a group keeps so many of its units."""
@@ -69,7 +69,7 @@ class Attention:
 
     splits: tuple[Split, ...]
     queries: NDArray[np.bool_]
-    part: Part
+    part: AttentionPart
 
 
 def head_axis(part: nn.Module, sizes: Sequence[int]) -> int | None:

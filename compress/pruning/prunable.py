@@ -13,7 +13,7 @@ from compress.pruning.cost import Costs
 from compress.pruning.dependency import trace_groups
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen, Group
-from compress.pruning.heads import Part
+from compress.pruning.heads import AttentionPart
 from compress.pruning.ignore import ignored_modules, is_under
 from compress.pruning.latency.kinds import Layer, layers_of
 from compress.pruning.settings import Pruning
@@ -107,7 +107,7 @@ def prunable_groups(
     example_inputs: Sequence[Tensor],
     ignore: Iterable[str] = (),
     seed: int = 0,
-    attention: Part = "heads",
+    attention: AttentionPart = "heads",
 ) -> tuple[list[Group], dict[str, str]]:
     """The groups that can be pruned, and for each other convolution or linear layer why it cannot.
 

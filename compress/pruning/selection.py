@@ -161,17 +161,20 @@ def select(
     if least >= wanted:
         return everything
     taken: list[Block] = []
-    rest, candidates = list(blocks), []
+    rest, best, nearest = list(blocks), everything, wanted - least
     for _ in range(DETOURS):
         over = _crossing(taken, rest, share, wanted, gone)
         ends = [end for end in (over, over + 1) if (taken or end or gone) and end <= len(rest)]  # nothing is no answer
-        candidates += [union([*taken, *rest[:end]], gone) for end in ends]
-        if over == len(rest) or any(abs(share(units) - wanted) <= wanted * TOLERANCE / 2 for units in candidates):
+        for end in ends:
+            units = union([*taken, *rest[:end]], gone)
+            miss = abs(share(units) - wanted)
+            best, nearest = (units, miss) if miss < nearest else (best, nearest)
+        if over == len(rest) or nearest <= wanted * TOLERANCE / 2:
             break
         too_big = rest[over]
         taken += rest[:over]
         rest = [block for block in rest[over + 1 :] if block.group != too_big.group]  # those of a group go in order
-    return min(candidates, key=lambda units: abs(share(units) - wanted))
+    return best
 
 
 def _crossing(

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compress.modes import evaluating
-from compress.pruning.heads import Attention, Part, Split, head_axis
+from compress.pruning.heads import Attention, AttentionPart, Split, head_axis
 from compress.pruning.labels import FREE, RIGID, Axis, Ids, Labels
 from compress.pruning.layers import SelfPruning, is_norm, layout
 from compress.pruning.operators import RULES
@@ -35,7 +35,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     known once all is settled: `part` of it shall go.
     """
 
-    def __init__(self, module: nn.Module, part: Part) -> None:
+    def __init__(self, module: nn.Module, part: AttentionPart) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.labels, self.part = Labels(), part
         self.attention = Attention((), self.labels.within(()), part)
@@ -167,7 +167,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._axes[output] = [axes[0], sides[1], *axes[2:]]
 
 
-def run(module: nn.Module, inputs: Sequence[Tensor], part: Part = "heads") -> Trace:
+def run(module: nn.Module, inputs: Sequence[Tensor], part: AttentionPart = "heads") -> Trace:
     """Let `module` answer in evaluation mode; it is left as it was. Of attention `part` shall go.
 
     Whatever the network raises is raised.

@@ -84,9 +84,10 @@ def layers_of(module: nn.Module, costs: Costs, example_inputs: Sequence[Tensor])
     def note(part: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if id(part.weight) not in names:  # computed anew for each call: it has no channels of its own
             return
-        shape = inputs[0].shape
-        tokens[paths[id(part)]] = (prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1)
         kind, sized = _kind(part, inputs[0]), costs.sized[names[id(part.weight)]]
+        if kind.operator == "linear":
+            shape = inputs[0].shape
+            tokens[paths[id(part)]] = (prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1)
         source, target = layout(part, "in"), layout(part, "out")
         assert target is not None
         outputs = channels_of(
@@ -129,7 +130,7 @@ def _attention(costs: Costs, tokens: Mapping[str, tuple[int, int]]) -> list[Laye
 
     Args:
         costs: of the network.
-        tokens: (sequences, tokens in each) that each layer sees.
+        tokens: (sequences, tokens in each) that each linear layer sees.
     """
     found = []
     for group in costs.groups.values():
