@@ -34,8 +34,8 @@ from compress.training.evaluate import evaluate
 
 FEWER = 2.1
 CHOICES: dict[str, dict[str, Any]] = {
-    "ours": {},
-    "l1": {"importance": "magnitude", "norm": 1, "scope": "layer", "round_to": 1},
+    "ours": {"round_to": 1, "examples": 512},
+    "l1": {"importance": "magnitude", "norm": 1, "scope": "layer", "round_to": 1, "reconstruct": False},
 }
 TASK = load_task("image-classification")
 
@@ -54,7 +54,7 @@ def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         data, module = cifar10(arguments.images), unpruned()
         recover = {
             "epochs": arguments.epochs, "batch_size": 64, "optimizer": "sgd", "learning_rate": arguments.learning_rate,
-            "keep": "last", "cache": {"views": 4},
+            "keep": "last", "cache": {"views": 4}, "precision": arguments.precision,
         }  # fmt: skip
         settings = Prune.model_validate({"keep": {"macs": 1 / FEWER}, "recover": recover, **CHOICES[name]})
         context = Context(seed=0, device=arguments.device, threads=arguments.threads, checkpoints=folder / name)
@@ -77,6 +77,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--images", type=int, default=None, help="training images; all but the 5,000 of validation")
     parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES))

@@ -120,6 +120,7 @@ def one(name: str, precision: str, batch: int, speedup: float, target: TargetSet
         "predicted": log.timing.whole_ms / log.timing.predicted_ms,
         "measured": faster,
         "whole_ms": log.timing.whole_ms,
+        "tries": [(log.timing.whole_ms / before, log.timing.whole_ms / after) for before, after in log.timing.tries],
         "blocks_gone": len(log.dropped),
         "macs_left": log.after["macs"] / log.before["macs"],
         "seconds": time.perf_counter() - start,

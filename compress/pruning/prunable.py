@@ -15,7 +15,9 @@ from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.heads import AttentionPart
 from compress.pruning.ignore import ignored_modules, is_under
+from compress.pruning.importance.score import LabelledBatch
 from compress.pruning.latency.kinds import Layer, layers_of
+from compress.pruning.reconstruct import reconstruct
 from compress.pruning.settings import Pruning
 from compress.pruning.surgery import cut, layer_widths
 from compress.pruning.ties import Ties
@@ -33,6 +35,7 @@ class Done:
     after: dict[str, int]
     widths: dict[str, tuple[int, int]]
     dropped: tuple[str, ...]
+    reconstructed: dict[str, float]
 
     def share(self, measure: str) -> float:
         """What is left of `macs` or `parameters`."""
@@ -83,8 +86,12 @@ class Prunable:
         """Its layers, as their cost hangs on the groups."""
         return layers_of(self.module, Costs(self.module, self.groups, self.inputs), self.inputs)
 
-    def without(self, removed: Chosen, seed: int, dropped: Sequence[str] = ()) -> Done:
+    def without(
+        self, removed: Chosen, seed: int, dropped: Sequence[str] = (), batches: Sequence[LabelledBatch] = ()
+    ) -> Done:
         """Take units, then blocks, out of the network, in place, and count before and after.
+
+        With `batches` of examples the channels that stay take over first what those that go did.
 
         Raises:
             UsageError: the units cannot go together.
@@ -95,11 +102,12 @@ class Prunable:
             raise UsageError(f"prune: the layers {', '.join(removed)} cannot be pruned together: {reason}. Ignore some")
         example = tuple(tensor[:1] for tensor in self.inputs)
         before, wide = _sizes(module, example), layer_widths(module, self.groups)
+        errors = reconstruct(module, self.groups, removed, batches, dropped, seed)
         cut(module, self.groups, removed)
         narrow = layer_widths(module, self.groups)
         drop_blocks(module, dropped)
         widths = {name: (wide[name], 0 if is_under(name, dropped) else narrow[name]) for name in wide}
-        return Done(before, _sizes(module, example), widths, tuple(dropped))
+        return Done(before, _sizes(module, example), widths, tuple(dropped), errors)
 
 
 def prunable_groups(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class PruneLog:
     `reached` is the share of `measure` that was kept, for `asked`; `before` and `after` hold `macs` (of one example)
     and `parameters`; `widths` the output channels of each prunable layer before and after; `fixed` names the layers
     that could not be pruned, with the reason; `dropped` the blocks that are gone, whose layers have 0 channels after.
-    Where a time was asked, `measure` is `latency_p50_ms`, `asked` and `reached` are milliseconds, `timing` says more.
+    `reconstructed` is, for each layer that lost what it read, the squared error of its outputs over what it would be had
+    the others not taken over. Where a time was asked, `measure` is `latency_p50_ms`, `asked` and `reached` are milliseconds, `timing` says more.
     """
 
     measure: str
@@ -41,6 +42,7 @@ class PruneLog:
     fixed: dict[str, str]
     dropped: tuple[str, ...] = ()
     timing: Timing | None = None
+    reconstructed: dict[str, float] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ def prune_module(
         module: Its modes are kept; its parameters become new, smaller ones where channels go.
         example_inputs: Inputs of at least one example, for tracing and counting.
         settings: What to remove and how much.
-        batches: Small batches of training examples, for the importances that look at such.
+        batches: Small batches of training examples, for the importances that look at such and for reconstruction.
         loss: The task's loss, (outputs, targets) -> mean over the batch, for those that need it.
         seed: Of the noise that groups are tried with, and of random importance.
         spent: Groups that have nothing more to give, by name.
@@ -91,7 +93,7 @@ def prune_module(
             )
 
     removed = recall(choose)
-    done = network.without(removed, seed)
+    done = network.without(removed, seed, batches=batches if settings.reconstruct else ())
     return PruneLog(
         measure=measure,
         asked=settings.share.share,

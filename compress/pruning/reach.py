@@ -37,7 +37,7 @@ from compress.pruning.timing import Timing
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings, emissions
 
-TRIES = 3
+TRIES = 5
 """How often a choice is measured and mended."""
 NEAR = 0.04
 """How far from what was asked a measured file may be, relative, before it is mended."""
@@ -71,7 +71,8 @@ class Choice:
     def from_plain(cls, data: Mapping[str, Any]) -> Choice:
         """The inverse of `plain`, after a trip through JSON."""
         layers = {name: tuple(pair) for name, pair in data["timing"]["layers"].items()}
-        timing = {**data["timing"], "layers": layers, "dropped": tuple(data["timing"]["dropped"])}
+        tries = tuple(tuple(pair) for pair in data["timing"]["tries"])
+        timing = {**data["timing"], "layers": layers, "dropped": tuple(data["timing"]["dropped"]), "tries": tries}
         return cls(data["removed"], tuple(data["dropped"]), Timing(**timing))
 
 
@@ -100,7 +101,7 @@ def prune_to_time(
     network = Prunable.find(module, example_inputs, settings, given.seed)
     reach = Reach(network, settings, where)
     choice = Choice.from_plain(recall(lambda: reach.choose(given).plain()))
-    done = network.without(choice.removed, given.seed, choice.dropped)
+    done = network.without(choice.removed, given.seed, choice.dropped, given.batches if settings.reconstruct else ())
     return PruneLog(
         measure="latency_p50_ms",
         asked=choice.timing.wanted_ms,
@@ -139,12 +140,14 @@ class Reach:
         wanted = self.asked.latency_p50_ms or whole_ms / float(self.asked.speedup or 1)
         self._check(wanted, floor_ms, whole_ms)
         look, aim, best = self.search.look(model, wanted, given), wanted, None
+        tries: list[tuple[float, float]] = []
         for _ in range(TRIES):
             removed, shape = self.search.choose(model, aim, look)
             predicted = model.predict(shape)
             measured = predicted if self.where.quick else self._measured(removed, shape, whole_ms)
             timing = self._timing(model, shape, (whole_ms, wanted, floor_ms), predicted, measured)
             choice = Choice(removed, tuple(sorted(shape.dropped)), timing)
+            tries.append((predicted, measured))
             if best is None or abs(measured - wanted) < abs(best.timing.measured_ms - wanted):
                 best = choice
             if abs(measured - wanted) <= NEAR * wanted:
@@ -158,7 +161,7 @@ class Reach:
             )
         worth = self.search.worth(best.removed, best.dropped, given)
         importance = {layer.name: worth[layer.name] for layer in self.layers if layer.name in worth}
-        return replace(best, timing=replace(best.timing, importance=importance))
+        return replace(best, timing=replace(best.timing, importance=importance, tries=tuple(tries)))
 
     def _timed(self) -> tuple[TimeModel, float]:
         """The model of time, fitted to the whole network, the fastest one and some between; and the fastest's time."""

@@ -103,8 +103,10 @@ class Pruning(Settings):
     that its configuration still describes it and `from_pretrained` loads it."""
     ignore: tuple[str, ...] = ()
     """Globs of module names (`layer1.*`) whose channels stay as they are; each must match a module."""
+    reconstruct: bool = True
+    """Whether the channels that stay take over, by least squares and before any training, what those that go did."""
     examples: int = Field(256, ge=1)
-    """Training examples that importance and batch-norm statistics are estimated from."""
+    """Training examples that importance, reconstruction and batch-norm statistics are estimated from."""
 
     @model_validator(mode="after")
     def _says_how_far(self) -> Self:

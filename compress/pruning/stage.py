@@ -48,6 +48,7 @@ class Prune(Pruning, Stage):
     gives: ClassVar[Kind | None] = Kind.TORCH
     reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes", "target"})
     trains: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     recover: Recover | None = Recover()
     """Training after pruning, from the unpruned network: the keys of `distill`; null for none."""

@@ -11,8 +11,9 @@ class Timing:
     """What pruning to a time did: milliseconds at the median, of files side by side on `target`.
 
     `floor_ms` is the fastest reachable; `predicted_ms` what the layers' table said of the choice before its file was
-    measured; `layers` holds for each layer what it takes before and after by the table, 0 if its block is gone;
-    `importance` for each of them that lost channels the mean score of those, over the mean of all that could go.
+    measured; `tries` both for each choice that was measured on the way; `layers` holds for each layer what it takes
+    before and after by the table, 0 if its block is gone; `importance` for each of them that lost channels the mean
+    score of those, over the mean of all that could go.
     """
 
     target: str
@@ -27,6 +28,7 @@ class Timing:
     layers: dict[str, tuple[float, float]] = field(repr=False)
     noise: float = 0.0
     importance: dict[str, float] = field(default_factory=dict, repr=False)
+    tries: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
 
 def in_order(ran: Sequence[str], defined: Sequence[str]) -> tuple[str, ...]:

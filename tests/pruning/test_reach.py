@@ -166,6 +166,8 @@ def test_a_model_that_is_wrong_is_mended(slower: Callable[[float], float], machi
     machine.slower = slower
     module, log = pruned(machine, pruning({"speedup": 1.4}, depth=False))
     assert machine.ms(module) == pytest.approx(log.asked, rel=NEAR)
+    assert log.timing is not None and len(log.timing.tries) == len(machine.runs) - 1
+    assert (log.timing.predicted_ms, log.timing.measured_ms) in log.timing.tries
     assert 2 <= len(machine.runs) <= 1 + TRIES
     assert all(run == ["whole", "choice"] for run in machine.runs[1:])
 

@@ -12,7 +12,10 @@ from torch import nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
-from compress.pruning.latency.files import measure_files, timing_file
+from compress.profiling.profile import Latency, Profile
+from compress.profiling.statistics import Ratio
+from compress.pruning.latency import files as module_of_files
+from compress.pruning.latency.files import AGAIN, STEADY, measure_files, timing_file
 from compress.stage import Silent
 from compress.targets.settings import TargetSettings
 
@@ -99,3 +102,29 @@ def test_files_are_measured_side_by_side() -> None:
     assert found["wide"][1] == 1.0
     assert found["wide"][0] > 4 * found["narrow"][0] > 0
     assert found["narrow"][1] == pytest.approx(found["wide"][0] / found["narrow"][0])
+
+
+@pytest.mark.parametrize(
+    ("repeats", "times"), [([1.0], 1), ([1 - 2 * STEADY, 1.0], 2), ([1 + 2 * STEADY] * AGAIN, AGAIN)]
+)
+def test_an_unsteady_machine_is_asked_again(
+    repeats: list[float], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile is a stand-in: a real machine is not unsteady when asked. Each one is slower than the one before."""
+    asked: list[int] = []
+
+    def row(ms: float) -> list[Latency]:
+        return [Latency("t", "r", 1, 2, {}, ms, ms, ms, (ms, ms), 1, 1.0, 1, 1.0, [[ms, ms, 9 * ms], [ms]])]
+
+    def profile(files: dict[str, Path], *_: object, **__: object) -> Profile:
+        asked.append(len(files))
+        slower = len(asked)
+        found = {"whole": row(4.0 * slower), "choice": row(2.0 * slower)}
+        return Profile(found, Ratio(repeats[len(asked) - 1], 1.0, 1.0), (), {})
+
+    monkeypatch.setattr(module_of_files, "profile", profile)
+    graph = timing_file(network(8), DEPLOYMENT, "fp32")
+    found = measure_files({"whole": graph, "choice": graph}, DEPLOYMENT, TARGET, 2, Silent())
+    assert asked == [2] * times
+    lower_quartile = float(np.percentile(np.repeat(np.arange(1, times + 1), 2), 25))
+    assert found == {"whole": (4 * lower_quartile, 1.0), "choice": (2 * lower_quartile, 2.0)}

@@ -1,0 +1,257 @@
+"""Channels that stay take over what those that go did, as far as it can be told from them: least squares, no training.
+
+He, Zhang, Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017 (arXiv:1707.06168), equations 1
+and 5: with the inputs that are left, each layer's outputs are reconstructed. Here in closed form, before the cut: what
+goes is predicted from what stays, x_gone ~ B x_left, so that W x = W_left x_left + W_gone x_gone becomes
+(W_left + W_gone B) x_left. The strength of the ridge is chosen on examples that B was not fitted to; a layer to which
+no B does good there keeps its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from compress.modes import evaluating
+from compress.pruning.depth import bypassed
+from compress.pruning.groups import Chosen, Group
+from compress.pruning.importance.score import LabelledBatch
+from compress.pruning.layers import is_depthwise, layout
+from compress.pruning.surgery import removed_channels
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Strengths to choose from, over the mean square of what stays."""
+ROWS = 32
+"""Places to look at for each number that a layer reads at one of them: more say little more."""
+WIDEST = 8192
+"""Layers that read more numbers at a place are left as they are: their sums of products would fill the memory."""
+LEAST_BYTES = 64 * 2**20
+"""Sums of products may take half of what the network takes, or this where that is less; then layers go in turns."""
+CHECKED = 4
+"""Every so many-th batch is kept for choosing the ridge."""
+
+
+@torch.no_grad()
+def reconstruct(
+    module: nn.Module,
+    groups: Sequence[Group],
+    removed: Chosen,
+    batches: Sequence[LabelledBatch],
+    dropped: Collection[str] = (),
+    seed: int = 0,
+) -> dict[str, float]:
+    """Change the weights of `module`, in place, so that it needs the units `removed` less; then they can be cut.
+
+    Layers are those that read channels which go: convolutions and linear layers whose weights are their own. Each is
+    reconstructed by itself, from what it is given in the whole network.
+
+    Args:
+        module: the network, whole; its modes are kept.
+        groups: its groups.
+        removed: the units that will go, by group.
+        batches: examples, without which nothing is done.
+        dropped: blocks that will go as well.
+        seed: of the places that are looked at.
+
+    Returns:
+        For each layer by path the squared error of its outputs over what it would be without a change, on examples
+        that were not fitted to; 1 for a layer that keeps its weights.
+    """
+    readers = list(_readers(module, groups, removed, dropped)) if batches else []
+    for part in _turns(readers, sum(p.numel() * p.element_size() for p in module.parameters())):
+        with ExitStack() as stack, evaluating(module), bypassed(module, dropped):
+            for reader in part:
+                stack.enter_context(reader.layer.register_forward_pre_hook(partial(_note, reader, len(batches))))
+            for number, (inputs, _) in enumerate(batches):
+                for reader in part:
+                    reader.start(number, torch.Generator().manual_seed(seed + number))
+                module(*inputs)
+        for reader in part:
+            reader.solve()
+    for reader in readers:  # not before: all are seen in the whole network
+        reader.change()
+    return {reader.path: reader.error for reader in readers}
+
+
+@dataclass
+class _Reader:
+    """A layer that reads channels which go, and the sums of products of what it reads: to fit to, and to check on.
+
+    A layer reads `width` numbers at a place for each of its convolution `groups`; `gone` are those of them that go.
+    """
+
+    path: str
+    layer: Any
+    groups: int
+    width: int
+    gone: tuple[tuple[int, ...], ...]
+    sums: dict[bool, Tensor] = field(default_factory=dict)
+    error: float = 1.0
+    solved: Tensor | None = None
+    number: int = 0
+    generator: torch.Generator | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether a layer has a bias, which can take a mean over."""
+        return getattr(self.layer, "bias", None) is not None and not isinstance(self.layer, _ConvTransposeNd)
+
+    @property
+    def bytes(self) -> int:
+        """What the sums of products take."""
+        return 2 * 8 * self.groups * (self.width + 1) ** 2
+
+    def start(self, number: int, generator: torch.Generator) -> None:
+        """The next batch is number so-and-so."""
+        self.number, self.generator = number, generator
+
+    def add(self, x: Tensor, batches: int) -> None:
+        """Look at some places of an input."""
+        wanted = -(-ROWS * (self.width + 1) // batches)
+        rows = _rows(self.layer, x, wanted, self.generator).reshape(-1, self.groups, self.width).transpose(0, 1)
+        if self.constant:
+            rows = torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
+        last = batches - 1
+        checks = self.number % CHECKED == CHECKED - 1 if batches >= CHECKED else self.number == last > 0
+        self.sums[checks] = self.sums.get(checks, 0) + (rows.transpose(1, 2) @ rows).double()
+
+    def change(self) -> None:
+        """Take over what was found."""
+        if self.solved is None:
+            return
+        _add(self.layer, self.solved[:, :, : self.width])
+        if self.constant:
+            self.layer.bias.add_(self.solved[:, :, self.width].flatten())
+
+    def solve(self) -> None:
+        """Find by what weights change, if anything helps, and the error that is left over that without a change."""
+        if False not in self.sums:
+            return
+        matrix = _matrix(self.layer).double()
+        errors, whole = torch.zeros(len(RIDGES)), 0.0
+        changes: list[list[Tensor]] = [[] for _ in RIDGES]
+        for group, gone in enumerate(self.gone):
+            fit, check = self.sums[False][group], self.sums.get(True, self.sums[False])[group]
+            away = torch.tensor(gone, device=fit.device)
+            left = torch.tensor([column for column in range(len(fit)) if column not in set(gone)], device=fit.device)
+            weights = matrix[group][:, away]
+            whole += _error(weights, check[away][:, away])
+            for number, ridge in enumerate(RIDGES):
+                shares = _predicted(fit, left, away, ridge)
+                cross = check[left][:, away]
+                rest = check[away][:, away] - shares.T @ cross - cross.T @ shares
+                errors[number] += _error(weights, rest + shares.T @ check[left][:, left] @ shares)
+                full = torch.zeros(len(matrix[group]), len(fit), dtype=fit.dtype, device=fit.device)
+                changes[number].append(full.index_copy(1, left, weights @ shares.T))
+        self.sums.clear()
+        best = int(errors.argmin())
+        if errors[best] < whole:
+            self.error = float(errors[best] / whole)
+            self.solved = torch.stack(changes[best]).to(self.layer.weight.dtype)
+
+
+def _predicted(sums: Tensor, left: Tensor, away: Tensor, ridge: float) -> Tensor:
+    """B of x_gone ~ x_left B: (left, gone), from the sums of products (all, all) by ridge regression."""
+    own = sums[left][:, left]
+    strength = max(ridge * own.diagonal().mean().item(), 1e-12)
+    solved: Tensor = torch.linalg.solve(
+        own + strength * torch.eye(len(own), dtype=own.dtype, device=own.device), sums[left][:, away]
+    )
+    return solved
+
+
+def _error(weights: Tensor, products: Tensor) -> float:
+    """Sum of squares of W e over places, from the sums of products of e."""
+    return float(((weights @ products) * weights).sum())
+
+
+def _readers(
+    module: nn.Module, groups: Sequence[Group], removed: Chosen, dropped: Collection[str]
+) -> Iterator[_Reader]:
+    """The layers that read what goes, in the order of the network."""
+    gone = {path: channels for (path, axis), channels in removed_channels(groups, removed).items() if axis == "in"}
+    names: dict[int, int] = {}
+    for _, parameter in module.named_parameters(remove_duplicate=False):
+        names[id(parameter)] = names.get(id(parameter), 0) + 1
+    for path, layer in module.named_modules():
+        channels = gone.get(path)
+        weight = layer._parameters.get("weight") if channels else None
+        if not channels or weight is None or names[id(weight)] > 1 or is_depthwise(layer):
+            continue
+        described = layout(layer, "in")
+        if described is None or any(path == block or path.startswith(f"{block}.") for block in dropped):
+            continue
+        each = prod(layer.kernel_size) if isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd) else 1
+        many = layer.groups if isinstance(layer, _ConvNd) else 1
+        size = described.channels // many
+        columns = tuple(
+            tuple(position * each + at for position in range(size) if g * size + position in channels for at in range(each))
+            for g in range(many)
+        )
+        if size * each <= WIDEST and len(channels) < described.channels:
+            yield _Reader(path, layer, many, size * each, columns)
+
+
+def _turns(readers: Sequence[_Reader], network_bytes: int) -> Iterator[list[_Reader]]:
+    """The readers in as few parts as their sums of products allow."""
+    room = max(LEAST_BYTES, network_bytes // 2)
+    part: list[_Reader] = []
+    for reader in readers:
+        if part and sum(other.bytes for other in part) + reader.bytes > room:
+            yield part
+            part = []
+        part.append(reader)
+    if part:
+        yield part
+
+
+def _note(reader: _Reader, batches: int, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+    if arguments:
+        reader.add(arguments[0], batches)
+
+
+def _rows(layer: Any, x: Tensor, wanted: int, generator: torch.Generator | None) -> Tensor:
+    """What the layer reads at some places of `x`: (places, numbers); all places if there are no more than `wanted`."""
+    if not isinstance(layer, _ConvNd):
+        flat = x.reshape(-1, x.shape[-1])
+        return flat[_some(len(flat), wanted, generator).to(x.device)]
+    if isinstance(layer, _ConvTransposeNd):
+        flat = x.movedim(1, -1).reshape(-1, x.shape[1])
+        return flat[_some(len(flat), wanted, generator).to(x.device)]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    windows = nn.functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    sides = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    for dim, (kernel, stride, dilation) in enumerate(sides, start=2):
+        windows = windows.unfold(dim, (kernel - 1) * dilation + 1, stride)[..., ::dilation]  # a view
+    places = (windows.shape[0], *windows.shape[2 : 2 + len(layer.kernel_size)])
+    chosen = torch.unravel_index(_some(prod(places), wanted, generator).to(x.device), places)
+    return windows[(chosen[0], slice(None), *chosen[1:])].flatten(1)
+
+
+def _some(count: int, wanted: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randperm(count, generator=generator)[: min(count, wanted)]
+
+
+def _matrix(layer: Any) -> Tensor:
+    """Its weights as (convolution groups, outputs, numbers read at a place)."""
+    weight: Tensor = layer.weight.detach()
+    if isinstance(layer, _ConvTransposeNd):
+        return weight.reshape(layer.groups, weight.shape[0] // layer.groups, -1).transpose(1, 2)
+    if isinstance(layer, _ConvNd):
+        return weight.reshape(layer.groups, weight.shape[0] // layer.groups, -1)
+    return (weight if isinstance(layer, nn.Linear) else weight.T)[None]
+
+
+def _add(layer: Any, change: Tensor) -> None:
+    """Change the weights by what stands as `_matrix` gives them."""
+    if isinstance(layer, _ConvTransposeNd) or not isinstance(layer, _ConvNd | nn.Linear):
+        change = change.transpose(1, 2)
+    layer.weight.add_(change.reshape(layer.weight.shape))
