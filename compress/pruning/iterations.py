@@ -143,4 +143,5 @@ class Cuts:
         first, last = self.logs[0], self.logs[-1]
         narrow = {name: after for log in self.logs for name, (_, after) in log.widths.items()}
         widths = {name: (before, narrow[name]) for name, (before, _) in first.widths.items()}
-        return replace(first, asked=asked, reached=self.left, after=last.after, widths=widths)
+        errors = {name: error for log in self.logs for name, error in log.reconstructed.items()}
+        return replace(first, asked=asked, reached=self.left, after=last.after, widths=widths, reconstructed=errors)

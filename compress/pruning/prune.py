@@ -29,8 +29,9 @@ class PruneLog:
     `reached` is the share of `measure` that was kept, for `asked`; `before` and `after` hold `macs` (of one example)
     and `parameters`; `widths` the output channels of each prunable layer before and after; `fixed` names the layers
     that could not be pruned, with the reason; `dropped` the blocks that are gone, whose layers have 0 channels after.
-    `reconstructed` is, for each layer that lost what it read, the squared error of its outputs over what it would be had
-    the others not taken over. Where a time was asked, `measure` is `latency_p50_ms`, `asked` and `reached` are milliseconds, `timing` says more.
+    Where a time was asked, `measure` is `latency_p50_ms`, `asked` and `reached` are milliseconds, `timing` says more.
+    `reconstructed` is, for each layer that lost what it read, the squared error of its outputs over what that would be
+    had the others not taken over.
     """
 
     measure: str

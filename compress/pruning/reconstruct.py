@@ -193,7 +193,12 @@ def _readers(
         many = layer.groups if isinstance(layer, _ConvNd) else 1
         size = described.channels // many
         columns = tuple(
-            tuple(position * each + at for position in range(size) if g * size + position in channels for at in range(each))
+            tuple(
+                position * each + at
+                for position in range(size)
+                if g * size + position in channels
+                for at in range(each)
+            )
             for g in range(many)
         )
         if size * each <= WIDEST and len(channels) < described.channels:
@@ -233,7 +238,8 @@ def _rows(layer: Any, x: Tensor, wanted: int, generator: torch.Generator | None)
         windows = windows.unfold(dim, (kernel - 1) * dilation + 1, stride)[..., ::dilation]  # a view
     places = (windows.shape[0], *windows.shape[2 : 2 + len(layer.kernel_size)])
     chosen = torch.unravel_index(_some(prod(places), wanted, generator).to(x.device), places)
-    return windows[(chosen[0], slice(None), *chosen[1:])].flatten(1)
+    at: Any = (chosen[0], slice(None), *chosen[1:])
+    return windows[at].flatten(1)
 
 
 def _some(count: int, wanted: int, generator: torch.Generator | None) -> Tensor:

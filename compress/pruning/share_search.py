@@ -119,5 +119,7 @@ def prune_with_blocks(
         return {"removed": removed, "dropped": sorted(shape.dropped)}
 
     choice = recall(choose)
-    done = network.without(choice["removed"], given.seed, choice["dropped"], given.batches if settings.reconstruct else ())
+    done = network.without(
+        choice["removed"], given.seed, choice["dropped"], given.batches if settings.reconstruct else ()
+    )
     return PruneLog(measure=measure, asked=wanted, reached=done.share(measure), fixed=network.fixed, **vars(done))

@@ -43,7 +43,8 @@ class Times:
 class Pruned:
     """What pruning did. `asked` and `reached` are shares of `measure`, or milliseconds if there are `times`.
 
-    `layers` are in the order of the network; `fixed` holds why a layer could not be pruned.
+    `layers` are in the order of the network; `fixed` holds why a layer could not be pruned. `reconstructed` holds, of
+    each layer that lost what it read, the share of the error that is left once the others take over.
     """
 
     measure: str
@@ -55,6 +56,7 @@ class Pruned:
     fixed: Mapping[str, str]
     dropped: tuple[str, ...]
     times: Times | None
+    reconstructed: tuple[float, ...]
 
 
 def read_pruned(log: Mapping[str, Any]) -> Pruned:
@@ -76,6 +78,7 @@ def read_pruned(log: Mapping[str, Any]) -> Pruned:
         fixed=dict(log["fixed"]),
         dropped=dropped,
         times=times,
+        reconstructed=tuple(float(error) for error in log["reconstructed"].values()),
     )
 
 

@@ -87,7 +87,18 @@ def _sentences(pruned: Pruned) -> tuple[str, ...]:
     asked = f"; asked were {percent(pruned.asked, 1)} of the {_measure(pruned.measure)}" if pruned.times is None else ""
     whole = f", {gone} are gone" if gone else ""
     said = f"{listed(left)} are left{asked}. Of {len(able)} layers that could be pruned {narrower} are narrower{whole}."
-    return (said, _blocks_gone(pruned.dropped)) if pruned.dropped else (said,)
+    more = (_blocks_gone(pruned.dropped) if pruned.dropped else "", _taken_over(pruned.reconstructed))
+    return (said, *filter(None, more))
+
+
+def _taken_over(errors: Sequence[float]) -> str:
+    if not errors:
+        return ""
+    many = "the layer that reads" if len(errors) == 1 else f"the {len(errors)} layers that read"
+    return (
+        f"Before any training, {many} channels that went were made to need them less: "
+        f"{percent(sum(errors) / len(errors), 1)} of the squared error of their outputs are left."
+    )
 
 
 def _blocks_gone(dropped: Sequence[str]) -> str:

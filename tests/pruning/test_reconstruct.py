@@ -138,7 +138,7 @@ def trained() -> tuple[nn.Module, list[LabelledBatch], Tensor, Tensor]:
     for step in range(200):
         at = torch.arange(64) + step * 64 % 1200
         optimizer.zero_grad()
-        nn.functional.cross_entropy(module(x[at]), y[at]).backward()
+        nn.functional.cross_entropy(module(x[at]), y[at]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     given: list[LabelledBatch] = [((x[start : start + 8],), y[start : start + 8]) for start in range(0, 256, 8)]
     return module.eval(), given, x[1300:], y[1300:]

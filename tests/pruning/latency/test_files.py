@@ -107,9 +107,7 @@ def test_files_are_measured_side_by_side() -> None:
 @pytest.mark.parametrize(
     ("repeats", "times"), [([1.0], 1), ([1 - 2 * STEADY, 1.0], 2), ([1 + 2 * STEADY] * AGAIN, AGAIN)]
 )
-def test_an_unsteady_machine_is_asked_again(
-    repeats: list[float], times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unsteady_machine_is_asked_again(repeats: list[float], times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The profile is a stand-in: a real machine is not unsteady when asked. Each one is slower than the one before."""
     asked: list[int] = []
 
