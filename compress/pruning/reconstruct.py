@@ -1,10 +1,10 @@
 """Channels that stay take over what those that go did, as far as it can be told from them: least squares, no training.
 
 He, Zhang, Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017 (arXiv:1707.06168), equations 1
-and 5: with the inputs that are left, each layer's outputs are reconstructed. Here in closed form, before the cut: what
-goes is predicted from what stays, x_gone ~ B x_left, so that W x = W_left x_left + W_gone x_gone becomes
-(W_left + W_gone B) x_left. The strength of the ridge is chosen on examples that B was not fitted to; a layer to which
-no B does good there keeps its weights.
+and 5: with the inputs that are left, each layer's outputs are reconstructed. Here in closed form, before the cut: of
+W x = W_left x_left + W_gone x_gone the second part is predicted from what stays, W_gone x_gone ~ C x_left, so that the
+layer becomes (W_left + C) x_left. The strength of the ridge is chosen on examples that C was not fitted to; a layer to
+which no C does good there keeps its weights.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from compress.pruning.importance.score import LabelledBatch
 from compress.pruning.layers import is_depthwise, layout
 from compress.pruning.surgery import removed_channels
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-4, 1e-3, 1e-2)
 """Strengths to choose from, over the mean square of what stays."""
 ROWS = 32
 """Places to look at for each number that a layer reads at one of them: more say little more."""
 WIDEST = 8192
 """Layers that read more numbers at a place are left as they are: their sums of products would fill the memory."""
 LEAST_BYTES = 64 * 2**20
-"""Sums of products may take half of what the network takes, or this where that is less; then layers go in turns."""
+"""Sums of products may take as much as the network, or this where that is less; then layers go in turns."""
 CHECKED = 4
 """Every so many-th batch is kept for choosing the ridge."""
 
@@ -107,7 +107,7 @@ class _Reader:
     @property
     def bytes(self) -> int:
         """What the sums of products take."""
-        return 2 * 8 * self.groups * (self.width + 1) ** 2
+        return 2 * 4 * self.groups * (self.width + 1) ** 2
 
     def start(self, number: int, generator: torch.Generator) -> None:
         """The next batch is number so-and-so."""
@@ -121,7 +121,7 @@ class _Reader:
             rows = torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
         last = batches - 1
         checks = self.number % CHECKED == CHECKED - 1 if batches >= CHECKED else self.number == last > 0
-        self.sums[checks] = self.sums.get(checks, 0) + (rows.transpose(1, 2) @ rows).double()
+        self.sums[checks] = self.sums.get(checks, 0) + rows.transpose(1, 2) @ rows
 
     def change(self) -> None:
         """Take over what was found."""
@@ -135,42 +135,35 @@ class _Reader:
         """Find by what weights change, if anything helps, and the error that is left over that without a change."""
         if False not in self.sums:
             return
-        matrix = _matrix(self.layer).double()
-        errors, whole = torch.zeros(len(RIDGES)), 0.0
-        changes: list[list[Tensor]] = [[] for _ in RIDGES]
-        for group, gone in enumerate(self.gone):
-            fit, check = self.sums[False][group], self.sums.get(True, self.sums[False])[group]
-            away = torch.tensor(gone, device=fit.device)
-            left = torch.tensor([column for column in range(len(fit)) if column not in set(gone)], device=fit.device)
-            weights = matrix[group][:, away]
-            whole += _error(weights, check[away][:, away])
+        matrix, fits, checks = _matrix(self.layer).double(), self.sums[False], self.sums.get(True, self.sums[False])
+        errors, whole = [0.0] * len(RIDGES), 0.0
+        changes = [matrix.new_zeros(*matrix.shape[:2], fits.shape[-1]) for _ in RIDGES]
+        for group, gone in enumerate(map(list, self.gone)):
+            fit, check, weights = fits[group].double(), checks[group].double(), matrix[group][:, gone]
+            left = sorted(set(range(len(fit))) - set(gone))
+            whole += _dot(weights @ check[gone][:, gone], weights)
+            own, wanted = fit[left][:, left], weights @ fit[gone][:, left]
+            own_check, wanted_check = check[left][:, left], weights @ check[gone][:, left]
             for number, ridge in enumerate(RIDGES):
-                shares = _predicted(fit, left, away, ridge)
-                cross = check[left][:, away]
-                rest = check[away][:, away] - shares.T @ cross - cross.T @ shares
-                errors[number] += _error(weights, rest + shares.T @ check[left][:, left] @ shares)
-                full = torch.zeros(len(matrix[group]), len(fit), dtype=fit.dtype, device=fit.device)
-                changes[number].append(full.index_copy(1, left, weights @ shares.T))
+                change = _ridge(own, wanted, ridge)
+                errors[number] += _dot(change @ own_check - 2 * wanted_check, change)
+                changes[number][group][:, left] = change
         self.sums.clear()
-        best = int(errors.argmin())
-        if errors[best] < whole:
-            self.error = float(errors[best] / whole)
-            self.solved = torch.stack(changes[best]).to(self.layer.weight.dtype)
+        best = min(range(len(RIDGES)), key=errors.__getitem__)
+        if errors[best] < 0 < whole:
+            self.error = max(0.0, 1 + errors[best] / whole)
+            self.solved = changes[best].to(self.layer.weight.dtype)
 
 
-def _predicted(sums: Tensor, left: Tensor, away: Tensor, ridge: float) -> Tensor:
-    """B of x_gone ~ x_left B: (left, gone), from the sums of products (all, all) by ridge regression."""
-    own = sums[left][:, left]
-    strength = max(ridge * own.diagonal().mean().item(), 1e-12)
-    solved: Tensor = torch.linalg.solve(
-        own + strength * torch.eye(len(own), dtype=own.dtype, device=own.device), sums[left][:, away]
-    )
-    return solved
+def _ridge(own: Tensor, wanted: Tensor, strength: float) -> Tensor:
+    """C that is nearest to y ~ C x: (outputs, inputs), from the sums of products x x' and y x'."""
+    least = max(strength * own.diagonal().mean().item(), 1e-12)
+    factor = torch.linalg.cholesky(own + least * torch.eye(len(own), dtype=own.dtype, device=own.device))
+    return torch.cholesky_solve(wanted.T, factor).T
 
 
-def _error(weights: Tensor, products: Tensor) -> float:
-    """Sum of squares of W e over places, from the sums of products of e."""
-    return float(((weights @ products) * weights).sum())
+def _dot(one: Tensor, other: Tensor) -> float:
+    return float((one * other).sum())
 
 
 def _readers(
@@ -207,7 +200,7 @@ def _readers(
 
 def _turns(readers: Sequence[_Reader], network_bytes: int) -> Iterator[list[_Reader]]:
     """The readers in as few parts as their sums of products allow."""
-    room = max(LEAST_BYTES, network_bytes // 2)
+    room = max(LEAST_BYTES, network_bytes)
     part: list[_Reader] = []
     for reader in readers:
         if part and sum(other.bytes for other in part) + reader.bytes > room:
