@@ -47,7 +47,7 @@ def recovered(
     if not note.exists():
         recover = {
             "epochs": arguments.epochs, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "keep": "last",
-            "cache": {"views": 2},
+            "cache": {"views": 2}, "precision": "bf16",
         }  # fmt: skip
         settings = Prune.model_validate({**how_far, "recover": recover})
         context = Context(seed=0, threads=1, checkpoints=folder / "checkpoints")
