@@ -13,18 +13,19 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from compress.modes import evaluating
 from compress.pruning.depth import bypassed
 from compress.pruning.groups import Chosen, Group
+from compress.pruning.ignore import is_under
 from compress.pruning.importance.score import LabelledBatch
 from compress.pruning.layers import is_depthwise, layout
+from compress.pruning.reading import add_to, has_constant, matrix_of, numbers_of, rows_of
 from compress.pruning.surgery import removed_channels
 
 RIDGES = (1e-4, 1e-3, 1e-2)
@@ -102,7 +103,7 @@ class _Reader:
     @property
     def constant(self) -> bool:
         """Whether a layer has a bias, which can take a mean over."""
-        return getattr(self.layer, "bias", None) is not None and not isinstance(self.layer, _ConvTransposeNd)
+        return has_constant(self.layer)
 
     @property
     def bytes(self) -> int:
@@ -116,7 +117,7 @@ class _Reader:
     def add(self, x: Tensor, batches: int) -> None:
         """Look at some places of an input."""
         wanted = -(-ROWS * (self.width + 1) // batches)
-        rows = _rows(self.layer, x, wanted, self.generator).reshape(-1, self.groups, self.width).transpose(0, 1)
+        rows = rows_of(self.layer, x, wanted, self.generator).reshape(-1, self.groups, self.width).transpose(0, 1)
         if self.constant:
             rows = torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
         last = batches - 1
@@ -127,7 +128,7 @@ class _Reader:
         """Take over what was found."""
         if self.solved is None:
             return
-        _add(self.layer, self.solved[:, :, : self.width])
+        add_to(self.layer, self.solved[:, :, : self.width])
         if self.constant:
             self.layer.bias.add_(self.solved[:, :, self.width].flatten())
 
@@ -135,7 +136,7 @@ class _Reader:
         """Find by what weights change, if anything helps, and the error that is left over that without a change."""
         if False not in self.sums:
             return
-        matrix, fits, checks = _matrix(self.layer).double(), self.sums[False], self.sums.get(True, self.sums[False])
+        matrix, fits, checks = matrix_of(self.layer).double(), self.sums[False], self.sums.get(True, self.sums[False])
         errors, whole = [0.0] * len(RIDGES), 0.0
         changes = [matrix.new_zeros(*matrix.shape[:2], fits.shape[-1]) for _ in RIDGES]
         for group, gone in enumerate(map(list, self.gone)):
@@ -146,6 +147,9 @@ class _Reader:
             own_check, wanted_check = check[left][:, left], weights @ check[gone][:, left]
             for number, ridge in enumerate(RIDGES):
                 change = _ridge(own, wanted, ridge)
+                if change is None:
+                    errors[number] = inf
+                    continue
                 errors[number] += _dot(change @ own_check - 2 * wanted_check, change)
                 changes[number][group][:, left] = change
         self.sums.clear()
@@ -155,11 +159,14 @@ class _Reader:
             self.solved = changes[best].to(self.layer.weight.dtype)
 
 
-def _ridge(own: Tensor, wanted: Tensor, strength: float) -> Tensor:
-    """C that is nearest to y ~ C x: (outputs, inputs), from the sums of products x x' and y x'."""
+def _ridge(own: Tensor, wanted: Tensor, strength: float) -> Tensor | None:
+    """C that is nearest to y ~ C x: (outputs, inputs), from the sums of products x x' and y x'.
+
+    None where the ridge is too weak for the last bits of the sums, which are of 32-bit numbers.
+    """
     least = max(strength * own.diagonal().mean().item(), 1e-12)
-    factor = torch.linalg.cholesky(own + least * torch.eye(len(own), dtype=own.dtype, device=own.device))
-    return torch.cholesky_solve(wanted.T, factor).T
+    factor, failed = torch.linalg.cholesky_ex(own + least * torch.eye(len(own), dtype=own.dtype, device=own.device))
+    return None if failed else torch.cholesky_solve(wanted.T, factor).T
 
 
 def _dot(one: Tensor, other: Tensor) -> float:
@@ -179,22 +186,19 @@ def _readers(
         weight = layer._parameters.get("weight") if channels else None
         if not channels or weight is None or names[id(weight)] > 1 or is_depthwise(layer):
             continue
-        described = layout(layer, "in")
-        if described is None or any(path == block or path.startswith(f"{block}.") for block in dropped):
+        if layout(layer, "in") is None or is_under(path, dropped):
             continue
-        each = prod(layer.kernel_size) if isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd) else 1
-        many = layer.groups if isinstance(layer, _ConvNd) else 1
-        size = described.channels // many
+        many, size, each = numbers_of(layer)
         columns = tuple(
             tuple(
                 position * each + at
                 for position in range(size)
-                if g * size + position in channels
+                if group * size + position in channels
                 for at in range(each)
             )
-            for g in range(many)
+            for group in range(many)
         )
-        if size * each <= WIDEST and len(channels) < described.channels:
+        if size * each <= WIDEST and len(channels) < many * size:
             yield _Reader(path, layer, many, size * each, columns)
 
 
@@ -214,43 +218,3 @@ def _turns(readers: Sequence[_Reader], network_bytes: int) -> Iterator[list[_Rea
 def _note(reader: _Reader, batches: int, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
     if arguments:
         reader.add(arguments[0], batches)
-
-
-def _rows(layer: Any, x: Tensor, wanted: int, generator: torch.Generator | None) -> Tensor:
-    """What the layer reads at some places of `x`: (places, numbers); all places if there are no more than `wanted`."""
-    if not isinstance(layer, _ConvNd):
-        flat = x.reshape(-1, x.shape[-1])
-        return flat[_some(len(flat), wanted, generator).to(x.device)]
-    if isinstance(layer, _ConvTransposeNd):
-        flat = x.movedim(1, -1).reshape(-1, x.shape[1])
-        return flat[_some(len(flat), wanted, generator).to(x.device)]
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    windows = nn.functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    sides = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
-    for dim, (kernel, stride, dilation) in enumerate(sides, start=2):
-        windows = windows.unfold(dim, (kernel - 1) * dilation + 1, stride)[..., ::dilation]  # a view
-    places = (windows.shape[0], *windows.shape[2 : 2 + len(layer.kernel_size)])
-    chosen = torch.unravel_index(_some(prod(places), wanted, generator).to(x.device), places)
-    at: Any = (chosen[0], slice(None), *chosen[1:])
-    return windows[at].flatten(1)
-
-
-def _some(count: int, wanted: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randperm(count, generator=generator)[: min(count, wanted)]
-
-
-def _matrix(layer: Any) -> Tensor:
-    """Its weights as (convolution groups, outputs, numbers read at a place)."""
-    weight: Tensor = layer.weight.detach()
-    if isinstance(layer, _ConvTransposeNd):
-        return weight.reshape(layer.groups, weight.shape[0] // layer.groups, -1).transpose(1, 2)
-    if isinstance(layer, _ConvNd):
-        return weight.reshape(layer.groups, weight.shape[0] // layer.groups, -1)
-    return (weight if isinstance(layer, nn.Linear) else weight.T)[None]
-
-
-def _add(layer: Any, change: Tensor) -> None:
-    """Change the weights by what stands as `_matrix` gives them."""
-    if isinstance(layer, _ConvTransposeNd) or not isinstance(layer, _ConvNd | nn.Linear):
-        change = change.transpose(1, 2)
-    layer.weight.add_(change.reshape(layer.weight.shape))

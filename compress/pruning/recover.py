@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from compress.data.dataset import Data
@@ -29,6 +30,7 @@ from compress.pruning.stage import Prune, Recover
 from compress.stage import Context, Metrics
 from compress.tasks.task import Task
 from compress.training.log import FitLog
+from compress.training.processes import broadcast_object
 from compress.training.randomness import derived_seed
 
 
@@ -171,6 +173,7 @@ def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Pha
         )
         statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
         reestimate(module, (inputs for inputs, _ in statistics))
+        _agree(module)
     return cuts.after(log, removed)
 
 
@@ -192,7 +195,15 @@ def _cut_with_blocks(
             log = prune_to_time(module, example, settings, where, given, recall)
         statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
         reestimate(module, (inputs for inputs, _ in statistics))
+        _agree(module)
     return log
+
+
+@torch.no_grad()
+def _agree(module: nn.Module) -> None:
+    """All processes hold what the first one does: another processor may compute other last bits."""
+    for tensor in module.state_dict().values():
+        tensor.copy_(broadcast_object(tensor.cpu()))
 
 
 def _network(module: nn.Module, data: Data, settings: Prune, context: Context) -> Prunable:

@@ -242,6 +242,18 @@ def test_weights_that_two_layers_share_stay() -> None:
     assert module.head.weight is module.embedding.weight and torch.equal(module.embedding.weight, before)
 
 
+def test_a_ridge_that_is_too_weak_for_the_sums_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs that are all one large number but for the last bits, and fewer places than channels."""
+    monkeypatch.setattr(module_of_reconstruct, "RIDGES", (1e-30, 1e-2))
+    module = nn.Sequential(nn.Linear(4, 600), nn.Linear(600, 4)).eval()
+    writer: Any = module.get_submodule("0")
+    with torch.no_grad():
+        writer.bias.fill_(1000.0)
+    given = batches_of((4,), 4, 4)
+    [error] = reconstruct(module, [first_group(module, (4,))], {"0": list(range(300))}, given).values()
+    assert 0 <= error < 0.01 and all(bool(p.isfinite().all()) for p in module.parameters())
+
+
 def test_without_examples_and_with_one_batch() -> None:
     module, size = chain("linear")
     before = copy.deepcopy(module.state_dict())
