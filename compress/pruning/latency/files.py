@@ -21,7 +21,7 @@ NOMINAL_RANGE = (-6.0, 6.0)
 """Of every tensor, but for what a rectifier leaves of it: a scale does not change how long anything takes."""
 UNDISTURBED = 25
 """The percentile of the rounds' medians that counts: what else runs on a machine only ever makes a round slower."""
-STEADY = 0.02
+STEADY = 0.03
 """By how much the first file may differ from itself, relative, before all are measured again beside what there is."""
 AGAIN = 3
 """How often files are measured at most."""
