@@ -18,10 +18,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from common import Claim, save_result
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "magnitude": {"importance": "magnitude", "reconstruct": False},
     "taylor": {"importance": "taylor", "reconstruct": False},
     "magnitude, reconstructed": {"importance": "magnitude"},
