@@ -35,7 +35,7 @@ ROWS = 32
 WIDEST = 8192
 """Layers that read more numbers at a place are left as they are: their sums of products would fill the memory."""
 LEAST_BYTES = 64 * 2**20
-"""Sums of products may take as much as the network, or this where that is less; then layers go in turns."""
+"""Sums of products may take half of what the network takes, or this where that is less; then layers go in turns."""
 CHECKED = 4
 """Every so many-th batch is kept for choosing the ridge."""
 
@@ -204,7 +204,7 @@ def _readers(
 
 def _turns(readers: Sequence[_Reader], network_bytes: int) -> Iterator[list[_Reader]]:
     """The readers in as few parts as their sums of products allow."""
-    room = max(LEAST_BYTES, network_bytes)
+    room = max(LEAST_BYTES, network_bytes // 2)
     part: list[_Reader] = []
     for reader in readers:
         if part and sum(other.bytes for other in part) + reader.bytes > room:
