@@ -97,10 +97,9 @@ def main() -> int:
         }
         for way, one in found.items()
     ]
-    held = [found["magnitude"], found["taylor"]]  # reconstruction, like training, comes after the choice
     claims = [
-        Claim("seconds without reconstruction", max(one["seconds"] for one in held), "<=", 60, "{:.1f}"),
-        Claim("peak memory over the model's", max(one["peak"] / one["size"] for one in held), "<=", 3, "{:.2f}"),
+        Claim("seconds, the slowest", max(one["seconds"] for one in found.values()), "<=", 60, "{:.1f}"),
+        Claim("peak memory over the model's", max(o["peak"] / o["size"] for o in found.values()), "<=", 3, "{:.2f}"),
     ]
     return save_result("pruning_cost", lines, claims, ["one thread; the network itself is counted"])
 

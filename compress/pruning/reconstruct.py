@@ -101,11 +101,6 @@ class _Reader:
     generator: torch.Generator | None = None
 
     @property
-    def constant(self) -> bool:
-        """Whether a layer has a bias, which can take a mean over."""
-        return has_constant(self.layer)
-
-    @property
     def bytes(self) -> int:
         """What the sums of products take."""
         return 2 * 4 * self.groups * (self.width + 1) ** 2
@@ -118,7 +113,7 @@ class _Reader:
         """Look at some places of an input."""
         wanted = -(-ROWS * (self.width + 1) // batches)
         rows = rows_of(self.layer, x, wanted, self.generator).reshape(-1, self.groups, self.width).transpose(0, 1)
-        if self.constant:
+        if has_constant(self.layer):
             rows = torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
         last = batches - 1
         checks = self.number % CHECKED == CHECKED - 1 if batches >= CHECKED else self.number == last > 0
@@ -129,7 +124,7 @@ class _Reader:
         if self.solved is None:
             return
         add_to(self.layer, self.solved[:, :, : self.width])
-        if self.constant:
+        if has_constant(self.layer):
             self.layer.bias.add_(self.solved[:, :, self.width].flatten())
 
     def solve(self) -> None:
