@@ -1,10 +1,10 @@
 """A trained CIFAR-10 ResNet-56, pruned to a measured time and then int8, in one command: faster and how much worse?
 
-    COMPRESS_DATA=... python benchmarks/cifar10_resnet56.py [--set data.limit.train=null]
+    COMPRESS_DATA=... python benchmarks/cifar10_resnet56.py [--set data.limit.train=19200]
 
 Runs `pipelines/cifar10_resnet56_fast.yaml` and reads its report: the int8 file against the whole network's float file,
 at batches 1 and 32, one thread, measured side by side; accuracies are of all 10,000 test images, answered by ONNX
-Runtime from the files. About half an hour on two cores; a call that was interrupted goes on.
+Runtime from the files. About an hour on two cores; a call that was interrupted goes on.
 """
 
 from __future__ import annotations
