@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from compress.pruning.layers import layout
+from compress.pruning.layers import Axis, layout
 
 
-def numbers_of(layer: Any) -> tuple[int, int, int]:
-    """Its convolution groups (1 of a linear layer), the channels that each reads, and the numbers of one at a place."""
-    described = layout(layer, "in")
+def numbers_of(layer: Any, axis: Axis) -> tuple[int, int, int]:
+    """Its convolution groups (1 of a linear layer), the channels of each, and how many numbers one has at a place.
+
+    A convolution reads a window at a place, and a transposed one writes one.
+    """
+    described = layout(layer, axis)
     assert described is not None
     many = layer.groups if isinstance(layer, _ConvNd) else 1
-    window = isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
+    window = isinstance(layer, _ConvNd) and isinstance(layer, _ConvTransposeNd) == (axis == "out")
     return many, described.channels // many, prod(layer.kernel_size) if window else 1
 
 

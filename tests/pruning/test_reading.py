@@ -29,7 +29,7 @@ def test_rows_times_the_matrix_are_the_outputs_at_these_places(name: str, wanted
     with torch.no_grad():
         outputs = layer(x)
         flat = outputs.reshape(-1, 4) if isinstance(layer, nn.Linear) else outputs.movedim(1, -1).reshape(-1, 4)
-        groups, channels, each = numbers_of(layer)
+        groups, channels, each = numbers_of(layer, "in")
         rows = rows_of(layer, x, wanted, torch.Generator().manual_seed(1)).reshape(-1, groups, channels * each)
         found = torch.einsum("pgi,goi->pgo", rows, matrix_of(layer)).reshape(len(rows), 4)
         bias: Any = layer.bias if has_constant(layer) else torch.zeros(4)
@@ -40,7 +40,7 @@ def test_rows_times_the_matrix_are_the_outputs_at_these_places(name: str, wanted
 
 def test_a_transposed_convolution_reads_channels_at_places_of_its_input() -> None:
     layer, x = nn.ConvTranspose2d(6, 4, 2, stride=2, groups=2, bias=False), torch.randn(2, 6, 3, 4)
-    assert numbers_of(layer) == (2, 3, 1) and not has_constant(nn.ConvTranspose2d(6, 4, 2))
+    assert numbers_of(layer, "in") == (2, 3, 1) and not has_constant(nn.ConvTranspose2d(6, 4, 2))
     rows = rows_of(layer, x, 10**6, torch.Generator().manual_seed(1)).reshape(-1, 2, 3)
     parts = torch.einsum("pgi,goi->pgo", rows, matrix_of(layer)).reshape(-1, 4, 2, 2)  # windows do not overlap
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_the_transposed_linear_layer_of_transformers() -> None:
     from transformers.pytorch_utils import Conv1D
 
     layer, x = Conv1D(4, 6), torch.randn(2, 3, 6)
-    assert numbers_of(layer) == (1, 6, 1)
+    assert numbers_of(layer, "in") == (1, 6, 1)
     rows = rows_of(layer, x, 10**6, torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = layer(x).reshape(-1, 4)[torch.randperm(6, generator=torch.Generator().manual_seed(1))]

@@ -110,6 +110,7 @@ def test_it_is_the_ridge_regression_of_numpy(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_left_of_the_error_is_what_it_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error of the layer's outputs over that of the plain cut, on the batches that were not fitted to."""
     monkeypatch.setattr(module_of_reconstruct, "ROWS", 10**6)
+    monkeypatch.setattr(module_of_reconstruct, "CHECKS", 10**6)
     module, size = chain(name)
     group, units = first_group(module, size), [0, 2]
     given = batches_of(size)
