@@ -61,6 +61,10 @@ class CostModel(Protocol):
         """What one of them adds to it."""
 
 
+Span = Mapping[str, tuple[int, int | None]]
+"""The least and the most units that some groups may keep, by name; None for all."""
+
+
 class Search:
     """What may go of a network: widths of groups, and blocks.
 
@@ -91,6 +95,27 @@ class Search:
         """The least that may be left."""
         kept = {name: units for ladder in self.ladders for name, units in ladder[-1].items()}
         return Shape(kept, droppable(self._blocks({})))
+
+    def within(self, span: Span) -> Search:
+        """The same, where some groups may keep only so many units."""
+        found = copy.copy(self)
+        found.ladders = [[level for level in ladder if _is_within(level, span)] for ladder in self.ladders]
+        return found
+
+    def allows(self, shape: Shape) -> bool:
+        """Whether each group keeps what it may."""
+        return all(any(level.items() <= shape.kept.items() for level in ladder) for ladder in self.ladders)
+
+    def most_different(self, model: CostModel, one: Shape, other: Shape) -> tuple[str, ...]:
+        """The tied groups whose widths make most of the difference in cost between two shapes; none if all agree."""
+        cost: float = 0.0
+        found: tuple[str, ...] = ()
+        for part in self.together:
+            names = tuple(group.name for group in part)
+            changed = Shape({**one.kept, **{name: other.kept[name] for name in names}}, one.dropped)
+            if changed != one and abs(model.predict(changed) - model.predict(one)) > cost:
+                cost, found = abs(model.predict(changed) - model.predict(one)), names
+        return found
 
     def kept_at(self, level: int) -> Kept:
         """What groups keep at a level of their ladders, the last one where there are fewer."""
@@ -232,13 +257,32 @@ class Search:
         return found
 
 
+def _is_within(level: Kept, span: Span) -> bool:
+    """Whether all groups of a level that are in the span keep what they may."""
+    limits = ((units, *span[name]) for name, units in level.items() if name in span)
+    return all(least <= units and (most is None or units <= most) for units, least, most in limits)
+
+
 def _ladder(groups: Sequence[Group], settings: Pruning) -> list[Kept]:
-    """The units that tied groups may keep, falling, thinned out evenly to `LEVELS`."""
-    steps = tied_steps(groups, settings.round_to, settings.minimum_share)
-    if len(steps) > LEVELS:
-        steps = [steps[round(index * (len(steps) - 1) / (LEVELS - 1))] for index in range(LEVELS)]
+    """The units that tied groups may keep, falling, thinned out to `LEVELS`."""
     each = per_step(groups)
+    steps = thinned(tied_steps(groups, settings.round_to, settings.minimum_share))
     return [{group.name: step * units for group, units in zip(groups, each, strict=True)} for step in steps]
+
+
+def thinned(steps: Sequence[int]) -> list[int]:
+    """At most `LEVELS` of some numbers: the first, the last, and such as stand about evenly between them.
+
+    Of those that stand near such a place the roundest is taken, with the highest power of two in it: processors compute
+    so many channels at once.
+    """
+    if len(steps) <= LEVELS:
+        return list(steps)
+    space, found = (len(steps) - 1) / (LEVELS - 1), [steps[0]]
+    for place in (index * space for index in range(1, LEVELS - 1)):
+        near = [at for at in range(len(steps)) if -space / 2 < at - place <= space / 2]
+        found.append(steps[max(near, key=lambda at: (steps[at] & -steps[at], -abs(at - place)))])
+    return [*found, steps[-1]]
 
 
 def _miss(cost: float, wanted: float) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment
 from compress.errors import UsageError
+from compress.pruning.approach import NEAR, Approach
 from compress.pruning.cost_search import LEVELS, Search
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen
@@ -37,10 +38,6 @@ from compress.pruning.timing import Timing
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings, emissions
 
-TRIES = 5
-"""How often a choice is measured and mended."""
-NEAR = 0.04
-"""How far from what was asked a measured file may be, relative, before it is mended."""
 FAR = 1.1
 """How much slower than asked a file may stay, in the end, without a word."""
 
@@ -139,29 +136,22 @@ class Reach:
         whole_ms = model.anchors[0].ms
         wanted = self.asked.latency_p50_ms or whole_ms / float(self.asked.speedup or 1)
         self._check(wanted, floor_ms, whole_ms)
-        look, aim, best = self.search.look(model, wanted, given), wanted, None
-        tries: list[tuple[float, float]] = []
-        for _ in range(TRIES):
-            removed, shape = self.search.choose(model, aim, look)
-            predicted = model.predict(shape)
-            measured = predicted if self.where.quick else self._measured(removed, shape, whole_ms)
-            timing = self._timing(model, shape, (whole_ms, wanted, floor_ms), predicted, measured)
-            choice = Choice(removed, tuple(sorted(shape.dropped)), timing)
-            tries.append((predicted, measured))
-            if best is None or abs(measured - wanted) < abs(best.timing.measured_ms - wanted):
-                best = choice
-            if abs(measured - wanted) <= NEAR * wanted:
-                break
-            model = model.with_anchor(Anchor(shape, measured))
-            aim = wanted * model.predict(shape) / measured
-        assert best is not None
-        if best.timing.measured_ms > wanted * FAR:
+        approach = Approach(
+            self.search, model, wanted, given,
+            None if self.where.quick else lambda removed, shape: self._measured(removed, shape, whole_ms),
+        )  # fmt: skip
+        best = approach.run()
+        if best.measured > wanted * FAR:
             self.where.progress.say(
-                f"the nearest file that was found takes {best.timing.measured_ms:.3g} ms, {wanted:.3g} ms were asked"
+                f"the nearest file that was found takes {best.measured:.3g} ms, {wanted:.3g} ms were asked"
             )
-        worth = self.search.worth(best.removed, best.dropped, given)
-        importance = {layer.name: worth[layer.name] for layer in self.layers if layer.name in worth}
-        return replace(best, timing=replace(best.timing, importance=importance, tries=tuple(tries)))
+        worth = self.search.worth(best.removed, best.shape.dropped, given)
+        timing = replace(
+            self._timing(model, best.shape, (whole_ms, wanted, floor_ms), best.predicted, best.measured),
+            importance={layer.name: worth[layer.name] for layer in self.layers if layer.name in worth},
+            tries=tuple((attempt.predicted, attempt.measured) for attempt in approach.attempts),
+        )
+        return Choice(best.removed, tuple(sorted(best.shape.dropped)), timing)
 
     def _timed(self) -> tuple[TimeModel, float]:
         """The model of time, fitted to the whole network, the fastest one and some between; and the fastest's time."""

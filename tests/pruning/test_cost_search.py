@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models import rest
-from compress.pruning.cost_search import LEVELS, Look, Search
+from compress.pruning.cost_search import LEVELS, Look, Search, thinned
 from compress.pruning.importance.measures import MEASURES, Given
 from compress.pruning.latency.kinds import Layer
 from compress.pruning.prunable import Prunable
@@ -173,7 +174,7 @@ def test_tied_groups_keep_the_same_share(depth: bool) -> None:
     assert depth or len(own) == 3  # as many, and channels of its own
 
 
-@pytest.mark.parametrize("share", [0.6, 0.45])
+@pytest.mark.parametrize("share", [0.6, 0.4])
 def test_widths_go_on_shrinking_once_a_layer_is_gone(share: float) -> None:
     _, module = made("distilbert", "text-classification", n_layers=3, n_heads=4)
     arrays = [torch.from_numpy(array) for array in inputs("text-classification", [7, 4])]
@@ -197,3 +198,38 @@ def test_the_network_is_left_as_it_was(network: Make, example: Tensor, given: Gi
     assert [path for path, _ in module.named_modules()] == [path for path, _ in before.named_modules()]
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([8], [8]),
+        ([48, 40, 32, 24, 16, 8], [48, 40, 32, 24, 16, 8]),
+        ([64, 56, 48, 40, 32, 24, 16, 8], [64, 48, 40, 32, 16, 8]),
+        (list(range(128, 0, -8)), [128, 96, 80, 64, 32, 8]),
+    ],
+)
+def test_of_many_widths_round_ones_are_looked_at(steps: list[int], expected: list[int]) -> None:
+    assert thinned(steps) == expected
+
+
+@pytest.mark.parametrize("count", range(LEVELS, 60))
+def test_thinned_widths_stand_about_evenly(count: int) -> None:
+    found = thinned(list(range(count, 0, -1)))
+    assert found[0] == count and found[-1] == 1 and len(found) == LEVELS
+    assert found == sorted(set(found), reverse=True)
+    assert all(one - other <= 2 * (count - 1) / (LEVELS - 1) + 1e-9 for one, other in itertools.pairwise(found))
+
+
+def test_within_a_span_widths_stay(network: Make, example: Tensor, given: Given) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    [name, *_] = [group.name for group in search.groups if group.units >= 8]
+    levels = [level[name] for ladder in search.ladders for level in ladder if name in level]
+    for span in ((levels[2], None), (0, levels[3]), (levels[1], levels[1])):
+        narrow = search.within({name: span})
+        for wanted in (0.8, 0.6, 0.4):
+            aim = wanted * model.predict(search.whole)
+            _, shape = narrow.choose(model, aim, narrow.look(model, aim, given))
+            assert span[0] <= shape.kept[name] <= (span[1] or 10**6)
+            assert narrow.allows(shape) and search.allows(shape)
+    assert not search.within({name: (levels[2], None)}).allows(search.floor)
