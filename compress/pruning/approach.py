@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from compress.pruning.candidates import best_look
 from compress.pruning.cost_search import Search, Span
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.model import Anchor, TimeModel
 from compress.pruning.shape import Shape
+from compress.stage import Progress
 
 TRIES = 4
 """How many choices are measured among all."""
@@ -24,7 +26,7 @@ NEAR = 0.04
 """How far from what was asked a measured file may be, relative, before another is tried."""
 
 Measure = Callable[[Chosen, Shape], float]
-"""The milliseconds of a file, without units (by group) and blocks, or None to believe the model."""
+"""The milliseconds of a file without units (by group), which has a shape."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,22 @@ class Approach:
         model: tells times before they are measured.
         wanted: milliseconds.
         given: what importance is judged by.
-        measure: the milliseconds of a choice.
+        measure: the milliseconds of a choice; None to believe the model, and to judge no candidates.
+        progress: says how far it is.
     """
 
-    def __init__(self, search: Search, model: TimeModel, wanted: float, given: Given, measure: Measure | None) -> None:
+    def __init__(
+        self,
+        search: Search,
+        model: TimeModel,
+        wanted: float,
+        given: Given,
+        measure: Measure | None,
+        progress: Progress,
+    ) -> None:
         self.search, self.model, self.wanted, self.given, self.measure = search, model, wanted, given, measure
+        self.candidates = search.settings.candidates if measure else 1
+        self.progress = progress
         self.attempts: list[Attempt] = []
 
     def run(self) -> Attempt:
@@ -73,7 +86,7 @@ class Approach:
             model = model.with_anchor(Anchor(attempt.shape, attempt.measured))
         if known:
             aim = self._aim(model, min(known, key=self._miss))
-        look = search.look(model, aim, self.given)
+        look = best_look(search, model, aim, self.given, self.candidates, self.progress)
         for _ in range(tries):
             removed, shape = search.choose(model, aim, look)
             predicted = model.predict(shape) * self.wanted / aim

@@ -124,10 +124,14 @@ class Search:
     def look(self, model: CostModel, wanted: float, given: Given) -> Look:
         """What matters once most has gone: the knapsack in rounds, each of which looks anew without what is gone."""
         rounds = MEASURES[self.settings.importance].looks(self.settings.rounds)
-        start, seen = model.predict(self.whole), self._look({}, frozenset(), given)
+        start, seen = model.predict(self.whole), self.look_at_whole(given)
         for number in range(1, rounds):
             seen = self._look(*self._without_more(model, seen, start * (wanted / start) ** (number / rounds)), given)
         return seen
+
+    def look_at_whole(self, given: Given) -> Look:
+        """What matters while nothing is gone."""
+        return self._look({}, frozenset(), given)
 
     def choose(self, model: CostModel, wanted: float, look: Look) -> tuple[dict[str, list[int]], Shape]:
         """What goes for a cost, from what was seen: units by group, and the shape that is left."""

@@ -139,6 +139,7 @@ class Reach:
         approach = Approach(
             self.search, model, wanted, given,
             None if self.where.quick else lambda removed, shape: self._measured(removed, shape, whole_ms),
+            self.where.progress,
         )  # fmt: skip
         best = approach.run()
         if best.measured > wanted * FAR:

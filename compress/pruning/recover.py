@@ -189,7 +189,7 @@ def _cut_with_blocks(
         example = [tensor.to(device) for tensor in nominal_inputs(data, shapes=shapes)]
         given = Given(batches, task.loss, settings.norm, context.seed)
         if settings.reach is None:
-            log = prune_with_blocks(module, example, settings, given, recall)
+            log = prune_with_blocks(module, example, settings, given, recall, context.progress, quick=context.rehearsal)
         else:
             assert where is not None
             log = prune_to_time(module, example, settings, where, given, recall)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from compress.errors import UsageError
+from compress.pruning.candidates import best_look
 from compress.pruning.cost import Costs
 from compress.pruning.cost_search import Search
 from compress.pruning.importance.measures import Given
@@ -19,6 +20,7 @@ from compress.pruning.prune import PruneLog
 from compress.pruning.selection import TOLERANCE
 from compress.pruning.settings import Pruning
 from compress.pruning.shape import Channels, Kept, Shape, channels_of, left
+from compress.stage import Progress
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,13 @@ def prune_with_blocks(
     settings: Pruning,
     given: Given,
     recall: Recall[dict[str, Any]],
+    progress: Progress,
+    *,
+    quick: bool = False,
 ) -> PruneLog:
     """Remove channels and blocks from `module`, in place, until the share of `settings.keep` is left, or a little less.
 
-    Arguments as those of `compress.pruning.reach.prune_to_time`.
+    Arguments as those of `compress.pruning.reach.prune_to_time`; `quick` is for rehearsals: no candidates are judged.
 
     Raises:
         UsageError: the share cannot be reached; as `prune_module`.
@@ -109,7 +114,8 @@ def prune_with_blocks(
         )
 
     def choose() -> dict[str, Any]:
-        removed, shape = search.choose(counted, wanted, search.look(counted, wanted, given))
+        look = best_look(search, counted, wanted, given, 1 if quick else settings.candidates, progress)
+        removed, shape = search.choose(counted, wanted, look)
         reached = counted.predict(shape)
         if reached > wanted * (1 + TOLERANCE):
             raise UsageError(

@@ -21,6 +21,7 @@ from compress.pruning.settings import Pruning
 from compress.pruning.shape import Shape
 from compress.pruning.share_search import Counted, prune_with_blocks
 from compress.pruning.surgery import cut
+from compress.stage import Silent
 
 COUNTS: dict[str, Callable[[nn.Module, Tensor], int]] = {
     "macs": lambda module, example: count_macs(module, (example,)),
@@ -57,7 +58,7 @@ def _prune(share: dict[str, float], **settings: Any) -> tuple[nn.Module, nn.Modu
         [(((images[i : i + 4]),), torch.tensor([0, 1, 2, 3])) for i in (0, 4, 8)], nn.functional.cross_entropy
     )
     chosen = Pruning.model_validate({"keep": share, "depth": True, "rounds": 2, **settings})
-    return whole, pruned, prune_with_blocks(pruned, [images[:2]], chosen, given, lambda choose: choose())
+    return whole, pruned, prune_with_blocks(pruned, [images[:2]], chosen, given, lambda choose: choose(), Silent())
 
 
 @pytest.mark.parametrize(("measure", "share"), [("macs", 0.5), ("parameters", 0.3)])

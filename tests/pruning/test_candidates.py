@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.pruning.batch_norm import reestimate
+from compress.pruning.candidates import Judge, best_look
+from compress.pruning.depth import drop_blocks
+from compress.pruning.importance.measures import Given
+from compress.pruning.importance.score import joined
+from compress.pruning.surgery import cut
+from compress.stage import Silent
+from tests.pruning.test_cost_search import opened
+
+Make = Callable[[str], nn.Module]
+
+
+class Counting(Silent):
+    """Counts the steps of each task."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, int] = {}
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Any]:
+        def advance(steps: int = 1, note: str = "") -> None:
+            self.steps[description] = self.steps.get(description, 0) + steps
+
+        yield advance
+
+
+@pytest.fixture
+def given() -> Given:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(8, 4, 3, 16, 16, generator=generator)
+    batches = [((part,), torch.randint(0, 5, (4,), generator=generator)) for part in images]
+    return Given(batches, functional.cross_entropy)
+
+
+@pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
+def test_the_distance_is_that_of_the_network_once_it_is_cut(
+    name: str, network: Make, example: Tensor, given: Given
+) -> None:
+    module = network(name)
+    search, model = opened(module, [example])
+    for share in (0.7, 0.4):
+        removed, shape = search.choose(model, share * model.predict(search.whole), search.look_at_whole(given))
+        pruned = copy.deepcopy(module)
+        cut(pruned, search.groups, removed)
+        drop_blocks(pruned, sorted(shape.dropped))
+        reestimate(pruned, (inputs for inputs, _ in joined(given.batches)))
+        x = torch.cat([inputs[0] for inputs, _ in given.batches])
+        with torch.no_grad():
+            found, expected = pruned.eval()(x), module.eval()(x)
+        wanted = float((found - expected).square().mean() / expected.var(correction=0))
+        assert Judge(search, given).distance(removed, shape.dropped) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, example: Tensor, given: Given) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Counting()
+    distances = []
+    for count in (1, 4, 16):
+        removed, shape = search.choose(model, wanted, best_look(search, model, wanted, given, count, progress))
+        assert 0.85 * wanted <= model.predict(shape) <= wanted
+        distances.append(judge.distance(removed, shape.dropped))
+    assert progress.steps == {"judging choices": 4 + 16}  # of one there is nothing to judge
+    assert distances[2] < distances[0] and distances[1] <= distances[0]
+
+
+def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
+    network: Make, example: Tensor, given: Given
+) -> None:
+    module = network("resnet_a")
+    before = copy.deepcopy(module.state_dict())
+    search, model = opened(module, [example])
+    wanted = 0.5 * model.predict(search.whole)
+    first, again = (
+        search.choose(model, wanted, best_look(search, model, wanted, given, 6, Silent())) for _ in range(2)
+    )
+    assert first == again
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_without_examples_none_is_judged(network: Make, example: Tensor) -> None:
+    search, model = opened(network("resnet_a"), [example], importance="magnitude", depth=False)
+    wanted, progress = 0.5 * model.predict(search.whole), Counting()
+    best_look(search, model, wanted, Given(), 6, progress)
+    assert progress.steps == {}
