@@ -48,7 +48,7 @@ class Prune(Pruning, Stage):
     gives: ClassVar[Kind | None] = Kind.TORCH
     reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes", "target"})
     trains: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     recover: Recover | None = Recover()
     """Training after pruning, from the unpruned network: the keys of `distill`; null for none."""
@@ -78,7 +78,8 @@ class Prune(Pruning, Stage):
     def _reach_faults(self) -> list[tuple[str, str]]:
         """Those of pruning to a time, or with blocks."""
         if self.reach is None and not self.depth:
-            return []
+            message = "has no effect with `keep` unless blocks may go: set `depth: true`"
+            return [("candidates", message)] if "candidates" in self.model_fields_set else []
         found, key = [], "depth" if self.reach is None else "reach"
         if self.depth and self.keep is not None and self.keep.channels is not None:
             found.append(("keep.channels", "are not what a block saves: name `macs` or `parameters` with `depth`"))

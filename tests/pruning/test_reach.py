@@ -120,7 +120,7 @@ def where(*, quick: bool = False) -> Where:
 
 
 def pruning(reach: dict[str, Any], **more: Any) -> Pruning:
-    return Pruning.model_validate({"reach": reach, "round_to": 4, "rounds": 1, **more})
+    return Pruning.model_validate({"reach": reach, "round_to": 4, "rounds": 1, "candidates": 4, **more})
 
 
 def opened(machine: Machine, settings: Pruning, *, quick: bool = False) -> tuple[nn.Module, Reach]:

@@ -57,7 +57,7 @@ def _prune(share: dict[str, float], **settings: Any) -> tuple[nn.Module, nn.Modu
     given = Given(
         [(((images[i : i + 4]),), torch.tensor([0, 1, 2, 3])) for i in (0, 4, 8)], nn.functional.cross_entropy
     )
-    chosen = Pruning.model_validate({"keep": share, "depth": True, "rounds": 2, **settings})
+    chosen = Pruning.model_validate({"keep": share, "depth": True, "rounds": 2, "candidates": 4, **settings})
     return whole, pruned, prune_with_blocks(pruned, [images[:2]], chosen, given, lambda choose: choose(), Silent())
 
 

@@ -112,6 +112,7 @@ def test_trainings_that_make_no_sense_are_faults(settings: dict[str, object], wh
         ({"keep": {"macs": 0.5}, "depth": True, "importance": "lamp"}, "importance", "use `taylor` or `hessian`"),
         ({"reach": {"speedup": 2}, "importance": "magnitude"}, "importance", "or set `depth: false`"),
         ({"reach": {"speedup": 2}, "importance": "activation", "depth": True}, "importance", "use `taylor` or"),
+        ({"keep": {"macs": 0.5}, "candidates": 8}, "candidates", "set `depth: true`"),
     ],
 )
 def test_times_and_blocks_that_make_no_sense_are_faults(settings: dict[str, object], where: str, text: str) -> None:
@@ -127,7 +128,8 @@ def test_times_and_blocks_that_make_no_sense_are_faults(settings: dict[str, obje
         {"reach": {"latency_p50_ms": 0.5, "batch": 8, "precision": "int8"}, "importance": "lamp", "depth": False},
         {"reach": {"speedup": 2}, "scope": "global", "rounds": 2},
         {"keep": {"macs": 0.5}, "depth": False, "scope": "layer"},
-        {"keep": {"parameters": 0.5}, "depth": True},
+        {"keep": {"parameters": 0.5}, "depth": True, "candidates": 8},
+        {"reach": {"speedup": 2}, "candidates": 1},
     ],
 )
 def test_times_and_blocks_that_make_sense_are_none(settings: dict[str, object]) -> None:
