@@ -89,9 +89,9 @@ class Pruning(Settings):
     rounds: int = Field(5, ge=1)
     """How often `taylor`, `hessian` and `activation` look anew on the way to the share: what is left matters more than
     it did."""
-    candidates: int = Field(32, ge=1)
-    """How many choices are judged, where a time is asked or blocks may go: that is taken after which the network's
-    answers have changed least. 1: the first."""
+    candidates: int = Field(48, ge=1)
+    """How many choices are judged, where a time is asked or blocks may go: that is taken after which, and a little
+    training, the network's answers differ least. 1: the first."""
     scope: Literal["global", "layer", "isomorphic"] = "global"
     """`global` compares the channels of all layers; `layer` takes the same share from each; `isomorphic` compares those
     of layers that are built alike, and takes the same share from each kind."""

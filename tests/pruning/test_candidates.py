@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.candidates import Judge, best_look
+from compress.pruning.candidates import TRAINED, best_look
 from compress.pruning.depth import drop_blocks
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import joined
+from compress.pruning.judge import STEPS, Judge
+from compress.pruning.reconstruct import reconstruct
 from compress.pruning.surgery import cut
 from compress.stage import Silent
 from tests.pruning.test_cost_search import opened
@@ -63,6 +65,29 @@ def test_the_distance_is_that_of_the_network_once_it_is_cut(
         assert Judge(search, given).distance(removed, shape.dropped) == pytest.approx(wanted, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
+def test_a_few_steps_bring_it_nearer_on_examples_that_it_does_not_train_on(
+    name: str, network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, model = opened(network(name), [example])
+    removed, shape = search.choose(model, 0.6 * model.predict(search.whole), search.look_at_whole(given))
+    monkeypatch.setattr("compress.pruning.judge.STEPS", 0)
+    before = Judge(search, given).distance_after_training(removed, shape.dropped)
+    held = [*given.batches[3::4]]
+    pruned = copy.deepcopy(search.module)
+    reconstruct(pruned, search.groups, removed, given.batches, shape.dropped)
+    cut(pruned, search.groups, removed)
+    drop_blocks(pruned, sorted(shape.dropped))
+    reestimate(pruned, (inputs for inputs, _ in joined(given.batches)))
+    x = torch.cat([inputs[0] for inputs, _ in held])
+    with torch.no_grad():
+        found, expected = pruned.eval()(x), search.module.eval()(x)
+    assert before == pytest.approx(float((found - expected).square().mean() / expected.var(correction=0)), rel=1e-3)
+    monkeypatch.setattr("compress.pruning.judge.STEPS", STEPS)
+    after = [Judge(search, given).distance_after_training(removed, shape.dropped) for _ in range(2)]
+    assert after[0] == after[1] < before
+
+
 def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, example: Tensor, given: Given) -> None:
     search, model = opened(network("resnet_a"), [example])
     judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Counting()
@@ -70,8 +95,9 @@ def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, exam
     for count in (1, 4, 16):
         removed, shape = search.choose(model, wanted, best_look(search, model, wanted, given, count, progress))
         assert 0.85 * wanted <= model.predict(shape) <= wanted
-        distances.append(judge.distance(removed, shape.dropped))
-    assert progress.steps == {"judging choices": 4 + 16}  # of one there is nothing to judge
+        distances.append(judge.distance_after_training(removed, shape.dropped))
+    judging, training = progress.steps.values()
+    assert judging == 4 + 16 and training <= 4 + TRAINED  # of one there is nothing to judge
     assert distances[2] < distances[0] and distances[1] <= distances[0]
 
 

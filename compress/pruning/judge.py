@@ -1,0 +1,127 @@
+"""How far from before a network answers without some units and blocks: at once, and after a little training.
+
+Outputs are compared, in variances of those of the whole network, so that no task is needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
+
+from compress.modes import evaluating
+from compress.pruning.batch_norm import reestimate
+from compress.pruning.cost_search import Search
+from compress.pruning.depth import bypassed, drop_blocks
+from compress.pruning.double import double_without
+from compress.pruning.groups import Chosen
+from compress.pruning.importance.measures import Given
+from compress.pruning.importance.score import LabelledBatch, joined
+from compress.pruning.reconstruct import CHECKED, reconstruct
+from compress.pruning.surgery import cut
+
+JUDGED = 256
+"""Examples by which choices are judged, at most."""
+STEPS = 30
+"""Steps of the little training."""
+FIRST_STEP = 0.02
+"""How far the first of them moves each parameter, over its norm; those that follow go linearly down to 0."""
+
+
+class Judge:
+    """Judges choices of one network.
+
+    Args:
+        search: has the network, which is left as it is.
+        given: examples.
+    """
+
+    def __init__(self, search: Search, given: Given) -> None:
+        self.search, self.seed = search, given.seed
+        self.small = _first(given.batches, JUDGED)
+        self.batches = joined(self.small)
+        self.answers = [_answers(search.module, inputs) for inputs, _ in self.batches]
+
+    def distance(self, removed: Chosen, dropped: Collection[str]) -> float:
+        """Mean squared distance of the outputs as soon as the units and blocks are gone."""
+        double = double_without(self.search.module, self.search.groups, removed, self.batches, dropped)
+        with bypassed(double, dropped):
+            found = [_answers(double, inputs) for inputs, _ in self.batches]
+        return _mean([_apart(*pair) for pair in zip(found, self.answers, strict=True)])
+
+    def distance_after_training(self, removed: Chosen, dropped: Collection[str]) -> float:
+        """Mean squared distance on a quarter of the examples, after some steps on the others towards the outputs.
+
+        Steps are those of You, Gitman, Ginsburg, "Large Batch Training of Convolutional Networks", 2017
+        (arXiv:1708.03888), equation 6, without momentum: each parameter moves by a share of its norm, so that one size
+        of step fits all networks.
+        """
+        check = self.small[CHECKED - 1 :: CHECKED] or self.small[-1:]
+        fit = [batch for number, batch in enumerate(self.small) if number % CHECKED != CHECKED - 1] or check
+        pruned = copy.deepcopy(self.search.module)
+        if self.search.settings.reconstruct:
+            reconstruct(pruned, self.search.groups, removed, self.small, dropped, self.seed)
+        cut(pruned, self.search.groups, removed)
+        drop_blocks(pruned, sorted(dropped))
+        reestimate(pruned, (inputs for inputs, _ in self.batches))
+        self._train(pruned, joined(fit))
+        pairs = ((_answers(pruned, inputs), _answers(self.search.module, inputs)) for inputs, _ in joined(check))
+        return _mean([_apart(*pair) for pair in pairs])
+
+    def _train(self, module: nn.Module, batches: Sequence[LabelledBatch]) -> None:
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        wanted = [_answers(self.search.module, inputs) for inputs, _ in batches]
+        module.eval()  # no dropout: the same choice is judged the same
+        for part in module.modules():
+            if isinstance(part, _BatchNorm):
+                part.train()
+        for step in range(STEPS if parameters else 0):
+            inputs, _ = batches[step % len(batches)]
+            with torch.enable_grad():
+                loss = _apart(_numbers(module(*inputs)), wanted[step % len(batches)])
+                slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+            size = FIRST_STEP * (1 - step / STEPS)
+            with torch.no_grad():
+                for parameter, slope in zip(parameters, slopes, strict=True):
+                    steep = 0.0 if slope is None else float(slope.norm())
+                    if slope is not None and steep > 0:
+                        parameter.sub_(slope, alpha=size * float(parameter.norm()) / steep)
+
+
+def _first(batches: Sequence[LabelledBatch], examples: int) -> list[LabelledBatch]:
+    """The first batches, up to that with the last of so many examples."""
+    found: list[LabelledBatch] = []
+    while len(found) < len(batches) and sum(len(targets) for _, targets in found) < examples:
+        found.append(batches[len(found)])
+    return found
+
+
+@torch.no_grad()
+def _answers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    with evaluating(module):
+        return _numbers(module(*inputs))
+
+
+def _numbers(outputs: object) -> list[Tensor]:
+    """The outputs that are numbers."""
+    leaves = pytree.tree_leaves(outputs)
+    return [leaf.float() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def _apart(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean over the outputs of their squared distance in variances."""
+    squares = [
+        (one - other).square().mean() / (other - other.mean()).square().mean().clamp(min=1e-12)
+        for one, other in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(squares).mean() if squares else torch.zeros(())
+
+
+def _mean(values: Sequence[Tensor]) -> float:
+    mean = float(torch.stack(list(values)).mean())
+    return math.inf if math.isnan(mean) else mean
