@@ -1,16 +1,19 @@
 """Pruning for time against pruning for arithmetic, at equal accuracy: the trained ResNet-20 and ResNet-56 on CIFAR-10.
 
-    COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--images 10000] [--epochs 3]
+    COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--precision fp32 int8]
+        [--images 10000] [--epochs 3]
 
-First a network is pruned to half of its MACs, then, from the published weights again, to the time of that one's fp32
-file at batch 1 divided by 1.25. Both recover with the same schedule, distilled from the unpruned network, and all
-10,000 test images are looked at once, at the end. Then both files are measured side by side, with the unpruned one's.
-What is done is kept, so that an interrupted call goes on.
+First a network is pruned to half of its MACs, then, from the published weights again, to the time of that one's file
+at batch 1 divided by 1.25, once for fp32 files and once for int8 ones. All recover with the same schedule, distilled
+from the unpruned network, and all 10,000 test images are looked at once, at the end, by the float network. Then the
+files of a precision are measured side by side, with the unpruned one's. What is done is kept, so that an interrupted
+call goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from compress.data.dataset import Data
 from compress.data.locations import cache_folder
 from compress.library import load_task
 from compress.pruning.latency.files import measure_files, timing_file
-from compress.pruning.reach import Where
+from compress.pruning.reach import Where, emission_for
 from compress.pruning.recover import describe, prune_and_recover
 from compress.pruning.stage import Prune
 from compress.stage import Context, Silent
@@ -66,18 +69,20 @@ def recovered(
     return torch.load(kept, weights_only=False).eval(), json.loads(note.read_text())
 
 
-def both(name: str, data: Data, arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
+def both(
+    name: str, precision: str, data: Data, arguments: argparse.Namespace, folder: Path
+) -> dict[str, dict[str, Any]]:
     """The unpruned network, and it pruned either way: accuracy and milliseconds, measured side by side."""
-    whole = network(name)
+    whole, emission = network(name), emission_for(TARGET, precision)
     by_macs, arithmetic = recovered(name, {"keep": {"macs": 0.5}}, data, arguments, folder / "macs")
-    asked = folder / "asked.json"
+    asked = folder / f"asked-{precision}.json"
     if not asked.exists():
-        files = {"whole": timing_file(whole, IMAGES, "fp32"), "macs": timing_file(by_macs, IMAGES, "fp32")}
+        files = {"whole": timing_file(whole, IMAGES, emission), "macs": timing_file(by_macs, IMAGES, emission)}
         asked.write_text(json.dumps(measure_files(files, IMAGES, TARGET, 1, Silent())["macs"][1] * FASTER))
-    reach = {"speedup": json.loads(asked.read_text()), "precision": "fp32", "batch": 1}
-    by_time, timely = recovered(name, {"reach": reach}, data, arguments, folder / "time")
+    reach = {"speedup": json.loads(asked.read_text()), "precision": precision, "batch": 1}
+    by_time, timely = recovered(name, {"reach": reach}, data, arguments, folder / f"time-{precision}")
     modules = {"unpruned": whole, "half of the MACs": by_macs, "by time": by_time}
-    files = {how: timing_file(module, IMAGES, "fp32") for how, module in modules.items()}
+    files = {how: timing_file(module, IMAGES, emission) for how, module in modules.items()}
     measured = measure_files(files, IMAGES, TARGET, 1, Silent())
     plain = {"accuracy": evaluate(whole, data, TASK, data.test)["accuracy"], "macs_left": 1.0, "blocks_gone": 0}
     found = {"unpruned": plain, "half of the MACs": arithmetic, "by time": timely}
@@ -88,17 +93,19 @@ def main() -> int:
     """Prune, recover, measure, print; 0 if both claims hold for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "int8"], default=["fp32", "int8"])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data, lines, claims = cifar10(arguments.images), [], []
-    for name in arguments.only:
+    for name, precision in itertools.product(arguments.only, arguments.precision):
         folder = cache_folder() / "benchmarks" / "pruning_choice" / f"{name}-{arguments.images}-{arguments.epochs}"
-        rows = both(name, data, arguments, folder)
+        rows = both(name, precision, data, arguments, folder)
         lines += [
             {
                 "network": name,
+                "precision": precision,
                 "pruned": how,
                 "test accuracy": f"{row['accuracy']:.2%}",
                 "p50": f"{row['ms']:.3f} ms",
@@ -110,10 +117,18 @@ def main() -> int:
         ]
         timely, arithmetic = rows["by time"], rows["half of the MACs"]
         claims += [
-            Claim(f"{name}: by time over by MACs", arithmetic["ms"] / timely["ms"], ">=", 1.2, "{:.2f}x"),
-            Claim(f"{name}: accuracy won by it", timely["accuracy"] - arithmetic["accuracy"], ">=", 0.0, "{:.2%}"),
+            Claim(
+                f"{name} in {precision}: by time over by MACs", arithmetic["ms"] / timely["ms"], ">=", 1.2, "{:.2f}x"
+            ),
+            Claim(
+                f"{name} in {precision}: accuracy won by it",
+                timely["accuracy"] - arithmetic["accuracy"],
+                ">=",
+                0.0,
+                "{:.2%}",
+            ),
         ]
-    notes = [f"fp32, batch 1, one thread; {arguments.epochs} epochs of {arguments.images:,} images"]
+    notes = [f"batch 1, one thread; {arguments.epochs} epochs of {arguments.images:,} images"]
     return save_result("pruning_choice", lines, claims, notes)
 
 
