@@ -107,18 +107,21 @@ def decide(
     """
     limits = budget or {("accuracy_drop" if higher_is_better and reference.validation <= 1 else "metric_drop"): 0.01}
 
-    def misses(candidate: Candidate) -> int:
-        return sum(not line.met for line in judge(candidate, reference, limits, higher_is_better, "validation"))
+    def missed(candidate: Candidate) -> list[str]:
+        lines = judge(candidate, reference, limits, higher_is_better, "validation")
+        return [line.name for line in lines if not line.met]
 
-    nearest = min(candidates, key=lambda c: (misses(c), c.p50_ms))
+    nearest = min(candidates, key=lambda c: (len(missed(c)), c.p50_ms))
     lines = judge(nearest, reference, limits, higher_is_better, "test")
     shown = lines if budget else ()
     if budget:
         meets, wanted = "meets the budget", "the budget"
     else:
         meets, wanted = "stays within one point or percent of the reference", "one point or percent of the reference"
-    if misses(nearest):
-        return Verdict(None, nearest.name, shown, f"no file {meets}; {nearest.name} comes nearest")
+    if missed(nearest):
+        names = " and ".join(missed(nearest))
+        reason = f"no file {meets} on validation data, which chooses; {nearest.name} is nearest, but misses {names}"
+        return Verdict(None, nearest.name, shown, reason)
     if not all(line.met for line in lines):
         reason = f"{nearest.name} met {wanted} on validation data, which chose it, but not on test data"
         return Verdict(None, nearest.name, shown, reason)

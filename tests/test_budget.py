@@ -59,6 +59,15 @@ def test_a_budget_that_nothing_meets_deploys_nothing_and_shows_the_nearest() -> 
     assert [line.met for line in verdict.lines] == [False, True]
 
 
+def test_what_is_missed_on_validation_alone_is_named() -> None:
+    """Test data, on which all is well, does not choose; the reason says what did not hold where it counted."""
+    learnt_it = replace(REFERENCE, validation=1.0)
+    verdict = decide([learnt_it, SMALL], learnt_it, {"accuracy_drop": 0.01, "speedup": 2}, True)
+    assert not verdict.met and all(line.met for line in verdict.lines)
+    assert "no file meets the budget on validation data" in verdict.reason
+    assert "small is nearest, but misses accuracy_drop" in verdict.reason
+
+
 def test_without_a_budget_a_fast_but_broken_file_is_not_deployed() -> None:
     broken = replace(SMALL, name="broken", p50_ms=0.01, validation=0.1, test=0.1)
     assert decide([REFERENCE, SMALL, broken], REFERENCE, {}, True).deploy == "small"
