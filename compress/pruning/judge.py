@@ -27,6 +27,8 @@ from compress.pruning.surgery import cut
 
 JUDGED = 256
 """Examples by which choices are judged, at most."""
+MOST_NUMBERS = 2**26
+"""Outputs that are kept to compare with, at most, unless a few batches have more: those over a vocabulary are large."""
 STEPS = 30
 """Steps of the little training."""
 FIRST_STEP = 0.02
@@ -43,16 +45,17 @@ class Judge:
 
     def __init__(self, search: Search, given: Given) -> None:
         self.search, self.seed = search, given.seed
-        self.small = _first(given.batches, JUDGED)
+        self.small = self._first(given.batches)
         self.batches = joined(self.small)
         self.answers = [_answers(search.module, inputs) for inputs, _ in self.batches]
 
     def distance(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance of the outputs as soon as the units and blocks are gone."""
         double = double_without(self.search.module, self.search.groups, removed, self.batches, dropped)
+        known = zip(self.batches, self.answers, strict=True)
         with bypassed(double, dropped):
-            found = [_answers(double, inputs) for inputs, _ in self.batches]
-        return _mean([_apart(*pair) for pair in zip(found, self.answers, strict=True)])
+            pairs = ((_answers(double, inputs), wanted) for (inputs, _), wanted in known)
+            return _mean([_apart(*pair) for pair in pairs])
 
     def distance_after_training(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance on a quarter of the examples, after some steps on the others towards the outputs.
@@ -73,6 +76,13 @@ class Judge:
         pairs = ((_answers(pruned, inputs), _answers(self.search.module, inputs)) for inputs, _ in joined(check))
         return _mean([_apart(*pair) for pair in pairs])
 
+    def _first(self, batches: Sequence[LabelledBatch]) -> list[LabelledBatch]:
+        """The first batches, as many as `JUDGED` and `MOST_NUMBERS` allow, and enough to train on and to check on."""
+        inputs, targets = batches[0]
+        numbers = sum(output.numel() for output in _answers(self.search.module, inputs))
+        count = min(-(-JUDGED // max(len(targets), 1)), MOST_NUMBERS // max(numbers, 1))
+        return list(batches[: max(count, CHECKED)])
+
     def _train(self, module: nn.Module, batches: Sequence[LabelledBatch]) -> None:
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         wanted = [_answers(self.search.module, inputs) for inputs, _ in batches]
@@ -91,14 +101,6 @@ class Judge:
                     steep = 0.0 if slope is None else float(slope.norm())
                     if slope is not None and steep > 0:
                         parameter.sub_(slope, alpha=size * float(parameter.norm()) / steep)
-
-
-def _first(batches: Sequence[LabelledBatch], examples: int) -> list[LabelledBatch]:
-    """The first batches, up to that with the last of so many examples."""
-    found: list[LabelledBatch] = []
-    while len(found) < len(batches) and sum(len(targets) for _, targets in found) < examples:
-        found.append(batches[len(found)])
-    return found
 
 
 @torch.no_grad()

@@ -101,6 +101,18 @@ def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, exam
     assert distances[2] < distances[0] and distances[1] <= distances[0]
 
 
+def test_of_large_outputs_few_are_kept(
+    network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, _ = opened(network("resnet_a"), [example])
+    every = Judge(search, given)
+    assert sum(len(targets) for _, targets in every.batches) == 32
+    monkeypatch.setattr("compress.pruning.judge.MOST_NUMBERS", 5 * 4 * 6)  # classes, examples in a batch, batches
+    assert sum(len(targets) for _, targets in Judge(search, given).batches) == 24
+    monkeypatch.setattr("compress.pruning.judge.MOST_NUMBERS", 1)
+    assert sum(len(targets) for _, targets in Judge(search, given).batches) == 16
+
+
 def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
     network: Make, example: Tensor, given: Given
 ) -> None:
