@@ -12,16 +12,17 @@ steps; before any, of eleven of them, -0.80 to -0.85), and not with the loss (0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from compress.pruning.cost_search import CostModel, Look, Search
+from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.judge import Judge
+from compress.pruning.shape import Shape
 from compress.stage import Progress
 from compress.training.randomness import derived_seed
 
@@ -47,30 +48,41 @@ def best_look(search: Search, model: CostModel, wanted: float, given: Given, cou
         return first
     judge, whole = Judge(search, given), search.look_at_whole(given)
     random = np.random.default_rng(derived_seed(given.seed, "candidates"))
-    found: dict[Hashable, tuple[float, Look]] = {}
+    judged: dict[Hashable, _Judged] = {}
     with progress.task("judging choices", count) as advance:
         for number in range(count):
-            look, best = first, min(found.values(), key=_distance, default=(math.inf, first))[1]
-            if number:
-                near = number > count // 2  # the second half starts from the best of the first
-                look = _otherwise(search, best if near else whole, SPREAD / 2 if near else SPREAD, random)
+            look = first
+            if number > count // 2:  # the second half starts from the best of the first
+                best = min(judged.values(), key=_distance)
+                look = _otherwise(search, best.look, SPREAD / 2, random)
+            elif number:
+                look = _otherwise(search, whole, SPREAD, random)
             removed, shape = search.choose(model, wanted, look)
             name = (frozenset(shape.kept.items()), shape.dropped)
-            if name not in found:
-                found[name] = judge.distance(removed, shape.dropped), look
+            if name not in judged:
+                judged[name] = _Judged(look, removed, shape, judge.distance(removed, shape.dropped))
             advance(1)
-    best_few = sorted(found.values(), key=_distance)[:TRAINED]
-    trained: list[tuple[float, Look]] = []
+    best_few, trained = sorted(judged.values(), key=_distance)[:TRAINED], []
     with progress.task("training the best choices for a moment", len(best_few)) as advance:
-        for _, look in best_few:
-            removed, shape = search.choose(model, wanted, look)
-            trained.append((judge.distance_after_training(removed, shape.dropped), look))
+        for one in best_few:
+            distance = judge.distance_after_training(one.removed, one.shape.dropped)
+            trained.append(replace(one, distance=distance))
             advance(1)
-    return min(trained, key=_distance)[1]
+    return min(trained, key=_distance).look
 
 
-def _distance(judged: tuple[float, Look]) -> float:
-    return judged[0]
+@dataclass(frozen=True)
+class _Judged:
+    """What was chosen by a look, and how far the answers then are from before."""
+
+    look: Look
+    removed: Chosen
+    shape: Shape
+    distance: float
+
+
+def _distance(judged: _Judged) -> float:
+    return judged.distance
 
 
 def _otherwise(search: Search, look: Look, spread: float, random: np.random.Generator) -> Look:

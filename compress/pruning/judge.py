@@ -22,7 +22,7 @@ from compress.pruning.double import double_without
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import LabelledBatch, joined
-from compress.pruning.reconstruct import CHECKED, reconstruct
+from compress.pruning.reconstruct import CHECKED, fit_and_check, reconstruct
 from compress.pruning.surgery import cut
 
 JUDGED = 256
@@ -64,8 +64,7 @@ class Judge:
         (arXiv:1708.03888), equation 6, without momentum: each parameter moves by a share of its norm, so that one size
         of step fits all networks.
         """
-        check = self.small[CHECKED - 1 :: CHECKED] or self.small[-1:]
-        fit = [batch for number, batch in enumerate(self.small) if number % CHECKED != CHECKED - 1] or check
+        fit, check = ([self.small[number] for number in sorted(part)] for part in fit_and_check(len(self.small)))
         pruned = copy.deepcopy(self.search.module)
         if self.search.settings.reconstruct:
             reconstruct(pruned, self.search.groups, removed, self.small, dropped, self.seed)

@@ -66,7 +66,7 @@ def reconstruct(
         that were not fitted to; 1 for a layer that keeps its weights.
     """
     readers = list(_readers(module, groups, removed, dropped)) if batches else []
-    to_fit, to_check = _split(len(batches))
+    to_fit, to_check = fit_and_check(len(batches))
     for turn in _turns(readers, sum(p.numel() * p.element_size() for p in module.parameters())):
         with evaluating(module), bypassed(module, dropped):
             for number, (inputs, _) in enumerate(batches):
@@ -79,7 +79,7 @@ def reconstruct(
     return {reader.path: reader.error for reader in readers}
 
 
-def _split(batches: int) -> tuple[set[int], set[int]]:
+def fit_and_check(batches: int) -> tuple[set[int], set[int]]:
     """Numbers of the batches to fit to and of those to check on: of few the last, and one alone serves for both."""
     check = set(range(CHECKED - 1, batches, CHECKED)) or {batches - 1}
     return set(range(batches)) - check or check, check

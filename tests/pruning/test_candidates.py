@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.candidates import TRAINED, best_look
@@ -19,7 +18,7 @@ from compress.pruning.judge import STEPS, Judge
 from compress.pruning.reconstruct import reconstruct
 from compress.pruning.surgery import cut
 from compress.stage import Silent
-from tests.pruning.test_cost_search import opened
+from tests.pruning.test_cost_search import labelled, opened
 
 Make = Callable[[str], nn.Module]
 
@@ -40,10 +39,7 @@ class Counting(Silent):
 
 @pytest.fixture
 def given() -> Given:
-    generator = torch.Generator().manual_seed(3)
-    images = torch.randn(8, 4, 3, 16, 16, generator=generator)
-    batches = [((part,), torch.randint(0, 5, (4,), generator=generator)) for part in images]
-    return Given(batches, functional.cross_entropy)
+    return labelled(8)
 
 
 @pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])

@@ -36,12 +36,18 @@ class Products:
         return 100.0 + layer.inputs.left(kept) * layer.outputs.left(kept)
 
 
+def labelled(batches: int) -> Given:
+    """So many batches of four images."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(batches, 4, 3, 16, 16, generator=generator)
+    return Given(
+        [((part,), torch.randint(0, 5, (4,), generator=generator)) for part in images], functional.cross_entropy
+    )
+
+
 @pytest.fixture
 def given() -> Given:
-    generator = torch.Generator().manual_seed(3)
-    images = torch.randn(4, 4, 3, 16, 16, generator=generator)
-    batches = [((part,), torch.randint(0, 5, (4,), generator=generator)) for part in images]
-    return Given(batches, functional.cross_entropy)
+    return labelled(4)
 
 
 def opened(module: nn.Module, arrays: list[Tensor], **changes: Any) -> tuple[Search, Products]:
