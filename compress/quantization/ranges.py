@@ -51,9 +51,41 @@ def mse(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool
     return float(low_share), float(high_share)
 
 
+def entropy(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool) -> tuple[float, float]:
+    """The share of the range whose quantized distribution diverges least from the whole one (KL).
+
+    Migacz 2017, "8-bit Inference with TensorRT": what lies outside is counted at the ends; inside, each step spreads
+    its count evenly over the bins of it that are not empty.
+    """
+    centres = low + (np.arange(len(counts)) + 0.5) * (high - low) / len(counts)
+
+    def divergence(share: float) -> float:
+        scale, zero_point = grid(low * share, high * share, bounds, symmetric)
+        steps = np.rint(centres / scale)
+        inside = (steps >= QUANTIZED_MIN - zero_point) & (steps <= QUANTIZED_MAX - zero_point)
+        if not inside.any():
+            return float("inf")
+        reference = np.where(inside, counts, 0.0)
+        first, last = np.flatnonzero(inside)[[0, -1]]
+        reference[first] += counts[:first].sum()
+        reference[last] += counts[last + 1 :].sum()
+        kept = inside & (counts > 0)
+        codes = (steps - steps[first]).astype(int).clip(0, QUANTIZED_MAX - QUANTIZED_MIN)
+        totals = np.bincount(codes[kept], counts[kept], minlength=QUANTIZED_MAX - QUANTIZED_MIN + 1)
+        bins = np.bincount(codes[kept], minlength=len(totals))
+        spread = np.where(kept, (totals / bins.clip(1))[codes], 0.0)
+        p, q = reference / reference.sum(), spread / max(spread.sum(), 1e-300)
+        seen = p > 0
+        return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))))
+
+    share = float(min(np.linspace(1.0, SMALLEST_SHARE, CANDIDATES), key=divergence))
+    return share, share
+
+
 CHOICES: dict[str, Callable[[Floats, float, float, Bounds, bool], tuple[float, float]]] = {
     "minmax": minmax,
     "mse": mse,
     "percentile": percentile,
+    "entropy": entropy,
 }
 """`calibration` in YAML -> function of (counts of equal bins from low to high, low, high, bounds, symmetric)."""

@@ -1,0 +1,148 @@
+"""A float ONNX graph with the places where it will be quantized: what all methods without training work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, helper
+
+from compress.errors import UsageError
+from compress.exporting.graph import Graph
+from compress.quantization.onnx_graph import Layer, Types, read
+from compress.quantization.placement import Operator, Placement, Point, place
+
+Array = NDArray[Any]
+GridPoint = tuple[float, int]
+"""Scale and zero point (signed) of an activation."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """`proto` is float; `layers` are those whose weights become int8, by the tensor that they write."""
+
+    proto: ModelProto
+    points: tuple[Point, ...]
+    layers: Mapping[str, Layer]
+    operators: tuple[Operator, ...]
+    integer: frozenset[str]
+
+    @property
+    def groups(self) -> dict[str, list[Point]]:
+        """Points by the name of the scale that they share."""
+        found: dict[str, list[Point]] = {}
+        for point in self.points:
+            found.setdefault(point.group, []).append(point)
+        return found
+
+    def with_proto(self, proto: ModelProto) -> Template:
+        """The same places in a graph of the same names with other weights."""
+        return Template(proto, self.points, self.layers, self.operators, self.integer)
+
+
+def template_of(proto: ModelProto, ignore: Sequence[str] = ()) -> Template:
+    """Place int8 in a float graph. `ignore` are globs of operator names that stay in float.
+
+    Raises:
+        UsageError: Nothing in the graph can run in int8, or a glob matches no operator.
+    """
+    graph = Graph(proto.graph)
+    operators, layers = read(graph, Types(proto), ignore)
+    _check_globs(graph, ignore)
+    placement = place(operators)
+    found = {output: layer for output, layer in layers.items() if output in placement.integer}
+    if not found:
+        raise UsageError("the graph has no convolution, linear layer or product with constant weights to quantize")
+    return _checked(proto, placement, found, operators)
+
+
+def without(template: Template, kept_float: frozenset[str]) -> Template:
+    """The template with some operators, named by what they write, left in float."""
+    operators = [
+        Operator(o.output, o.kind, o.inputs, o.bounds, o.ignored or o.output in kept_float) for o in template.operators
+    ]
+    placement = place(operators)
+    layers = {output: layer for output, layer in template.layers.items() if output in placement.integer}
+    return _checked(template.proto, placement, layers, operators)
+
+
+def _checked(
+    proto: ModelProto, placement: Placement, layers: Mapping[str, Layer], operators: Sequence[Operator]
+) -> Template:
+    return Template(proto, placement.points, dict(layers), tuple(operators), placement.integer)
+
+
+def _check_globs(graph: Graph, ignore: Sequence[str]) -> None:
+    for glob in ignore:
+        if not any(fnmatchcase(node.name, glob) for node in graph.nodes):
+            names = ", ".join(node.name for node in graph.nodes[:8])
+            raise UsageError(f"ignore: {glob!r} matches no operator; there are {names} ...")
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """`integers` int8 of the weight's shape; `scale` (output channels,) float32; on the layer's axis."""
+
+    integers: Array
+    scale: Array
+
+
+def insert(template: Template, grid: Mapping[str, GridPoint], weights: Mapping[str, QuantizedWeight]) -> ModelProto:
+    """The canonical graph: signed Q/DQ pairs at the template's points, int8 weights behind a DequantizeLinear.
+
+    `grid` has the scale and zero point of each group, `weights` those of each layer by the tensor that it writes.
+    """
+    result = ModelProto()
+    result.CopyFrom(template.proto)
+    graph = Graph(result.graph)
+    operator_of = {layer.product: layer.output for layer in template.layers.values()}
+    for point in template.points:
+        _insert_point(graph, point, grid[point.group], operator_of)
+    for output, layer in template.layers.items():
+        _insert_weight(graph, layer, weights[output])
+    graph.write()
+    return result
+
+
+def _insert_point(graph: Graph, point: Point, grid: GridPoint, operator_of: Mapping[str, str]) -> None:
+    tensor = point.tensor
+    readers = [node for node in graph.nodes if tensor in node.input]
+    if point.readers is not None:
+        chosen = point.readers
+        readers = [node for node in readers if chosen.intersection(operator_of.get(o, o) for o in node.output)]
+    names = [
+        graph.add_array(f"{point.group}_scale", np.asarray(grid[0], np.float32)),
+        graph.add_array(f"{point.group}_zero_point", np.asarray(grid[1], np.int8)),
+    ]
+    quantized, floats = f"{tensor}_quantized", f"{tensor}_dequantized"
+    writer = graph.writers().get(tensor)
+    source = tensor
+    if tensor in graph.outputs and point.readers is None and writer is not None:  # the output keeps its name
+        source = f"{tensor}_float"
+        writer.output[list(writer.output).index(tensor)] = source
+        floats = tensor
+    for node in readers:
+        graph.rename_reads(tensor, floats, [node])
+    graph.nodes += [
+        helper.make_node("QuantizeLinear", [source, *names], [quantized], f"{tensor}_quantize"),
+        helper.make_node("DequantizeLinear", [quantized, *names], [floats], f"{tensor}_dequantize"),
+    ]
+
+
+def _insert_weight(graph: Graph, layer: Layer, found: QuantizedWeight) -> None:
+    name = f"{layer.name}.{layer.weight}"
+    names = [
+        graph.add_array(f"{name}_quantized", found.integers),
+        graph.add_array(f"{name}_scale", found.scale),
+        graph.add_array(f"{name}_zero_point", np.zeros(found.scale.shape, np.int8)),
+    ]
+    floats = f"{name}_dequantized"
+    written = (layer.product, f"{layer.product}_float")
+    node = next(n for n in graph.nodes if n.output[0] in written and layer.weight in n.input)
+    graph.rename_reads(layer.weight, floats, [node])
+    dequantize = helper.make_node("DequantizeLinear", names, [floats], f"{layer.name}.dequantize", axis=layer.axis)
+    graph.nodes.append(dequantize)
