@@ -14,7 +14,8 @@ from compress.bundle import Deployment
 from compress.data.dataset import Data
 from compress.errors import UsageError
 from compress.exporting.emissions.table import EMISSIONS
-from compress.exporting.run import finish, stop_rounding_activations
+from compress.exporting.references import FLOAT_EMISSIONS, round_as
+from compress.exporting.run import finish
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import example_inputs, to_proto
 from compress.models.build import deployment_for
@@ -49,12 +50,12 @@ def export_module(model: nn.Module, data: Data, task: Task, emission: str, path:
 def _proto(model: nn.Module, emission: str, deployment: Deployment, opset: int) -> tuple[ModelProto, nn.Module]:
     """The graph, and the network whose answers it must give."""
     quantized = any(isinstance(module, FakeQuantize) for module in model.modules())
-    if not quantized and emission != "fp32":
+    if not quantized and emission not in FLOAT_EMISSIONS:
         raise UsageError(f"export: {emission} is an int8 file, and the network is float: use compress.quantize first")
     module = copy.deepcopy(model).cpu().eval()
     if not quantized:
-        return to_proto(module, deployment, example_inputs(deployment), opset), module
+        proto = to_proto(module, deployment, example_inputs(deployment), opset)
+        return proto if emission == "fp32" else EMISSIONS[emission](proto), module
     proto = EMISSIONS[emission](canonical(module, deployment, example_inputs(deployment), opset))
-    if emission == "fp32":
-        stop_rounding_activations(module)
+    round_as(module, emission, proto)
     return proto, module

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,12 @@ STEPS = 255
 SLACK = 1.001
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose"})
 FLOAT_TOLERANCE = 1e-3
+NARROW_TOLERANCE = {"fp16": 8 * 2.0**-11, "bf16": 8 * 2.0**-8}
+"""Of the range, as FLOAT_TOLERANCE: eight roundings. Rounding errors of n layers add up to the root of n of them."""
 SHARE_WITHIN = 0.99
 NOISE_SLACK = 0.01
+FLOAT16_NOISE_SLACK = 0.05
+"""Of int8 files in surroundings of float16: that noise is larger, and drawn twice."""
 AGREEMENT = 0.995
 
 
@@ -27,7 +33,8 @@ class Parity:
     """How far a file's answers lie from torch's.
 
     `step` is the range of the reference's outputs over 255 or, if that is more, the scale that the file rounds its
-    output to (int8), or a thousandth of the range (float); `within_step` the share of values at most one step off
+    output to (int8), or a part of the range (float: a
+    thousandth in float32); `within_step` the share of values at most one step off
     without the runtime's optimizations; `largest_steps` the worst of all;
     `agreement` the share of examples that optimizations do not move to another class (or of values, by a step).
     `torch_within_step` is what `within_step` is between torch and torch adding in another order: in a deep int8 network
@@ -45,10 +52,10 @@ class Parity:
         """Plain data."""
         return asdict(self)
 
-    def faults(self, *, integer: bool) -> list[str]:
+    def faults(self, *, integer: bool, noise_slack: float = NOISE_SLACK) -> list[str]:
         """What is wrong, in words."""
         found = []
-        least = min(SHARE_WITHIN, self.torch_within_step - NOISE_SLACK)
+        least = min(SHARE_WITHIN, self.torch_within_step - noise_slack)
         if self.within_step < least or (not integer and self.largest_steps > 1):
             found.append(
                 f"{1 - self.within_step:.1%} of the outputs differ from torch's by more than {self.step:.3g} "
@@ -72,11 +79,13 @@ def check(
     again: Sequence[Array] | None = None,
     counted: Sequence[Array] | None = None,
     strict: bool = True,
+    emission: str = "",
 ) -> Parity:
     """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
 
     `again` is the reference computed by torch in another order, where there is one. `counted` says of outputs for
     tokens, (examples, tokens) for each batch, which are no padding; each such token is then an example of its own.
+    `emission` says in which precision the file computes. One of bfloat16 is run as `widened` has it.
 
     Not `strict`, an int8 network is compared but not judged: before it is trained, its outputs hardly differ from
     each other, so that one step inside is many of theirs.
@@ -84,23 +93,38 @@ def check(
     Raises:
         StageError: The answers differ by more than rounding explains.
     """
-    plain, optimized = (_rows(run(model, feeds, optimize=on), counted) for on in (False, True))
+    with runnable(model, emission) as file:
+        plain, optimized = (_rows(run(file, feeds, optimize=on), counted) for on in (False, True))
     expected = _rows(reference, counted)
-    parity = compare(plain, optimized, expected, integer=integer, output_scale=output_scale(model) if integer else 0.0)
+    rounding = output_scale(model) if integer else 0.0
+    tolerance = NARROW_TOLERANCE.get(emission, FLOAT_TOLERANCE)
+    parity = compare(plain, optimized, expected, integer=integer, output_scale=rounding, tolerance=tolerance)
     if again is not None:
         parity = replace(parity, torch_within_step=_share_within(_rows(again, counted), expected, parity.step))
-    faults = parity.faults(integer=integer) if strict or not integer else []
+    slack = FLOAT16_NOISE_SLACK if emission == "tensorrt" else NOISE_SLACK
+    faults = parity.faults(integer=integer, noise_slack=slack) if strict or not integer else []
     if faults:
         raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}")
     return parity
 
 
-def compare(plain: Array, optimized: Array, expected: Array, *, integer: bool, output_scale: float = 0.0) -> Parity:
-    """Parity of outputs (examples, ...), without and with the runtime's optimizations, with torch's."""
+def compare(
+    plain: Array,
+    optimized: Array,
+    expected: Array,
+    *,
+    integer: bool,
+    output_scale: float = 0.0,
+    tolerance: float = FLOAT_TOLERANCE,
+) -> Parity:
+    """Parity of outputs (examples, ...), without and with the runtime's optimizations, with torch's.
+
+    `tolerance` is what a float file may be off, as a part of the reference's range.
+    """
     if plain.shape != expected.shape:
         raise StageError(f"export: the file's output has shape {plain.shape}, torch's {expected.shape}")
     extent = float(np.ptp(expected)) or float(np.abs(expected).max()) or 1.0
-    step = max(extent / STEPS, output_scale * SLACK) if integer else extent * FLOAT_TOLERANCE
+    step = max(extent / STEPS, output_scale * SLACK) if integer else extent * tolerance
     steps = np.abs(plain.astype(np.float64) - expected) / step
     steps = np.where(np.isfinite(steps), steps, np.inf)
     return Parity(
@@ -110,6 +134,23 @@ def compare(plain: Array, optimized: Array, expected: Array, *, integer: bool, o
         largest_steps=float(steps.max()),
         agreement=agreement(optimized, plain, step),
     )
+
+
+@contextlib.contextmanager
+def runnable(model: Path, emission: str) -> Iterator[Path]:
+    """The file that ONNX Runtime's CPU provider is to run in place of `model`: itself unless it is bfloat16."""
+    if emission != "bf16":
+        yield model
+        return
+    import onnx
+
+    from compress.exporting.torch_onnx import save
+    from compress.exporting.widen import widened
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "widened.onnx"
+        save(widened(onnx.load(model)), path)
+        yield path
 
 
 def _rows(outputs: Sequence[Array], counted: Sequence[Array] | None) -> Array:

@@ -20,6 +20,7 @@ from compress.errors import UsageError
 from compress.exporting import parity
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
+from compress.exporting.references import FLOAT_EMISSIONS, answers_in_float16, round_as
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, save, to_proto
 from compress.exporting.tracing import quiet
@@ -81,9 +82,9 @@ def finish(
     save(proto, path)
     onnx.checker.check_model(str(path))
     write_bundle(out, Kind.ONNX, deployment)
-    integer = emission != "fp32"
+    integer = emission not in FLOAT_EMISSIONS
     metrics: Metrics = {
-        "precision": "int8" if integer else "fp32",
+        "precision": "int8" if integer else emission,
         "profile": emission,
         "size_bytes": path.stat().st_size,
         "int8_share": None,
@@ -91,13 +92,13 @@ def finish(
         "parameters": count_parameters(module),
         "macs": count_macs(module, example_inputs(deployment, batch=1, nominal=True)),
     }
-    if integer:
+    if emission.startswith("ort-"):
         counted = int8_share(path, signed=emission == "ort-arm")
         metrics.update(int8_share=counted.share, not_int8=list(counted.not_int8))
     if data is not None:
         count = 2 if context.rehearsal else settings.parity_examples
         metrics["parity"] = _parity(
-            path, module, data, deployment, count, integer=integer, strict=not context.rehearsal
+            path, module, data, deployment, count, emission=emission, strict=not context.rehearsal
         ).as_json()
     return metrics
 
@@ -107,10 +108,11 @@ def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Mo
     if emission not in EMISSIONS:
         raise UsageError(f"export: unknown emission {emission!r}; there are {', '.join(EMISSIONS)}")
     if source.kind is Kind.TORCH:
-        if emission != "fp32":
+        if emission not in FLOAT_EMISSIONS:
             raise UsageError(f"export: {emission} is int8, and the model is float: put `quantize:` before `export:`")
         module = rest.load(source.path)
-        return to_proto(module, source.deployment, example_inputs(source.deployment), opset), module
+        proto = to_proto(module, source.deployment, example_inputs(source.deployment), opset)
+        return proto if emission == "fp32" else EMISSIONS[emission](proto), module
     from compress.quantization.convert import canonical
     from compress.quantization.rest import CANONICAL_FILE, load_quantized
 
@@ -119,18 +121,9 @@ def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Mo
         graph = onnx.load(source.path / CANONICAL_FILE)
     else:
         graph = canonical(model, source.deployment, example_inputs(source.deployment), opset)
-    if emission == "fp32":
-        stop_rounding_activations(model)
-    return EMISSIONS[emission](graph), model
-
-
-def stop_rounding_activations(model: nn.Module) -> None:
-    """Let a quantized model compute with float activations, as its float file does; weights stay rounded."""
-    from compress.quantization.fake_quantize import FakeQuantize
-
-    for module in model.modules():
-        if isinstance(module, FakeQuantize):
-            module.enabled = False
+    proto = EMISSIONS[emission](graph)
+    round_as(model, emission, proto)
+    return proto, model
 
 
 def _with_batch(deployment: Deployment, batch: int | None) -> Deployment:
@@ -145,7 +138,7 @@ def _with_batch(deployment: Deployment, batch: int | None) -> Deployment:
 
 
 def _parity(
-    path: Path, module: nn.Module, data: Data, deployment: Deployment, count: int, *, integer: bool, strict: bool
+    path: Path, module: nn.Module, data: Data, deployment: Deployment, count: int, *, emission: str, strict: bool
 ) -> parity.Parity:
     """The file against torch on the first validation examples, in batches that the file takes."""
     feeds, expected, again, counted = [], [], [], []
@@ -156,11 +149,17 @@ def _parity(
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
         with torch.no_grad():
             expected.append(module(*tensors).numpy())
-            with quiet(), torch.backends.mkldnn.flags(enabled=False):
-                again.append(module(*tensors).numpy())
+            if emission == "tensorrt":
+                again.append(answers_in_float16(module, tuple(tensors)).numpy())
+            else:
+                with quiet(), torch.backends.mkldnn.flags(enabled=False):
+                    again.append(module(*tensors).numpy())
         counted.append(_unpadded(feeds[-1], expected[-1], deployment))
     tokens = counted if _answers_tokens(deployment) else None
-    return parity.check(path, feeds, expected, integer=integer, again=again, counted=tokens, strict=strict)
+    integer = emission not in FLOAT_EMISSIONS
+    return parity.check(
+        path, feeds, expected, integer=integer, again=again, counted=tokens, strict=strict, emission=emission
+    )
 
 
 def _batches(data: Data, deployment: Deployment, count: int) -> list[npt.NDArray[np.int64]]:

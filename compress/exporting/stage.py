@@ -12,7 +12,7 @@ from compress.bundle import Bundle, Kind
 from compress.errors import UsageError
 from compress.stage import Context, Metrics, Stage
 
-Emission = Literal["fp32", "ort-x86", "ort-arm"]
+Emission = Literal["fp32", "fp16", "bf16", "ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt"]
 
 
 class Export(Stage):
@@ -26,7 +26,9 @@ class Export(Stage):
     model: str | None = None
     """Name of the model or stage to export; by default the model before this stage."""
     emit: Literal["auto"] | tuple[Emission, ...] = "auto"
-    """Which files: `fp32`, `ort-x86` (uint8 activations), `ort-arm` (int8 ones); `auto` takes what the targets need."""
+    """Which files: float ones (`fp32`, `fp16`, `bf16`) or int8 ones: `ort-x86` for processors with VNNI, `ort-x86-avx2`
+    for those without (needs `weight_bits: 7`), `ort-arm`, `tensorrt` (needs `grid: symmetric`); `auto` takes what the
+    targets need."""
     batch: int | None = Field(None, ge=1)
     """A fixed batch size; by default the file takes any."""
     opset: int = Field(18, ge=18, le=23)

@@ -27,7 +27,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Provider in YAML -> ONNX Runtime's name for it."""
 DEFAULT_TARGETS = ("local",)
 """Where files are measured unless a pipeline says."""
-EMISSIONS = ("fp32", "ort-x86", "ort-arm")
+EMISSIONS = ("fp32", "fp16", "bf16", "ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt")
+VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
+"""Processors' features with which products of uint8 and int8 are added without saturation."""
 X86, ARM = frozenset({"x86_64", "amd64", "i386", "i686"}), frozenset({"aarch64", "arm64", "armv8l", "armv7l"})
 
 
@@ -143,8 +145,11 @@ def emissions(target: TargetSettings) -> list[str]:
         return list(target.emit)
     if target.provider != "cpu":
         return ["fp32"]
-    architecture = machine()["architecture"].lower()
-    return ["fp32"] + (["ort-x86"] if architecture in X86 else ["ort-arm"] if architecture in ARM else [])
+    found = machine()
+    architecture = found["architecture"].lower()
+    if architecture in X86:
+        return ["fp32", "ort-x86" if VNNI.intersection(found["features"]) else "ort-x86-avx2"]
+    return ["fp32", "ort-arm"] if architecture in ARM else ["fp32"]
 
 
 def read_target(target: str | Path | Mapping[str, Any] | Source, base: Path | None = None) -> TargetSettings:

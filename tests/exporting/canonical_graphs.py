@@ -16,10 +16,12 @@ from tests.quantization.networks import deployment, network
 
 
 @functools.cache
-def canonical_graph(name: str) -> tuple[ModelProto, GraphModule, torch.Tensor]:
+def canonical_graph(
+    name: str, *, symmetric: bool = False, weight_bits: int = 8
+) -> tuple[ModelProto, GraphModule, torch.Tensor]:
     """The canonical graph of a network of `tests.quantization.networks`, its prepared model, and examples."""
     module, x = network(name)
-    model = prepare(module, (x[:2],))
+    model = prepare(module, (x[:2],), symmetric=symmetric, weight_bits=weight_bits)
     calibrate(model, lambda: [(x,)], "minmax")
     described = deployment(x, module(x))
     return canonical(model, described, example_inputs(described), 18), model, x

@@ -73,18 +73,20 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("architecture", "expected"),
+    ("architecture", "features", "expected"),
     [
-        ("x86_64", ["fp32", "ort-x86"]),
-        ("AMD64", ["fp32", "ort-x86"]),
-        ("aarch64", ["fp32", "ort-arm"]),
-        ("riscv64", ["fp32"]),
+        ("x86_64", ["avx2", "avx512_vnni"], ["fp32", "ort-x86"]),
+        ("AMD64", ["avx2", "avx_vnni"], ["fp32", "ort-x86"]),
+        ("x86_64", ["avx2", "avx512f"], ["fp32", "ort-x86-avx2"]),
+        ("AMD64", [], ["fp32", "ort-x86-avx2"]),
+        ("aarch64", ["dotprod"], ["fp32", "ort-arm"]),
+        ("riscv64", [], ["fp32"]),
     ],
 )
 def test_emissions_follow_the_processor(
-    monkeypatch: pytest.MonkeyPatch, architecture: str, expected: list[str]
+    monkeypatch: pytest.MonkeyPatch, architecture: str, features: list[str], expected: list[str]
 ) -> None:
-    monkeypatch.setattr(module, "machine", lambda: {"architecture": architecture})
+    monkeypatch.setattr(module, "machine", lambda: {"architecture": architecture, "features": features})
     assert emissions(TargetSettings()) == expected
     assert emissions(TargetSettings(emit=("ort-arm",))) == ["ort-arm"]
     assert emissions(TargetSettings(provider="cuda")) == ["fp32"]

@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 from onnx import ModelProto
 
-from compress.exporting.emissions import fp32, ort_arm, ort_x86
+from compress.exporting.emissions import bf16, fp16, fp32, ort_arm, ort_x86, ort_x86_avx2, tensorrt
 
 EMISSIONS: dict[str, Callable[[ModelProto], ModelProto]] = {
     "fp32": fp32.emit,
+    "fp16": fp16.emit,
+    "bf16": bf16.emit,
     "ort-x86": ort_x86.emit,
+    "ort-x86-avx2": ort_x86_avx2.emit,
     "ort-arm": ort_arm.emit,
+    "tensorrt": tensorrt.emit,
 }

@@ -1,0 +1,55 @@
+"""The torch network whose answers a file must give: with the rounding that the file has, and no other."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from compress.exporting.tracing import quiet
+from compress.quantization.fake_quantize import FakeQuantize
+
+FLOAT_EMISSIONS = ("fp32", "fp16", "bf16")
+
+
+def round_as(module: nn.Module, emission: str, proto: ModelProto) -> None:
+    """Let a quantized network round what the file `proto` rounds: nothing in a float file; weights stay rounded."""
+    if emission in FLOAT_EMISSIONS:
+        stop_rounding_activations(module)
+    elif emission == "tensorrt":
+        round_only(module, {node.name for node in proto.graph.node if node.op_type == "QuantizeLinear"})
+
+
+def stop_rounding_activations(model: nn.Module) -> None:
+    """Let a quantized model compute with float activations, as its float file does; weights stay rounded."""
+    for module in model.modules():
+        if isinstance(module, FakeQuantize):
+            module.enabled = False
+
+
+def round_only(module: nn.Module, names: set[str]) -> None:
+    """Take out of a quantized network the roundings that are not among `names`, operators of its canonical graph."""
+    assert isinstance(module, GraphModule)
+    for node in list(module.graph.nodes):
+        if node.op != "call_module" or not isinstance(module.get_submodule(str(node.target)), FakeQuantize):
+            continue
+        if f"{node.args[0].name}_quantize" not in names:
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+    module.recompile()
+
+
+def answers_in_float16(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """What torch's own float16 makes of a quantized network: how far answers move by that precision alone."""
+    with quiet():
+        narrow = copy.deepcopy(module)
+    for part in narrow.modules():
+        if isinstance(part, FakeQuantize):
+            part.scale.copy_(part.scale.half().float())
+    rounded = [tensor.half().float() if tensor.is_floating_point() else tensor for tensor in inputs]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
+        result: Tensor = narrow(*rounded)
+    return result.float()
