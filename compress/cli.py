@@ -145,6 +145,52 @@ def profile(
 
 
 @app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A float ONNX file.")],
+    samples: Annotated[
+        Path,
+        typer.Option(
+            help="An .npz file of arrays named as the inputs (and `labels`), or a folder of such, of .npy "
+            "files or of images (in a folder for each class, if known)."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the model's name and -int8.")] = None,
+    target: Annotated[str, typer.Option(help="A target's name or file.")] = "local",
+    emit: Annotated[list[str] | None, typer.Option(help="An int8 file such as ort-x86; default: by target.")] = None,
+    budget: Annotated[float, typer.Option(help="Greatest loss of accuracy, of agreement, or relative error.")] = 0.01,
+    rung: Annotated[list[str] | None, typer.Option(help="A rung that may be climbed; default: all.")] = None,
+    grid: Annotated[str, typer.Option(help="auto, affine or symmetric.")] = "auto",
+    weight_bits: Annotated[
+        int | None, typer.Option(min=7, max=8, help="7 for x86 without VNNI; default: by file.")
+    ] = None,
+    calibration: Annotated[str, typer.Option(help="auto, minmax, percentile, entropy or mse.")] = "auto",
+    ignore: Annotated[list[str] | None, typer.Option(help="Glob of operators that stay in float.")] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="AXIS=SIZE", help="Size of another dynamic axis: --shape sequence=128")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="What pixels are multiplied with.")] = 1 / 255,
+    mean: Annotated[list[float] | None, typer.Option(help="Taken off scaled pixels, once or once a channel.")] = None,
+    std: Annotated[list[float] | None, typer.Option(help="What they are divided by then.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Of images, if the model takes any.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Quantize a bare ONNX file to int8 from samples, prove it, measure it, and say whether it pays."""
+    from compress.bare.call import quantize_from_call
+    from compress.console import OUT, ConsoleProgress
+    from compress.report.table import terminal_table
+
+    options = {key: value for key, value in locals().items() if key not in ("model", "samples", "out", "as_json")}
+    found = quantize_from_call(model, samples, out, options, ConsoleProgress())
+    if as_json:
+        typer.echo(json.dumps(found.report, indent=1))
+    else:
+        OUT.print(terminal_table(found.report))
+        OUT.print(f"{_verdict(found.report)}\nreport: {found.folder / 'report.html'}", soft_wrap=True)
+    if not found.met:
+        raise BudgetMissedError(f"no int8 file is within the budget: {found.reasons[0]}; all files are kept")
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The pipeline file to write.")] = Path("pipeline.yaml"),
     data: Annotated[str | None, typer.Option(help="Built-in name, image folder, .parquet, .csv or .npz file.")] = None,

@@ -31,7 +31,10 @@ from compress.validation import validated
 from compress.yaml_source import Source
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
+
+    from compress.bare.quantize import QuantizedFile
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 AnyData = Data | str | Path | Mapping[str, Any]
@@ -243,6 +246,47 @@ def export(
     opened, chosen = _opened(data, task)
     names = [name for name in stage.emit if stage.emit != "auto"] or ["fp32"]
     return {name: export_module(model, opened, chosen, name, home / f"{name}.onnx", stage) for name in names}
+
+
+def quantize_file(
+    model: str | Path,
+    samples: str | Path | Mapping[str, NDArray[Any]],
+    folder: str | Path,
+    *,
+    emit: str | Sequence[str] = (),
+    target: str | TargetSettings = "local",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> QuantizedFile:
+    """Quantize a bare float ONNX file without training: no PyTorch model is needed.
+
+    Args:
+        model: the file.
+        samples: arrays by input name (and `labels`, if known), an .npz file of such, or a folder of arrays or images.
+        folder: where the files and a report are written; it must be new, empty, or of an earlier call.
+        emit: names of int8 files such as `ort-x86`; by default those that suit the target.
+        target: a built-in name, the path of a target's file, or its settings.
+        progress: where long work says how far it is; by default nowhere.
+        settings: the other fields of `compress.bare.asked.Asked`, such as `budget=0.01` and `rungs=("static",)`.
+
+    Returns:
+        The files by name, which of them to deploy, and why.
+
+    Raises:
+        UsageError: the file is no float ONNX graph, samples do not fit it, or a setting is wrong.
+        StageError: a file that was made does not give the answers that it should.
+    """
+    from compress.bare.asked import Asked
+    from compress.bare.quantize import quantize_file as quantize_bare
+
+    emitted = (emit,) if isinstance(emit, str) else tuple(emit)
+    given = samples if isinstance(samples, Mapping) else Path(samples)
+    try:
+        asked = Asked(emit=emitted, **settings)
+    except TypeError as error:
+        raise UsageError(f"quantize_file: {str(error).removeprefix('Asked.__init__() ')}") from None
+    chosen = read_target(target, Path.cwd()) if isinstance(target, str) else target
+    return quantize_bare(Path(model), given, Path(folder), asked, target=chosen, progress=progress or Silent())
 
 
 def profile(

@@ -26,12 +26,13 @@ def profile_bare_file(
     settings = read_target(target, Path())
     if batches:
         settings = settings.model_copy(update={"batches": tuple(batches)})
-    measured = profile_file(path, settings, shapes=dict(map(_axis, shapes)), progress=progress)
+    measured = profile_file(path, settings, shapes=dict(map(axis, shapes)), progress=progress)
     rows = [latency.row() for latency in measured[path.name]]
     return {"model": path.name, "size_bytes": path.stat().st_size, "latency": rows, "notes": list(measured.notes)}
 
 
-def _axis(text: str) -> tuple[str, int]:
+def axis(text: str) -> tuple[str, int]:
+    """A name and a size from `sequence=128`. Raises UsageError for anything else."""
     name, equals, size = text.partition("=")
     if not (name and equals and size.isdigit() and int(size) > 0):
         raise UsageError(f"--shape {text}: write the name of an axis and its size, such as sequence=128")

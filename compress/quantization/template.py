@@ -14,7 +14,7 @@ from onnx import ModelProto, helper
 from compress.errors import UsageError
 from compress.exporting.graph import Graph
 from compress.quantization.onnx_graph import Layer, Types, read
-from compress.quantization.placement import Operator, Placement, Point, place
+from compress.quantization.placement import ROLES, Operator, Placement, Point, Role, place
 
 Array = NDArray[Any]
 GridPoint = tuple[float, int]
@@ -30,6 +30,15 @@ class Template:
     layers: Mapping[str, Layer]
     operators: tuple[Operator, ...]
     integer: frozenset[str]
+
+    def source_group(self, layer: Layer) -> str | None:
+        """The group of the point that a layer reads, directly or behind operators that only move values."""
+        writers = {operator.output: operator for operator in self.operators}
+        groups = {point.tensor: point.group for point in self.points}
+        tensor = layer.data
+        while tensor not in groups and tensor in writers and ROLES[writers[tensor].kind] is Role.MOVES:
+            tensor = writers[tensor].inputs[0]
+        return groups.get(tensor)
 
     @property
     def groups(self) -> dict[str, list[Point]]:
@@ -104,6 +113,9 @@ def insert(template: Template, grid: Mapping[str, GridPoint], weights: Mapping[s
         _insert_point(graph, point, grid[point.group], operator_of)
     for output, layer in template.layers.items():
         _insert_weight(graph, layer, weights[output])
+        group = template.source_group(layer)
+        if group is not None and layer.bias is not None:
+            _round_bias(graph, layer, grid[group][0] * weights[output].scale.astype(np.float64))
     graph.write()
     return result
 
@@ -146,3 +158,13 @@ def _insert_weight(graph: Graph, layer: Layer, found: QuantizedWeight) -> None:
     graph.rename_reads(layer.weight, floats, [node])
     dequantize = helper.make_node("DequantizeLinear", names, [floats], f"{layer.name}.dequantize", axis=layer.axis)
     graph.nodes.append(dequantize)
+
+
+def _round_bias(graph: Graph, layer: Layer, step: Array) -> None:
+    """A bias of its own, rounded as integer kernels have it: to multiples of (scale of the input * of the weights)."""
+    assert layer.bias is not None
+    steps = step.astype(np.float32)
+    bias = graph.arrays[layer.bias]
+    name = graph.add_array(f"{layer.name}.{layer.bias}_rounded", (np.rint(bias / steps) * steps).astype(np.float32))
+    written = {layer.product, f"{layer.product}_float", layer.output, f"{layer.output}_float"}
+    graph.rename_reads(layer.bias, name, [node for node in graph.nodes if written & set(node.output)])

@@ -1,0 +1,1 @@
+"""Bare ONNX files, without a PyTorch model or a pipeline."""

@@ -1,0 +1,76 @@
+"""What `compress quantize` can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from compress.bare.samples import Images
+from compress.errors import UsageError
+from compress.quantization.ladder import RUNGS
+from compress.quantization.ranges import CHOICES
+from compress.suggest import unknown
+from compress.targets.settings import EMISSIONS, TargetSettings, emissions
+
+FLOATS = ("fp32", "fp16", "bf16")
+BUDGET = 0.01
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The settings of one call.
+
+    `budget` is the greatest loss: of accuracy where samples have labels, of agreement with the float file's classes
+    where they have none, of relative squared error where the outputs are no classes. `emit` are names of emissions
+    (empty: those of the target); `shapes` sizes of dynamic axes besides the batch, for measuring.
+    """
+
+    emit: tuple[str, ...] = ()
+    budget: float = BUDGET
+    grid: str = "auto"
+    weight_bits: int | None = None
+    calibration: str = "auto"
+    rungs: tuple[str, ...] = RUNGS
+    ignore: tuple[str, ...] = ()
+    adaround_iterations: int = 500
+    shapes: Mapping[str, int] = field(default_factory=dict)
+    images: Images = field(default_factory=Images)
+    seed: int = 0
+
+    def bits(self, names: Sequence[str]) -> int:
+        """Bits of a weight: 7 where one of the files is for processors whose kernels saturate."""
+        if self.weight_bits is not None:
+            return self.weight_bits
+        return 7 if "ort-x86-avx2" in names else 8
+
+
+def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:
+    """The int8 files to write.
+
+    Raises:
+        UsageError: A setting has a value that it cannot have.
+    """
+    names = list(asked.emit) or [name for name in emissions(target) if name not in FLOATS]
+    for what, given, known in (
+        ("emission", names, EMISSIONS),
+        ("rung", asked.rungs, RUNGS),
+        ("calibration", [asked.calibration], ("auto", *CHOICES)),
+        ("grid", [asked.grid], ("auto", "affine", "symmetric")),
+    ):
+        for name in given:
+            if name not in known:
+                raise UsageError(unknown(what, name, known))
+    if asked.budget < 0:
+        raise UsageError(f"--budget: the greatest loss is a fraction of 0 or more, not {asked.budget}")
+    if "static" not in asked.rungs:
+        raise UsageError("--rung: the ladder begins with static; name it too")
+    if not names:
+        raise UsageError(f"target {target.name}: no int8 file is made for it; name one, such as --emit ort-x86")
+    if asked.grid == "affine" and "tensorrt" in names:
+        raise UsageError("--grid affine: TensorRT has no zero points; leave out tensorrt or the grid")
+    return names
+
+
+def is_symmetric(asked: Asked, names: Sequence[str]) -> bool:
+    """Whether activations have no zero point: as TensorRT needs it, or as asked."""
+    return asked.grid == "symmetric" or (asked.grid == "auto" and "tensorrt" in names)

@@ -1,0 +1,95 @@
+"""The files that are made of a canonical graph, each proven before anybody sees it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from compress.bare.judge import Judge, Judgement
+from compress.errors import StageError
+from compress.exporting import parity
+from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.int8_share import Int8Share, int8_share
+from compress.exporting.torch_onnx import save
+
+GIVEN, FLOAT = "given", "fp32"
+PARITY_BATCHES = 4
+HERE = ("ort-x86", "ort-x86-avx2", "ort-arm")
+"""Emissions for ONNX Runtime's CPU provider."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file, what it loses on the judging samples, how much of it runs in int8, and its parity."""
+
+    name: str
+    path: Path
+    precision: str
+    judged: Judgement
+    share: Int8Share | None = None
+    parity: parity.Parity | None = None
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether it is one of those that were made for int8."""
+        return self.precision == "int8"
+
+
+def write_files(
+    folder: Path, given: Path, floating: ModelProto, canonical: ModelProto, names: Sequence[str], judge: Judge
+) -> list[File]:
+    """The file that was given, the same as one runs it fastest in float, and each emission.
+
+    Raises:
+        StageError: An emission does not give the canonical graph's answers, or cannot be made of it.
+    """
+    folder.mkdir(parents=True)
+    exact = judge.judge(judge.reference)
+    shutil.copyfile(given, folder / "given.onnx")
+    files = [File(GIVEN, folder / "given.onnx", "fp32", exact)]
+    save(floating, folder / "fp32.onnx")
+    files.append(File(FLOAT, folder / "fp32.onnx", "fp32", exact))
+    for name in names:
+        files.append(_emitted(folder, name, canonical, judge))
+    return files
+
+
+def _emitted(folder: Path, name: str, canonical: ModelProto, judge: Judge) -> File:
+    proto = EMISSIONS[name](canonical)
+    path = folder / f"{name}.onnx"
+    save(proto, path)
+    try:
+        found = _parity(path, canonical, folder, judge)
+    except StageError as error:
+        raise StageError(f"{name}: {error}") from error
+    share = int8_share(path, signed=name == "ort-arm") if name in HERE else None
+    return File(name, path, "int8", judge(proto), share, found)
+
+
+def _parity(path: Path, canonical: ModelProto, folder: Path, judge: Judge) -> parity.Parity:
+    """The emission against the canonical graph, both without the runtime's optimizations."""
+    plain = folder / ".canonical.onnx"
+    save(canonical, plain)
+    feeds = judge.feeds[:PARITY_BATCHES]
+    expected = parity.run(plain, feeds, optimize=False)
+    again = _in_another_order(plain, feeds)
+    plain.unlink()
+    return parity.check(path, feeds, expected, integer=True, again=again)
+
+
+def _in_another_order(path: Path, feeds: Sequence[dict[str, Any]]) -> list[Any]:
+    """The same numbers by float kernels that add in another order: how far rounding alone takes answers apart."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return [np.asarray(session.run(None, feed)[0]) for feed in feeds]
