@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from peers.asked import Asked, Reader, main
@@ -55,7 +56,13 @@ def dynamic_optimized(asked: Asked) -> None:
         prepared = Path(folder) / "prepared.onnx"
         kind = "bert" if asked.kind == "transformer" and "input_ids" in asked.samples else "vit"
         optimize_model(str(asked.float_file), model_type=kind, opt_level=0).save_model_to_file(str(prepared))
-        quantize_dynamic(str(prepared), str(asked.out), per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            str(prepared),
+            str(asked.out),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # as its error says where shapes are unknown
+        )
 
 
 if __name__ == "__main__":
