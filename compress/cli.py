@@ -191,6 +191,22 @@ def quantize(
 
 
 @app.command()
+def lint(
+    model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
+    for_: Annotated[
+        str, typer.Option("--for", metavar="PROFILE", help="What it is meant for: an emission, such as tensorrt.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is wrong with an ONNX file for a runtime and hardware, and what to do; status 5 if there are errors."""
+    from compress.exporting.lint.bare import fail_on_errors, lines, lint_bare_file
+
+    found = lint_bare_file(model, for_)
+    typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
+    fail_on_errors(found)
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The pipeline file to write.")] = Path("pipeline.yaml"),
     data: Annotated[str | None, typer.Option(help="Built-in name, image folder, .parquet, .csv or .npz file.")] = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-DONE, BUG, WRONG_CALL, STAGE_FAILED, BUDGET_MISSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, BUG, WRONG_CALL, STAGE_FAILED, BUDGET_MISSED, FAULTS_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,9 @@ class BudgetMissedError(CompressError):
     """Everything was done and reported, but no file meets the budget. Exit status 4."""
 
     exit_status = BUDGET_MISSED
+
+
+class FindingsError(CompressError):
+    """A file was looked at, and it is not fit for what it is meant for. Exit status 5."""
+
+    exit_status = FAULTS_FOUND

@@ -16,6 +16,8 @@ NAMES: dict[int, str] = {
     TensorProto.DOUBLE: "tensor(double)",
 }
 """Element type -> what definitions of operators call it."""
+LARGEST_KEPT = 4096
+"""Bytes of a constant that inference may look at, such as a shape."""
 
 
 def opset(proto: ModelProto) -> int:
@@ -41,14 +43,24 @@ def at_least(proto: ModelProto, version: int) -> ModelProto:
 
 
 def element_types(proto: ModelProto) -> dict[str, int]:
-    """Tensor -> its element type, for all whose type can be inferred.
+    """Tensor -> its element type, for all whose type can be inferred; raises as `inferred`."""
+    graph = inferred(proto).graph
+    known = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    return known | {item.name: item.data_type for item in graph.initializer}
+
+
+def inferred(proto: ModelProto) -> ModelProto:
+    """A graph of the same operators with the types and shapes of its tensors, without the numbers of its weights.
 
     Raises:
         onnx.shape_inference.InferenceError: types or shapes that the graph declares contradict its operators.
     """
-    graph = onnx.shape_inference.infer_shapes(proto, strict_mode=True).graph
-    known = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
-    return known | {item.name: item.data_type for item in graph.initializer}
+    light = ModelProto()
+    light.CopyFrom(proto)
+    for item in light.graph.initializer:
+        if len(item.raw_data) > LARGEST_KEPT:
+            item.ClearField("raw_data")
+    return onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
 
 
 def allowed(node: NodeProto, version: int, index: int, *, output: bool = False) -> frozenset[str]:
