@@ -80,6 +80,7 @@ def check(
     counted: Sequence[Array] | None = None,
     strict: bool = True,
     emission: str = "",
+    network: Any = None,
 ) -> Parity:
     """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
 
@@ -91,11 +92,12 @@ def check(
     each other, so that one step inside is many of theirs.
 
     Raises:
-        StageError: The answers differ by more than rounding explains.
+        StageError: The answers differ by more than rounding explains; of a `network` in torch that was prepared for
+            int8 it names the first operator that differs, with both values.
     """
     with runnable(model, emission) as file:
-        plain, optimized = (_rows(run(file, feeds, optimize=on), counted) for on in (False, True))
-    expected = _rows(reference, counted)
+        outputs = [run(file, feeds, optimize=on) for on in (False, True)]
+    plain, optimized, expected = (_rows(found, counted) for found in (*outputs, reference))
     rounding = output_scale(model) if integer else 0.0
     tolerance = NARROW_TOLERANCE.get(emission, FLOAT_TOLERANCE)
     parity = compare(plain, optimized, expected, integer=integer, output_scale=rounding, tolerance=tolerance)
@@ -104,7 +106,8 @@ def check(
     slack = FLOAT16_NOISE_SLACK if emission == "tensorrt" else NOISE_SLACK
     faults = parity.faults(integer=integer, noise_slack=slack) if strict or not integer else []
     if faults:
-        raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}")
+        why = _why(model, emission, network, feeds, [*outputs, reference])
+        raise StageError(f"export: {model.name} does not give the torch model's answers: {'; '.join(faults)}. {why}")
     return parity
 
 
@@ -158,6 +161,19 @@ def _rows(outputs: Sequence[Array], counted: Sequence[Array] | None) -> Array:
     if counted is None:
         return np.concatenate(list(outputs))
     return np.concatenate([output[kept] for output, kept in zip(outputs, counted, strict=True)])
+
+
+def _why(
+    model: Path, emission: str, network: Any, feeds: Sequence[dict[str, Array]], outputs: Sequence[Sequence[Array]]
+) -> str:
+    """What `compress.exporting.divergence_torch.located` says; a search that fails must not hide what it was for."""
+    from compress.exporting.divergence_torch import located
+
+    try:
+        with runnable(model, emission) as file:
+            return located(file, network, feeds, outputs)
+    except Exception as error:
+        return f"Which operator it is could not be found out: {str(error).strip().splitlines()[0]}"
 
 
 def _share_within(found: Array, expected: Array, step: float) -> float:

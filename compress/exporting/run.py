@@ -158,7 +158,15 @@ def _parity(
     tokens = counted if _answers_tokens(deployment) else None
     integer = emission not in FLOAT_EMISSIONS
     return parity.check(
-        path, feeds, expected, integer=integer, again=again, counted=tokens, strict=strict, emission=emission
+        path,
+        feeds,
+        expected,
+        integer=integer,
+        again=again,
+        counted=tokens,
+        strict=strict,
+        emission=emission,
+        network=module,
     )
 
 
