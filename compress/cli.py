@@ -106,7 +106,9 @@ def plan(pipeline: PipelineFile, set_: Overrides = None, store: StoreFolder = No
     made = make_plan(_read(pipeline, set_))
     table = Table("step", "stage", "", "why", box=None, pad_edge=False)
     for status in statuses(made, Store(store or DEFAULT_STORE)):
-        table.add_row(status.step.name, status.step.stage.verb, "reused" if status.reuse else "will run", status.why)
+        stage = status.step.stage
+        said = f"{status.why}; {stage.decided()}" if stage.decided() else status.why
+        table.add_row(status.step.name, stage.verb, "reused" if status.reuse else "will run", said)
     OUT.print(table)
 
 

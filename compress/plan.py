@@ -20,6 +20,7 @@ from compress.exporting.stage import Export
 from compress.models.stage import Build, Derive
 from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile
+from compress.quantization.stage import Quantize
 from compress.stage import Stage
 from compress.targets.settings import TargetSettings, emissions
 
@@ -137,7 +138,8 @@ class _Planner:
             if isinstance(placed.stage, Export):
                 self._export(placed.stage, inputs["source"])
                 continue
-            step = self._add(placed.name, placed.stage, inputs, self._target_of(placed.stage))
+            stage = placed.stage.for_files(self._emitted()) if isinstance(placed.stage, Quantize) else placed.stage
+            step = self._add(placed.name, stage, inputs, self._target_of(stage))
             self.aliases[placed.name] = step.name
             if step.stage.gives is Kind.RESPONSES:
                 continue
@@ -157,6 +159,15 @@ class _Planner:
         named = {target.name: target for target in self.pipeline.targets}
         wanted = stage.on_target(list(named))
         return None if wanted is None else named[wanted]
+
+    def _emitted(self) -> frozenset[str]:
+        """All files that are made of quantized networks: what their grid and their bits must suit."""
+        stages = [placed.stage for placed in self.pipeline.stages if isinstance(placed.stage, Export)]
+        names = [name for stage in stages if stage.emit != "auto" for name in stage.emit]
+        automatic = (
+            self.pipeline.targets if any(stage.emit == "auto" for stage in stages) else self.pipeline.targets[:1]
+        )
+        return frozenset([*names, *(name for target in automatic for name in emissions(target))])
 
     def _build(self, name: str) -> None:
         """The step that makes a model of its own."""

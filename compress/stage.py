@@ -101,6 +101,10 @@ class Stage(Settings):
         """Of the pipeline's targets, by name, the one that the work depends on; None: on none."""
         return None
 
+    def decided(self) -> str:
+        """What `auto` has come to in the plan, for the user; empty if there is nothing to say."""
+        return ""
+
     def asked(self) -> dict[str, Any]:
         """The settings that its key covers, as plain data: all but the names of models and stages."""
         return self.model_dump(mode="json", exclude={"model", *self.takes})

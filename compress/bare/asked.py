@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from compress.bare.samples import Images
 from compress.errors import UsageError
-from compress.quantization.ladder import RUNGS
+from compress.quantization import stage
 from compress.quantization.ranges import CHOICES
 from compress.suggest import unknown
 from compress.targets.settings import EMISSIONS, TargetSettings, emissions
 
+RUNGS = tuple(rung for rung in stage.RUNGS if rung != "trained")
+"""A bare file cannot be trained."""
 FLOATS = ("fp32", "fp16", "bf16")
 BUDGET = 0.01
 

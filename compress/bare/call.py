@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.bare.asked import Asked
+from compress.bare.asked import RUNGS, Asked
 from compress.bare.quantize import QuantizedFile, quantize_file
 from compress.bare.samples import Images
 from compress.errors import UsageError
 from compress.profiling.bare import axis
-from compress.quantization.ladder import RUNGS
 from compress.stage import Progress
 from compress.targets.settings import read_target
 

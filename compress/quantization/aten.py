@@ -44,6 +44,13 @@ KINDS: dict[Any, str] = {
     aten.relu6.default: "clip",
     aten.clamp.default: "clip",
     aten.clamp_min.default: "clip",
+    aten.sigmoid.default: "sigmoid",
+    aten.hardsigmoid.default: "hard_sigmoid",
+    aten.leaky_relu.default: "leaky_relu",
+    aten.gelu.default: "gelu",
+    aten.layer_norm.default: "layer_norm",
+    aten.matmul.default: "matmul",
+    aten.softmax.int: "softmax",
 }
 """ATen operator -> neutral operator. What is not listed is `other`."""
 
@@ -127,6 +134,11 @@ def _pools_everything(node: Node) -> bool:
     return list(argument(node, 1, "output_size")) == [1, 1] if node.target is not None else False
 
 
+def _pools_whole_windows(node: Node) -> bool:
+    """No window reaches over the edge, where ONNX Runtime's int8 kernel counts what is not there."""
+    return not argument(node, 4, "ceil_mode", False) and argument(node, 6, "divisor_override") is None
+
+
 def _pads_zeros(node: Node) -> bool:
     constant_pad = node.target is aten.constant_pad_nd.default
     zeros = constant_pad or argument(node, 2, "mode", "constant") == "constant"
@@ -144,6 +156,7 @@ def _clips_around_zero(node: Node) -> bool:
 _SUITS = {
     "add": _adds_two_tensors,
     "mul": _adds_two_tensors,
+    "average_pool": _pools_whole_windows,
     "global_average_pool": _pools_everything,
     "pad": _pads_zeros,
     "clip": _clips_around_zero,

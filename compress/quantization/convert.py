@@ -42,25 +42,42 @@ def _mark(model: GraphModule) -> tuple[GraphModule, Marks]:
     with quiet():
         marked = copy.deepcopy(model).eval().cpu()
     marks: Marks = {}
+    labels = labels_of(marked)
     for node in list(marked.graph.nodes):
-        if node.op != "call_module":
+        if node.name not in labels:
             continue
-        module = marked.get_submodule(str(node.target))
+        label, module = labels[node.name]
         if isinstance(module, FakeQuantize):
-            label = f"{node.args[0].name}"
             scale, zero_point = np.float32(module.scale.item()), np.int8(module.zero_point.item())
             marks[label] = (None, np.asarray(scale), np.asarray(zero_point))
             marked.add_submodule("marks." + label, _Mark(label))
             node.target = "marks." + label
-        elif isinstance(module, Weighted):
-            label = node.meta["path"]
-            while label in marks:  # a module that is called more than once
-                label += "_again"
+        else:
             if module.bits is not None:
                 weights, scales = (item.numpy() for item in module.integers())
                 marks[label] = (weights, scales, np.zeros_like(scales, dtype=np.int8))
             marked.set_submodule(str(node.target), _Plain(module, label))
     return GraphModule(marked, marked.graph), marks
+
+
+def labels_of(model: GraphModule) -> dict[str, tuple[str, FakeQuantize | Weighted]]:
+    """For each call of a quantizer or layer, by the node's name: what its mark is called, and the module.
+
+    A quantizer is called what the tensor that it reads is called, a layer what its module is called in the network.
+    """
+    found: dict[str, tuple[str, FakeQuantize | Weighted]] = {}
+    taken: set[str] = set()
+    for node in model.graph.nodes:
+        module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, FakeQuantize):
+            found[node.name] = (f"{node.args[0].name}", module)
+        elif isinstance(module, Weighted):
+            label = node.meta["path"]
+            while label in taken:  # a module that is called more than once
+                label += "_again"
+            taken.add(label)
+            found[node.name] = (label, module)
+    return found
 
 
 class _Mark(nn.Module):

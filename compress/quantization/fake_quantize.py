@@ -35,6 +35,38 @@ class _RoundToGrid(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.bounds), None, None
 
 
+class _RoundToLearnedGrid(torch.autograd.Function):
+    """As `_RoundToGrid`, and the scale learns: Esser et al. 2020, "Learned Step Size Quantization", equations 2 and 3.
+
+    The scale's gradient is round(x / s) - x / s inside of the range and the bound outside, times 1 / sqrt(N Q) with N
+    the number of values of an example and Q the greatest step (section 2.2).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: int) -> Tensor:
+        low, high = QUANTIZED_MIN - zero_point, QUANTIZED_MAX - zero_point
+        ctx.save_for_backward(x, scale)
+        ctx.limits = (low, high)
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        return wide.div(scale).clamp_(low, high).round_().mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, scale = ctx.saved_tensors
+        low, high = ctx.limits
+        step = float(scale)
+        passed = torch.ops.aten.hardtanh_backward(gradient, x, (low - 0.5) * step, (high + 0.5) * step)
+        steps = x.float().div(step)
+        rounded = steps.clamp(low, high).round_()
+        # outside of the range `passed` is 0, and the bound remains
+        slope = torch.dot(gradient.flatten().float(), rounded.flatten()) - torch.dot(
+            passed.flatten().float(), steps.flatten()
+        )
+        factor = 1 / math.sqrt(max(x.numel() / len(x), 1) * max(-low, high))
+        return passed, (slope * factor).reshape(scale.shape), None
+
+
 class RoundToMultiples(torch.autograd.Function):
     """x -> round(x / scale) * scale for what lies inside of the range anyway, so that the gradient is the identity."""
 
@@ -66,10 +98,11 @@ class FakeQuantize(nn.Module):
 
     `low` and `high` are the mean least and greatest value of a batch; `low_share` and `high_share` say how much of them
     (or beyond them) calibration chose to represent. `bounds` is what a folded relu or clip leaves. State is in buffers,
-    so that it is saved, loaded and checkpointed with the weights.
+    so that it is saved, loaded and checkpointed with the weights; `scale` is a parameter, which learns where `learning`
+    says so.
     """
 
-    scale: Tensor
+    scale: nn.Parameter
     zero_point: Tensor
     low: Tensor
     high: Tensor
@@ -82,8 +115,10 @@ class FakeQuantize(nn.Module):
         self.symmetric = symmetric
         self.enabled = True
         self.observing = False
+        self.learning = False
         self.values: Any = None
-        for name, value in {"scale": 1.0, "low": 0.0, "high": 0.0, "low_share": 1.0, "high_share": 1.0}.items():
+        self.scale = nn.Parameter(torch.tensor(1.0, dtype=torch.float32))
+        for name, value in {"low": 0.0, "high": 0.0, "low_share": 1.0, "high_share": 1.0}.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
 
@@ -97,6 +132,11 @@ class FakeQuantize(nn.Module):
             self.high.lerp_(high.float(), MOMENTUM)
         if not self.enabled:
             return x
+        if self.learning and self.training:
+            learned: Tensor = _RoundToLearnedGrid.apply(  # type: ignore[no-untyped-call]
+                x, self.scale, int(self.zero_point.item())
+            )
+            return learned
         rounded: Tensor = _RoundToGrid.apply(  # type: ignore[no-untyped-call]
             x, self.scale.item(), int(self.zero_point.item())
         )
@@ -110,12 +150,31 @@ class FakeQuantize(nn.Module):
         self.high_share.fill_(high_share)
         self.update_scale()
 
+    def set_grid(self, scale: float, zero_point: int) -> None:
+        """Take over a grid; the range becomes what it represents."""
+        with torch.no_grad():
+            self.low.fill_((QUANTIZED_MIN - zero_point) * scale)
+            self.high.fill_((QUANTIZED_MAX - zero_point) * scale)
+            self.low_share.fill_(1.0)
+            self.high_share.fill_(1.0)
+            self.scale.fill_(scale)
+            self.zero_point.fill_(zero_point)
+
+    def keep_foldable(self) -> None:
+        """After a learning step: the scale is positive, and behind a clip no value lies outside of it."""
+        largest = math.inf
+        if self.bounds is not None and not self.symmetric:
+            largest = _float32_below((self.bounds[1] - self.bounds[0]) / (QUANTIZED_MAX - QUANTIZED_MIN))
+        with torch.no_grad():
+            self.scale.clamp_(SMALLEST_SCALE, largest)
+
     def update_scale(self) -> None:
         """Scale and zero point from the range: see `grid`."""
         low, high = self.low.item() * self.low_share.item(), self.high.item() * self.high_share.item()
         scale, zero_point = grid(low, high, self.bounds, self.symmetric)
-        self.scale.fill_(scale)
-        self.zero_point.fill_(zero_point)
+        with torch.no_grad():
+            self.scale.fill_(scale)
+            self.zero_point.fill_(zero_point)
 
 
 def grid(low: float, high: float, bounds: tuple[float, float] | None, symmetric: bool) -> tuple[float, int]:
@@ -141,6 +200,8 @@ def grid(low: float, high: float, bounds: tuple[float, float] | None, symmetric:
 
 def _float32_below(value: float) -> float:
     """The greatest float32 for which 255 steps do not exceed 255 times `value` after rounding."""
+    if math.isinf(value):
+        return value
     below = torch.tensor(value, dtype=torch.float32)
     while float(below) > value or float(below * 255) > value * 255:
         below = torch.nextafter(below, torch.tensor(-math.inf))

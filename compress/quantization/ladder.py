@@ -7,7 +7,7 @@ output error on the calibration samples; whether a rung is enough is judged by t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,16 +20,16 @@ from compress.quantization.post_training.sensitivity import fewest_in_float, sen
 from compress.quantization.post_training.static import Seen, grids, observe
 from compress.quantization.post_training.weights import quantize_weights
 from compress.quantization.ranges import CHOICES
+from compress.quantization.stage import RUNGS
 from compress.quantization.template import GridPoint, QuantizedWeight, Template, insert, without
 from compress.stage import Progress, Silent
 
-RUNGS = ("static", "corrected", "smoothed", "adaround", "mixed")
-"""From the cheapest to the dearest."""
 MEANING = {
     "static": "ranges from samples",
     "corrected": "equalized layers and corrected biases",
     "smoothed": "outliers moved into weights (SmoothQuant)",
     "adaround": "learned rounding (AdaRound)",
+    "trained": "trained as it will run, from these scales",
     "mixed": "the most sensitive operators in float",
 }
 _SILENT = Silent()
@@ -37,11 +37,15 @@ _SILENT = Silent()
 
 @dataclass(frozen=True)
 class Quantization:
-    """A quantized network: the float graph that it rounds, its grids and its integers."""
+    """A quantized network: the float graph that it rounds, its grids and its integers.
+
+    `in_float` names the layers that could run in int8 and are kept from it.
+    """
 
     template: Template
     grid: Mapping[str, GridPoint]
     weights: Mapping[str, QuantizedWeight]
+    in_float: tuple[str, ...] = ()
 
     @property
     def canonical(self) -> ModelProto:
@@ -72,7 +76,7 @@ class Rung:
             "error": self.error,
             "loss": self.loss,
             "seconds": self.seconds,
-            "in_float": _left_in_float(self.result.template),
+            "in_float": list(self.result.in_float),
         }
 
 
@@ -89,6 +93,10 @@ class Options:
     seed: int = 0
 
 
+Train = Callable[[Sequence[Rung]], tuple[str, Quantization] | None]
+"""Trains the network from one of the rungs below: what was done, and what came of it."""
+
+
 class Ladder:
     """Climbs a template's rungs one at a time; what they share, such as what the tensors hold, is computed once."""
 
@@ -99,8 +107,9 @@ class Ladder:
         error: OutputError,
         options: Options | None = None,
         progress: Progress = _SILENT,
+        train: Train | None = None,
     ) -> None:
-        self.template, self.batches, self.error = template, batches, error
+        self.template, self.batches, self.error, self.train = template, batches, error, train
         self.options = options or Options()
         self.progress = progress
         self._seen: dict[int, tuple[Template, Seen]] = {}
@@ -113,8 +122,7 @@ class Ladder:
         found: list[Rung] = []
         for name in self.options.rungs:
             began = time.monotonic()
-            below = min(found, key=lambda rung: rung.loss).result if found else None
-            made = self._make(name, below, loss, budget)
+            made = self._make(name, found, loss, budget)
             if made is None:
                 continue
             choice, result = made
@@ -126,18 +134,17 @@ class Ladder:
         return found
 
     def _make(
-        self, name: str, below: Quantization | None, loss: Callable[[Quantization], float], budget: float | None
+        self, name: str, found: Sequence[Rung], loss: Callable[[Quantization], float], budget: float | None
     ) -> tuple[str, Quantization] | None:
         if name == "static":
             return self.static(self.template)
-        assert below is not None
-        if name == "corrected":
-            return self._corrected(below)
-        if name == "smoothed":
-            return self._smoothed(below)
-        if name == "adaround":
-            return self._adaround(below)
-        return self._mixed(below, loss, budget)
+        if name == "trained":
+            return None if self.train is None else self.train(found)
+        below = min(found, key=lambda rung: rung.loss).result
+        if name == "mixed":
+            return None if budget is None else self._mixed(below, loss, budget)
+        rungs = {"corrected": self._corrected, "smoothed": self._smoothed, "adaround": self._adaround}
+        return rungs[name](below)
 
     def static(self, template: Template) -> tuple[str, Quantization]:
         """The ranges, and the weights' scales, that leave the least output error."""
@@ -203,31 +210,42 @@ class Ladder:
         return ("layer by layer", better) if self._least({"": below, "rounded": better})[0] else None
 
     def _mixed(
-        self, below: Quantization, loss: Callable[[Quantization], float], budget: float | None
+        self, below: Quantization, loss: Callable[[Quantization], float], budget: float
     ) -> tuple[str, Quantization] | None:
         """The fewest layers in float with which the budget is met, the most sensitive first."""
-        if budget is None:
-            return None
+        costs = sensitivities(
+            below.template, lambda template: self.error(self._restricted(below, template).canonical), self.progress
+        )
+        order: dict[str, list[str]] = {}
+        for output in sorted(costs, key=costs.__getitem__, reverse=True):
+            order.setdefault(_module(below.template, output), []).append(output)
 
-        def restricted(template: Template) -> Quantization:
-            kept = {point.group for point in template.points}
-            missing = kept - below.grid.keys()
-            grid = dict(below.grid)
-            if missing:
-                name = self.options.method if self.options.method != "auto" else "minmax"
-                grid |= grids(template, self._look(template), name, symmetric=self.options.symmetric)
-            return Quantization(
-                template, {group: grid[group] for group in kept}, {o: below.weights[o] for o in template.layers}
-            )
+        def kept_from(names: Collection[str]) -> Quantization:
+            outputs = frozenset(output for name in names for output in order[name])
+            restricted = self._restricted(below, without(below.template, outputs))
+            return replace(restricted, in_float=tuple(name for name in order if name in names))
 
-        costs = sensitivities(below.template, lambda t: self.error(restricted(t).canonical), self.progress)
-        order = sorted(costs, key=costs.__getitem__, reverse=True)
-        chosen = fewest_in_float(order, lambda kept: loss(restricted(without(below.template, kept))) <= budget)
+        chosen = fewest_in_float(list(order), lambda names: loss(kept_from(names)) <= budget)
         if not chosen:
             return None
-        names = [below.template.layers[output].name for output in order if output in chosen]
-        said = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        return f"in float: {said}", restricted(without(below.template, chosen))
+        found = kept_from(chosen)
+        said = ", ".join(found.in_float[:4]) + (f" and {len(chosen) - 4} more" if len(chosen) > 4 else "")
+        return f"in float: {said}", found
+
+    def _restricted(self, below: Quantization, template: Template) -> Quantization:
+        """The same quantization at fewer places."""
+        groups = template.groups
+        grid = {group: below.grid[group] for group in groups if group in below.grid}
+        if groups.keys() - grid.keys():
+            method = self.options.method if self.options.method != "auto" else "minmax"
+            grid |= {
+                group: point
+                for group, point in grids(
+                    template, self._look(template), method, symmetric=self.options.symmetric
+                ).items()
+                if group not in grid
+            }
+        return Quantization(template, grid, {output: below.weights[output] for output in template.layers})
 
     def _least(self, tried: Mapping[str, Quantization]) -> tuple[str, Quantization]:
         if len(tried) == 1:
@@ -248,6 +266,9 @@ class Ladder:
         return seen
 
 
-def _left_in_float(template: Template) -> list[str]:
-    """The operators with weights that stay in float though they could run in int8."""
-    return [o.output for o in template.operators if o.ignored and o.kind in ("conv", "linear")]
+def _module(template: Template, output: str) -> str:
+    """The name of the module that a layer is a call of; a module that is called more than once has one."""
+    name = template.layers[output].name
+    while name.endswith("_again"):
+        name = name.removesuffix("_again")
+    return name

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
+from scipy.special import log_softmax
 
 from compress.exporting.emissions import ort_arm, ort_x86
 from compress.quantization.observe import Batches, Watching
@@ -21,6 +22,12 @@ def relative_error(outputs: Array, reference: Array) -> float:
     difference = float(np.square(outputs.astype(np.float64) - reference).sum())
     extent = float(np.square(reference - reference.mean(dtype=np.float64)).sum())
     return difference / extent if extent > 0 else difference
+
+
+def divergence(outputs: Array, reference: Array) -> float:
+    """The mean KL divergence of the classes' probabilities, of logits (..., classes), from the reference's."""
+    ours, theirs = (log_softmax(found.astype(np.float64), axis=-1) for found in (outputs, reference))
+    return float(np.mean((np.exp(theirs) * (theirs - ours)).sum(-1)))
 
 
 def changed_share(outputs: Array, reference: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class Quantized:
     """A quantized network in evaluation mode on the CPU, and how it came about.
 
     `post_training` and `trained` are validation metrics before and after training (`trained` and `log` are None
-    without training); `kept` names the one that the network is.
+    without training); `kept` names the one that the network is. Where a ladder was climbed, `rungs` has a row for each
+    of its rungs; `ignore` names the modules that stay in float.
     """
 
     module: GraphModule
@@ -43,6 +45,8 @@ class Quantized:
     post_training: dict[str, float]
     trained: dict[str, float] | None = None
     log: FitLog | None = None
+    rungs: tuple[dict[str, Any], ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 def quantize(
@@ -58,13 +62,17 @@ def quantize(
         StageError: the network cannot be traced, or training diverged.
     """
     settings, context = settings or Quantize(), context or Context()
+    if settings.accuracy_drop is not None:
+        from compress.quantization.climb import climb
+
+        return climb(module, data, task, settings, context)
     examples = nominal_inputs(data, 2)
     module.to("cpu").eval()
     model = prepare(
         module,
         examples,
-        symmetric=settings.grid == "symmetric",
-        weight_bits=settings.weight_bits,
+        symmetric=settings.symmetric,
+        weight_bits=settings.bits,
         ignore=settings.ignore,
     )
     with limited_threads(context.threads):
@@ -74,15 +82,15 @@ def quantize(
         data = data.head(REHEARSAL_EXAMPLES)
     before = evaluate(model, data, task, data.validation, context=context)
     if not settings.epochs:
-        return Quantized(model.to("cpu"), "post_training", before)
+        return Quantized(model.to("cpu"), "post_training", before, ignore=settings.ignore)
     calibrated = copy_of(model)
-    log = _train(model, module, data, task, settings=settings, context=context)
+    log = train(model, module, data, task, settings=settings, context=context)
     after = evaluate(model, data, task, data.validation, context=context)
     model.to("cpu")
     kept = "trained" if _as_good(after, before, task) else "post_training"
     if kept == "post_training":
         restore(model, {name: tensor.cpu() for name, tensor in calibrated.items()})
-    return Quantized(model, kept, before, after, log)
+    return Quantized(model, kept, before, after, log, ignore=settings.ignore)
 
 
 def calibration_batches(data: Data, settings: Quantize, context: Context) -> Callable[[], Iterator[tuple[Tensor, ...]]]:
@@ -108,10 +116,10 @@ def calibration_batches(data: Data, settings: Quantize, context: Context) -> Cal
 CPU = torch.device("cpu")
 
 
-def _train(
+def train(
     model: GraphModule, teacher: nn.Module, data: Data, task: Task, *, settings: Quantize, context: Context
 ) -> FitLog:
-    """Train in place, with the float network as the teacher."""
+    """Train a calibrated network in place, with the float network as the teacher."""
     try:
         inner = method_for(model, teacher, data, task, settings, settings.losses, context, inside=False)
         method = QuantizationAware(inner, freeze_norms=settings.freeze_batch_norm)

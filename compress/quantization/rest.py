@@ -34,9 +34,9 @@ class Preparation:
     ignore: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: Quantize) -> Preparation:
-        """From a stage's settings."""
-        return cls(settings.grid == "symmetric", settings.weight_bits, settings.ignore)
+    def of(cls, settings: Quantize, ignore: tuple[str, ...]) -> Preparation:
+        """From a stage's settings, and what in the end stayed in float."""
+        return cls(settings.symmetric, settings.bits, ignore)
 
 
 def save_quantized(

@@ -23,15 +23,17 @@ def run_stage(settings: Quantize, source: Bundle, out: Path, context: Context) -
     result = quantize(work.module, work.data, work.task, settings, context)
     metrics = measure_model(result.module, work.data, work.task, context)
     if context.is_main:
-        save_quantized(result.module, Preparation.of(settings), source.path, source.deployment, out)
+        save_quantized(result.module, Preparation.of(settings, result.ignore), source.path, source.deployment, out)
         write_bundle(out, Kind.QUANTIZED, source.deployment)
         metrics["size_bytes"] = (out / CANONICAL_FILE).stat().st_size
     metrics["quantization"] = {
-        "grid": "symmetric" if settings.grid == "symmetric" else "affine",
-        "weight_bits": settings.weight_bits,
+        "grid": "symmetric" if settings.symmetric else "affine",
+        "weight_bits": settings.bits,
         "kept": result.kept,
         "post_training": result.post_training,
         "trained": result.trained,
+        "rungs": list(result.rungs),
+        "in_float": list(result.ignore),
     }
     if result.log is not None:
         metrics["training"] = result.log.as_metrics()

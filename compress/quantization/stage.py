@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from compress.bundle import Bundle, Kind
 from compress.distillation.settings import DistillationRecipe
 from compress.stage import Context, Metrics, Stage
 
+Rung = Literal["static", "corrected", "smoothed", "adaround", "trained", "mixed"]
+RUNGS: tuple[Rung, ...] = get_args(Rung)
 LEARNING_RATES = {"sgd": 0.002, "adamw": 0.0002}
 WEIGHT_DECAY = 1e-5
 
@@ -33,14 +35,20 @@ class Quantize(DistillationRecipe, Stage):
     """Unset: 1e-5; little, because training is short."""
     model: str | None = None
     """The model to quantize: a name from `models:` or a stage; unset: the model before this stage."""
+    accuracy_drop: float | None = Field(None, ge=0)
+    """Most of the metric to lose on validation data; `rungs` are climbed until it is kept. Unset: `epochs` are trained."""
+    rungs: tuple[Rung, ...] = RUNGS
+    """What may be tried to keep `accuracy_drop`, the cheapest first; `static` is always the first."""
     grid: Literal["auto", "affine", "symmetric"] = "auto"
-    """Activations with a zero point (`affine`) or without (`symmetric`, what TensorRT needs); `auto` is affine."""
-    weight_bits: Literal[7, 8] = 8
-    """Bits of a weight; 7 for x86 processors without VNNI, whose int8 kernels saturate."""
-    calibration: Literal["auto", "minmax", "mse", "percentile"] = "mse"
-    """How activation ranges are chosen: all seen, least squared error, 99.99 % of values; `auto` tries all."""
+    """Activations with a zero point (`affine`) or none (`symmetric`); `auto` is affine unless a file is for TensorRT."""
+    weight_bits: Literal["auto", 7, 8] = "auto"
+    """Bits of a weight; `auto` is 8, or 7 where a file is for x86 processors without VNNI, whose kernels saturate."""
+    calibration: Literal["auto", "minmax", "mse", "percentile", "entropy"] = "mse"
+    """How ranges are chosen: all seen, least squared error, 99.99 % of values, least divergence; `auto` tries all."""
     calibration_examples: int = Field(512, ge=1)
     """Training examples that activation ranges are taken from."""
+    adaround_iterations: int = Field(500, ge=1)
+    """Steps of learning to round, for each layer."""
     ignore: tuple[str, ...] = ()
     """Globs of module names (`head.*`) that stay in float; each must match a module."""
 
@@ -58,9 +66,38 @@ class Quantize(DistillationRecipe, Stage):
         """The model to quantize."""
         return {"source": self.model}
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether activations have no zero point."""
+        return self.grid == "symmetric"
+
+    @property
+    def bits(self) -> int:
+        """Bits of a weight."""
+        return 8 if self.weight_bits == "auto" else self.weight_bits
+
+    def for_files(self, emissions: Collection[str]) -> Self:
+        """With what is `auto` decided by the files that will be made of the network."""
+        chosen: dict[str, object] = {}
+        if self.grid == "auto":
+            chosen["grid"] = "symmetric" if "tensorrt" in emissions else "affine"
+        if self.weight_bits == "auto":
+            chosen["weight_bits"] = 7 if "ort-x86-avx2" in emissions else 8
+        return self.model_copy(update=chosen)
+
+    def decided(self) -> str:
+        """The grid and the bits of weights."""
+        return f"{'symmetric' if self.symmetric else 'affine'} grid, weights of {self.bits} bits"
+
     def faults(self) -> list[tuple[str, str]]:
         """Combinations that make no sense."""
-        return [*(self.recipe_faults() if self.epochs else []), *self.loss_faults()]
+        found = [*(self.recipe_faults() if self.epochs else []), *self.loss_faults()]
+        order = [RUNGS.index(rung) for rung in self.rungs]
+        if self.rungs[:1] != ("static",) or order != sorted(set(order)):
+            found.append(("rungs", f"begin with static and keep the order, each once: {', '.join(RUNGS)}"))
+        if self.accuracy_drop is None and self.rungs != RUNGS:
+            found.append(("rungs", "they are climbed to keep an `accuracy_drop`: give one too"))
+        return found
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
         """Quantize the source and write it with its canonical ONNX graph."""

@@ -88,12 +88,16 @@ def _is_to_be_rewritten(node: Node) -> bool:
 def spell_out(graph_module: GraphModule) -> None:
     """Write operators that an int8 kernel could do as those that the placement knows."""
     _spell_out_means(graph_module.graph)
+    _spell_out_gated(graph_module.graph)
     _spell_out_products(graph_module)
 
 
 def _spell_out_means(graph: Graph) -> None:
     """A mean over height and width of an image becomes a global average pool, which has an int8 kernel."""
     for node in list(graph.nodes):
+        if node.target is aten.avg_pool2d.default and _covers_the_image(node):
+            node.target, node.args = aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1])
+            continue
         if node.target is not aten.mean.dim or node.args[0].meta["val"].dim() != 4:
             continue
         axes = argument(node, 1, "dim") or []
@@ -108,6 +112,35 @@ def _spell_out_means(graph: Graph) -> None:
                 result = graph.call_function(aten.flatten.using_ints, (pool, 1))
                 result.meta = dict(node.meta)
         node.replace_all_uses_with(result)
+        graph.erase_node(node)
+
+
+def _covers_the_image(node: Node) -> bool:
+    """Whether an average pool is one window over the whole image, or over more than it.
+
+    EfficientNet of `transformers` pools 7x7 images with a window of 1280x1280; ONNX Runtime's int8 kernel then gives 0.
+    """
+    size = tuple(node.args[0].meta["val"].shape[2:])  # type: ignore[union-attr]
+    kernel = argument(node, 1, "kernel_size")
+    kernel = (*kernel, *kernel)[:2]
+    padded = any(argument(node, 3, "padding", [0]))
+    whole = all(isinstance(n, int) for n in size) and tuple(node.meta["val"].shape[2:]) == (1, 1)
+    reaches = whole and all(window >= n for window, n in zip(kernel, size, strict=True))
+    return reaches and not padded and argument(node, 6, "divisor_override") is None
+
+
+GATES = {aten.silu.default: aten.sigmoid.default, aten.hardswish.default: aten.hardsigmoid.default}
+"""Activation -> the function that its input is multiplied with."""
+
+
+def _spell_out_gated(graph: Graph) -> None:
+    """SiLU is x * sigmoid(x), hard-swish x * hard_sigmoid(x): each factor and the product has an int8 kernel."""
+    for node in [node for node in graph.nodes if node.target in GATES]:
+        with graph.inserting_before(node):
+            gate = graph.call_function(GATES[node.target], (node.args[0],))
+            product = graph.call_function(aten.mul.Tensor, (node.args[0], gate))
+        gate.meta, product.meta = dict(node.meta), dict(node.meta)
+        node.replace_all_uses_with(product)
         graph.erase_node(node)
 
 

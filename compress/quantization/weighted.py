@@ -13,7 +13,6 @@ from compress.quantization.fake_quantize import (
     SMALLEST_SCALE,
     FakeQuantize,
     RoundToMultiples,
-    fake_quantize_weight,
     weight_scale,
 )
 
@@ -44,6 +43,16 @@ class Norm(nn.Module):
         offset = -self.running_mean * factor
         return factor, offset if self.bias is None else offset + self.bias
 
+    def become_identity(self, shift: Tensor | None) -> None:
+        """Do nothing but add `shift`, of shape (channels,)."""
+        with torch.no_grad():
+            self.running_var.fill_(1.0 - self.eps)
+            self.running_mean.zero_() if shift is None else self.running_mean.copy_(-shift)
+            if self.weight is not None:
+                self.weight.fill_(1.0)
+            if self.bias is not None:
+                self.bias.zero_()
+
 
 class Weighted(nn.Module):
     """One operator with weights: `function(x, weight, bias, *arguments)`, then the norm.
@@ -52,9 +61,11 @@ class Weighted(nn.Module):
     rounding the folded weights, so training with batch statistics and the folded int8 layer see the same integers.
     With `frozen`, or in evaluation, the norm's running statistics are folded in: one operator instead of two; and the
     bias is rounded as integer kernels have it, to multiples of (scale of the input * scale of the weights), if `source`
-    holds the quantizer of the input.
+    holds the quantizer of the input. `step` holds a scale for each output channel; where it is 0 the scale follows the
+    weights.
     """
 
+    step: Tensor
     weight: nn.Parameter
     bias: nn.Parameter | None
     norm: Norm | None
@@ -77,6 +88,7 @@ class Weighted(nn.Module):
         self.enabled = True
         self.frozen = False
         self.source: tuple[FakeQuantize, ...] = ()
+        self.register_buffer("step", torch.zeros(len(weight), *[1] * (weight.dim() - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float operator, with rounded weights."""
@@ -94,7 +106,14 @@ class Weighted(nn.Module):
         """The weights on their grid (as they are while disabled, or in an operator that stays float)."""
         if self.bits is None or not self.enabled:
             return self.weight
-        return fake_quantize_weight(self.weight, self.bits)
+        rounded: Tensor = RoundToMultiples.apply(self.weight, self.scale())  # type: ignore[no-untyped-call]
+        return rounded
+
+    def scale(self) -> Tensor:
+        """Of the weights before the norm, shape (output channels, 1, ...)."""
+        assert self.bits is not None
+        follows = weight_scale(self.weight, self.bits)
+        return torch.where(self.step > 0, self.step, follows)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weights before rounding, and bias as it is used, with the norm folded in."""
@@ -103,18 +122,43 @@ class Weighted(nn.Module):
 
     def integers(self) -> tuple[Tensor, Tensor]:
         """The weights as int8 of the weight's shape, and their scale of shape (output channels,), norm folded in."""
-        assert self.bits is not None
-        scale = weight_scale(self.weight, self.bits)
+        scale = self.scale()
         steps = self.weight.detach().div(scale).round_()
         if self.norm is not None:
             factor = self.norm.factor_and_offset()[0].detach()
             steps = steps * factor.sign().reshape(-1, *[1] * (steps.dim() - 1))
         return steps.to(torch.int8), self._folded_scale()
 
+    def set_folded(self, integers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """Take over integers of the weight's shape with their scale (output channels,) and a bias, norm included.
+
+        The norm becomes the identity; a bias that the layer has no place for must be None.
+        """
+        with torch.no_grad():
+            self.step.copy_(scale.reshape(self.step.shape))
+            self.weight.copy_(integers * self.step)
+            if self.norm is not None:
+                self.norm.become_identity(bias)
+                bias = None if self.bias is None else torch.zeros_like(self.bias)
+            if self.bias is not None and bias is not None:
+                self.bias.copy_(bias)
+
+    def set_float(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take over float weights and a bias, of a layer without a norm; the scale follows the weights."""
+        assert self.norm is None
+        with torch.no_grad():
+            self.step.zero_()
+            self.weight.copy_(weight)
+            if self.bias is not None and bias is not None:
+                self.bias.copy_(bias)
+
+    def unrounded(self) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias with the norm folded in, neither rounded."""
+        return self._fold(self.weight)
+
     def _folded_scale(self) -> Tensor:
         """Scale of the weights with the norm folded in, shape (output channels,)."""
-        assert self.bits is not None
-        scale = weight_scale(self.weight, self.bits).flatten()
+        scale = self.scale().flatten()
         if self.norm is not None:
             scale = (scale * self.norm.factor_and_offset()[0].detach().abs()).clamp(min=SMALLEST_SCALE)
         return scale
