@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -106,8 +107,12 @@ def quantized(case: Case, name: str, folder: Path) -> dict[str, Any]:
         python, log, start = interpreter(tool.peer, folder), stem.with_suffix(".log"), time.perf_counter()
         print(f"{case.name}: {name}", flush=True)
         out.unlink(missing_ok=True)
-        module, stated = f"peers.{tool.peer}", (case.kind, tool.variant)
-        error = _run([python, "-m", module, case.float_file, case.calibration_file, out, *stated], log)
+        with tempfile.TemporaryDirectory() as scratch:  # some leave files where they run, or write into the float file
+            given = Path(scratch) / case.float_file.name
+            for suffix in (".onnx", ".pt2"):
+                shutil.copy(case.float_file.with_suffix(suffix), given.with_suffix(suffix))
+            stated = (case.calibration_file, out, case.kind, tool.variant)
+            error = _run([python, "-m", f"peers.{tool.peer}", given, *stated], log, Path(scratch))
         if error is None and not out.exists():
             error = "it wrote no file"
         seconds = round(time.perf_counter() - start, 1)
@@ -116,19 +121,19 @@ def quantized(case: Case, name: str, folder: Path) -> dict[str, Any]:
     return found if found["error"] else {**found, "file": out}
 
 
-def _run(command: Sequence[str | Path], log: Path) -> str | None:
-    """Run to the end, what is said into `log`; the first line of the error, or None."""
+def _run(command: Sequence[str | Path], log: Path, folder: Path) -> str | None:
+    """Run in a folder to the end, what is said into `log`; the first line of the error, or None."""
     kept = ("PATH", "HOME", "TMPDIR", "LANG")
     environment = {key: os.environ[key] for key in kept if key in os.environ}
     silent = {"OLIVE_DISABLE_TELEMETRY": "1", "ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1"}
-    with log.open("w") as said, tempfile.TemporaryDirectory() as scratch:  # some leave files where they run
+    with log.open("w") as said:
         try:
             status = subprocess.run(
                 list(map(str, command)),
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 env={**environment, **silent, "PYTHONPATH": str(BENCHMARKS), "OMP_NUM_THREADS": "1"},
-                cwd=scratch,
+                cwd=folder,
                 timeout=TIMEOUT_SECONDS,
                 check=False,
             ).returncode
