@@ -14,8 +14,10 @@ from compress.bundle import Deployment
 from compress.data.dataset import Data
 from compress.errors import UsageError
 from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.mobile import MODEL_FILE, OPERATORS_FILE
 from compress.exporting.references import FLOAT_EMISSIONS, round_as
 from compress.exporting.run import finish
+from compress.exporting.sizes import with_sizes
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import example_inputs, to_proto
 from compress.models.build import deployment_for
@@ -29,7 +31,7 @@ from compress.tasks.task import Task
 def export_module(model: nn.Module, data: Data, task: Task, emission: str, path: Path, settings: Export) -> Path:
     """Write one file and check it against `model` on validation examples; returns `path`.
 
-    The tokenizer of a network that reads texts is put beside it.
+    The tokenizer of a network that reads texts is put beside it, and with `mobile` the same name with `.ort`.
 
     Raises:
         UsageError: an int8 file is asked of a float network, or network, data and task do not fit each other.
@@ -41,8 +43,12 @@ def export_module(model: nn.Module, data: Data, task: Task, emission: str, path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         out = Path(scratch)
-        finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=Context())
+        sized = with_sizes(deployment, settings.sizes)
+        finish(proto, module, emission, out, deployment=sized, data=data, settings=settings, context=Context())
         shutil.move(out / "model.onnx", path)
+        if settings.mobile:
+            shutil.move(out / MODEL_FILE, path.with_suffix(".ort"))
+            shutil.move(out / OPERATORS_FILE, path.with_name(f"{path.stem}.{OPERATORS_FILE}"))
     write_tokenizer(data, path.parent)
     return path
 

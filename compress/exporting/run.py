@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,23 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from compress.bundle import Bundle, Deployment, Kind, TensorSpec, write_bundle
+from compress.bundle import Bundle, Deployment, Kind, write_bundle
 from compress.data.dataset import Data
 from compress.data.open import open_data
 from compress.errors import UsageError
 from compress.exporting import parity
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
+from compress.exporting.lint.check import lint, refuse
+from compress.exporting.mobile import write_mobile
 from compress.exporting.references import FLOAT_EMISSIONS, answers_in_float16, round_as
+from compress.exporting.sizes import fill, with_sizes
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, save, to_proto
 from compress.exporting.tracing import quiet
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
-from compress.models.deployment import SEQUENCE, copy_tokenizer
+from compress.models.deployment import copy_tokenizer
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 
@@ -56,7 +58,7 @@ def export_emission(
     settings, context = settings or Export(), context or Context()
     task = open_task(context.task)
     data = None if context.data is None else task.prepare(open_data(context.data))
-    deployment = _with_batch(source.deployment, settings.batch)
+    deployment = with_sizes(source.deployment, settings.sizes)
     proto, module = _proto(source, emission, settings.opset)
     metrics = finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=context)
     copy_tokenizer(source.path, out)
@@ -75,8 +77,9 @@ def finish(
     context: Context,
 ) -> Metrics:
     """Write an emission of `module` as a bundle and check it; as `export_emission`."""
-    if settings.batch is not None:
-        fixed(proto, settings.batch)
+    fixed(proto, settings.sizes)
+    findings = lint(proto, emission)
+    refuse(findings, "the file", emission)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "model.onnx"
     save(proto, path)
@@ -89,12 +92,15 @@ def finish(
         "size_bytes": path.stat().st_size,
         "int8_share": None,
         "not_int8": [],
+        "lint": [finding.as_json() for finding in findings],
         "parameters": count_parameters(module),
         "macs": count_macs(module, example_inputs(deployment, batch=1, nominal=True)),
     }
     if emission.startswith("ort-"):
         counted = int8_share(path, signed=emission == "ort-arm")
         metrics.update(int8_share=counted.share, not_int8=list(counted.not_int8))
+    if settings.mobile:
+        write_mobile(path, _any_feeds(deployment), signed=emission == "ort-arm")
     if data is not None:
         count = 2 if context.rehearsal else settings.parity_examples
         metrics["parity"] = _parity(
@@ -126,15 +132,14 @@ def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Mo
     return proto, model
 
 
-def _with_batch(deployment: Deployment, batch: int | None) -> Deployment:
-    """The deployment of a file whose batch is fixed."""
-    if batch is None:
-        return deployment
-
-    def fix(spec: TensorSpec) -> TensorSpec:
-        return replace(spec, shape=tuple(batch if axis == "batch" else axis for axis in spec.shape))
-
-    return replace(deployment, inputs=tuple(map(fix, deployment.inputs)), outputs=tuple(map(fix, deployment.outputs)))
+def _any_feeds(deployment: Deployment) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a file: random numbers, and of texts the least that there is."""
+    random = np.random.default_rng(0)
+    examples = zip(deployment.inputs, example_inputs(deployment, nominal=True), strict=True)
+    return {
+        spec.name: random.standard_normal(tensor.shape, np.float32) if spec.dtype == "float32" else tensor.numpy()
+        for spec, tensor in examples
+    }
 
 
 def _parity(
@@ -144,7 +149,7 @@ def _parity(
     feeds, expected, again, counted = [], [], [], []
     module.eval()
     for indices in _batches(data, deployment, count):
-        inputs = data.batch(data.validation, indices).inputs
+        inputs = fill(data.batch(data.validation, indices).inputs, deployment)
         feeds.append(dict(zip((spec.name for spec in deployment.inputs), inputs, strict=True)))
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
         with torch.no_grad():
@@ -187,8 +192,11 @@ def _batches(data: Data, deployment: Deployment, count: int) -> list[npt.NDArray
 
 
 def _answers_tokens(deployment: Deployment) -> bool:
-    """Whether outputs have a dynamic axis besides the batch: that of tokens."""
-    return any(isinstance(axis, str) for axis in deployment.outputs[0].shape[1:])
+    """Whether outputs have an axis of tokens: a dynamic one besides the batch, or one as long as that of the inputs."""
+    read, written = deployment.inputs[0], deployment.outputs[0]
+    if any(isinstance(axis, str) for axis in written.shape[1:]):
+        return True
+    return read.dtype == "int64" and len(written.shape) == 3 and written.shape[1] == read.shape[1]
 
 
 def _decoded(deployment: Deployment) -> list[int]:
@@ -196,10 +204,16 @@ def _decoded(deployment: Deployment) -> list[int]:
     return [0, *(size for name, size in deployment.extra.get("sizes", {}).items() if name.startswith("target"))]
 
 
+def _answers_what_it_reads(deployment: Deployment) -> bool:
+    """Whether each token of the outputs stands for one of the inputs; a decoder's do not."""
+    decodes = any(spec.name.startswith("decoder_") for spec in deployment.inputs)
+    return not decodes and deployment.outputs[0].shape[1] == deployment.inputs[0].shape[1]
+
+
 def _unpadded(
     feed: dict[str, npt.NDArray[Any]], outputs: npt.NDArray[Any], deployment: Deployment
 ) -> npt.NDArray[np.bool_]:
     """Which tokens of the outputs, (examples, tokens), stand for a token of the inputs and no padding."""
-    if "attention_mask" in feed and deployment.outputs[0].shape[1] == SEQUENCE:
+    if "attention_mask" in feed and _answers_what_it_reads(deployment):
         return np.asarray(feed["attention_mask"] > 0)
     return np.ones(outputs.shape[:2], dtype=np.bool_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,17 +31,30 @@ class Export(Stage):
     targets need."""
     batch: int | None = Field(None, ge=1)
     """A fixed batch size; by default the file takes any."""
+    axes: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Sizes of other dynamic axes to fix, such as {sequence: 128}; texts are filled up to them."""
+    mobile: bool = False
+    """Also write `model.ort`, ONNX Runtime's format for phones, and `required_operators.config` for builds of it."""
     opset: int = Field(18, ge=18, le=23)
     """Version of ONNX's operator set; 18 is what every runtime of the last years reads."""
     parity_examples: int = Field(64, ge=1)
     """Validation examples on which a file must give the torch model's answers."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axes that are fixed, by name."""
+        return {**({} if self.batch is None else {"batch": self.batch}), **self.axes}
 
     def references(self) -> dict[str, str | None]:
         """The model to export."""
         return {"source": self.model}
 
     def faults(self) -> list[tuple[str, str]]:
-        """An empty or repeating list of files."""
+        """An empty or repeating list of files, or files that the runtime has no kernels for."""
+        if "batch" in self.axes:
+            return [("axes", "the batch is fixed by `batch`, the other axes here")]
+        if self.mobile and "bf16" in self.emit:
+            return [("mobile", "ONNX Runtime's CPU provider cannot run `bf16`: leave it out of `emit`")]
         if self.emit != "auto" and (not self.emit or len(set(self.emit)) != len(self.emit)):
             return [("emit", "name each file once, and at least one; or write `auto`")]
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,12 @@ def example_inputs(deployment: Deployment, batch: int = 2, *, nominal: bool = Fa
     )
 
 
-def fixed(proto: ModelProto, batch: int) -> None:
-    """Set the axis `batch` of the graph's inputs and outputs."""
+def fixed(proto: ModelProto, sizes: Mapping[str, int]) -> None:
+    """Set axes of the graph's inputs and outputs, by their names."""
     for value in (*proto.graph.input, *proto.graph.output):
         for axis in value.type.tensor_type.shape.dim:
-            if axis.dim_param == "batch":
-                axis.dim_value = batch
+            if axis.dim_param in sizes:
+                axis.dim_value = sizes[axis.dim_param]
 
 
 def save(proto: ModelProto, path: Path) -> None:

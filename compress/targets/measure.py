@@ -398,13 +398,17 @@ def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
     if sorted(there) != sorted(arrays):
         raise RequestError("run", f"its inputs are {', '.join(there)}, but values were given for {', '.join(arrays)}")
     count = len(next(iter(arrays.values())))
-    bound = fixed_batch(input_shapes(session), {})
+    shapes = input_shapes(session)
+    bound = fixed_batch(shapes, {})
     batch = request["batch"] if bound is None else bound
     name, result = session.get_outputs()[0].name, None
     for start in range(0, count, batch):
         size = min(batch, count - start)
         positions = numpy.minimum(numpy.arange(start, start + (size if bound is None else batch)), count - 1)
         feeds = {key: cut(array[positions], lengths.get(key), positions) for key, array in arrays.items()}
+        cuts = {key: values.shape for key, values in feeds.items()}
+        feeds = {key: filled(values, shapes[key], key in lengths) for key, values in feeds.items()}
+        lengthened = any(values.shape != cuts[key] for key, values in feeds.items())
         with running(feeds):
             output = session.run([name], feeds)[0]
         if output.ndim == 0 or len(output) != len(positions):
@@ -412,7 +416,8 @@ def answers(session: Any, request: dict[str, Any]) -> dict[str, Any]:
                 "run", f"its output '{name}' has shape {list(output.shape)} for {len(positions)} examples"
             )
         if targets is not None:
-            output = condensed_tokens(output, targets[positions], name)
+            given = output[:, : targets.shape[1]] if lengthened else output
+            output = condensed_tokens(given, targets[positions], name)
         if result is None:
             rest = output.shape[1:] if targets is None else (targets.shape[1], *output.shape[2:])
             result = numpy.lib.format.open_memmap(request["output"], "w+", output.dtype, (count, *rest))
@@ -428,6 +433,14 @@ def cut(values: Any, lengths: Any, positions: Any) -> Any:
     import numpy
 
     return numpy.ascontiguousarray(values if lengths is None else values[:, : max(1, int(lengths[positions].max()))])
+
+
+def filled(values: Any, shape: list[Any], ragged: bool) -> Any:
+    """One batch of rows of unlike lengths, with zeros up to the length that the model's input has, if it is fixed."""
+    import numpy
+
+    missing = shape[1] - values.shape[1] if ragged and len(shape) == 2 and isinstance(shape[1], int) else 0
+    return numpy.pad(values, ((0, 0), (0, missing))) if missing > 0 else values
 
 
 def condensed_tokens(logits: Any, targets: Any, name: str) -> Any:

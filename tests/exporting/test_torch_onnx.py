@@ -76,7 +76,7 @@ def test_the_opset_is_a_choice(opset: int) -> None:
 
 def test_axes_can_be_fixed() -> None:
     proto = to_proto(Net(), IMAGE, example_inputs(IMAGE))
-    fixed(proto, 4)
+    fixed(proto, {"batch": 4})
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
     assert proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value == 4
 

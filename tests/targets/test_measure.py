@@ -283,3 +283,11 @@ def test_processors_are_read_from_macos(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "platform", "darwin")
     assert measure.machine()["cpu"] == "Apple M2"
     assert measure.machine()["features"] == ["dotprod", "neon"]
+
+
+def test_rows_are_filled_up_to_a_length_that_the_model_fixes() -> None:
+    values = np.array([[1, 2], [3, 4]])
+    assert measure.filled(values, [None, 4], True).tolist() == [[1, 2, 0, 0], [3, 4, 0, 0]]
+    assert measure.filled(values, ["batch", "sequence"], True) is values
+    assert measure.filled(values, [None, 4], False) is values
+    assert measure.filled(values, [None, 2], True) is values
