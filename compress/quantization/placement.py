@@ -22,6 +22,7 @@ class Role(enum.Enum):
     COMBINES = "reads several tensors and writes one, each with its own scale, between int8 operators only"
     JOINS = "like COMBINES, but all its tensors share one scale"
     MAPS = "reads one tensor and writes one, each with its own scale, between int8 operators only"
+    CURVES = "like MAPS, but float behind a linear layer, whose float output costs nothing"
     MOVES = "moves or picks values: same scale in and out, so any type will do"
     RECTIFIES = "folds into the quantization of its output"
     FLOAT = "stays float"
@@ -35,9 +36,9 @@ ROLES: dict[str, Role] = {
     "concat": Role.JOINS,
     "average_pool": Role.MAPS,
     "global_average_pool": Role.MAPS,
-    "sigmoid": Role.MAPS,
-    "hard_sigmoid": Role.MAPS,
-    "leaky_relu": Role.MAPS,
+    "sigmoid": Role.CURVES,
+    "hard_sigmoid": Role.CURVES,
+    "leaky_relu": Role.CURVES,
     "max_pool": Role.MOVES,
     "pad": Role.MOVES,
     "reshape": Role.MOVES,
@@ -64,7 +65,7 @@ WRITES: dict[str, tuple[float, float]] = {"hard_sigmoid": (0.0, 1.0), "sigmoid":
 """The least and greatest value that an operator can write, which its output's range does not leave."""
 
 WEIGHTED = frozenset({Role.WEIGHTED, Role.WEIGHTED_OR_FLOAT_OUT})
-BETWEEN = frozenset({Role.COMBINES, Role.JOINS, Role.MAPS})
+BETWEEN = frozenset({Role.COMBINES, Role.JOINS, Role.MAPS, Role.CURVES})
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ class _Graph:
             tensor = self.by_output[tensor].inputs[0]
         return tensor
 
+    def follows_linear(self, operator: Operator) -> bool:
+        """Whether a linear layer writes what an operator reads."""
+        return any(self.role(self.writer(self.root(name))) is Role.WEIGHTED_OR_FLOAT_OUT for name in operator.inputs)
+
     def readers_towards(self, tensor: str, integer: Iterable[str]) -> set[str]:
         """The direct readers of a tensor through which, behind moves alone, an int8 operator is reached."""
         chosen = set(integer)
@@ -183,7 +188,7 @@ class _Graph:
         return False
 
     def bounds(self, tensor: str) -> tuple[float, float] | None:
-        """What the relus and clips that write a tensor leave, or what its operator can write; None if that is anything."""
+        """What the relus and clips that write a tensor leave, or what its operator can write; None if all."""
         bounds = None
         while self.role(tensor) is Role.RECTIFIES:
             operator = self.by_output[tensor]
@@ -207,6 +212,7 @@ def _settle(graph: _Graph) -> set[str]:
             and not (
                 graph.feeds_integer(o.output, integer)
                 and all(graph.writer(graph.root(tensor)) in integer for tensor in o.inputs)
+                and not (o.role is Role.CURVES and graph.follows_linear(o))
             )
         }
         if not lonely:

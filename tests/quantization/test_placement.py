@@ -80,3 +80,40 @@ def test_ignored_operators_stay_float() -> None:
 def test_operators_without_an_int8_kernel_stay_float() -> None:
     operators = [conv("a", "x"), Operator("t", "conv_transpose", ("a",)), conv("b", "t")]
     assert names(operators)[0] == {"a", "b"}
+
+
+def test_silu_between_convolutions_is_int8_in_both_factors_and_its_sigmoid_stays_within_0_and_1() -> None:
+    operators = [
+        conv("a", "x"),
+        Operator("g", "sigmoid", ("a",)),
+        Operator("m", "mul", ("a", "g")),
+        conv("b", "m"),
+    ]
+    placement = place(operators)
+    assert placement.integer == {"a", "g", "m", "b"}
+    assert {point.tensor: point.bounds for point in placement.points}["g"] == (0.0, 1.0)
+
+
+def test_silu_behind_which_nothing_runs_in_int8_stays_float() -> None:
+    integer, points = names(
+        [
+            conv("a", "x"),
+            Operator("g", "sigmoid", ("a",)),
+            Operator("m", "mul", ("a", "g")),
+            Operator("y", "other", ("m",)),
+        ]
+    )
+    assert integer == {"a"}
+    assert set(points) == {"x", "a"}
+
+
+def test_silu_behind_a_linear_layer_stays_float_because_its_float_output_costs_nothing() -> None:
+    operators = [
+        Operator("a", "linear", ("x",)),
+        Operator("g", "sigmoid", ("a",)),
+        Operator("m", "mul", ("a", "g")),
+        Operator("b", "linear", ("m",)),
+    ]
+    integer, points = names(operators)
+    assert integer == {"a", "b"}
+    assert set(points) == {"x", "m"}

@@ -50,3 +50,26 @@ def test_a_text_network_of_one_length_only_is_refused() -> None:
 
     with pytest.raises(StageError, match=r"torch\.export cannot trace the network"):
         trace(OneLength(), (torch.zeros(2, 5, dtype=torch.int64),))
+
+
+@pytest.mark.parametrize(("activation", "gate"), [(nn.SiLU(), "sigmoid"), (nn.Hardswish(), "hardsigmoid")])
+def test_a_gated_activation_is_spelled_out_as_a_product(activation: nn.Module, gate: str) -> None:
+    x = torch.linspace(-8, 8, 2 * 101).reshape(2, 101)
+    graph_module = trace(nn.Sequential(activation), (x,))
+    spell_out(graph_module)
+    graph_module.recompile()
+    names = [getattr(node.target, "__name__", "") for node in graph_module.graph.nodes]
+    assert any(name.startswith(gate + ".") for name in names)
+    assert any(name.startswith("mul.") for name in names)
+    torch.testing.assert_close(graph_module(x), activation(x), rtol=1e-6, atol=1e-6)
+
+
+def test_an_average_pool_of_more_than_the_image_is_a_global_one() -> None:
+    x = torch.randn(2, 4, 7, 7)
+    pool = nn.AvgPool2d(1280, ceil_mode=True)
+    graph_module = trace(nn.Sequential(nn.Conv2d(4, 4, 1), pool), (x,))
+    expected = graph_module(x)
+    spell_out(graph_module)
+    graph_module.recompile()
+    assert any(node.target is torch.ops.aten.adaptive_avg_pool2d.default for node in graph_module.graph.nodes)
+    torch.testing.assert_close(graph_module(x), expected, rtol=1e-6, atol=1e-7)

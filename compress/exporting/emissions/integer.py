@@ -194,17 +194,28 @@ def _widen_weight_scales(graph: Graph, weight: NodeProto, input_scale: np.ndarra
 
 
 def _give_each_its_own(graph: Graph) -> None:
-    """Copy a DequantizeLinear for each operator that reads it."""
+    """Copy a DequantizeLinear for each int8 operator that reads it; float ones share one, as their fusions expect."""
     readers = graph.readers()
     for node in list(graph.nodes):
         if node.op_type != "DequantizeLinear":
             continue
         mine = readers[node.output[0]]
-        spare = mine if node.output[0] in graph.outputs else mine[1:]
-        for i, reader in enumerate(spare, start=1):
+        floats = [reader for reader in mine if not _runs_in_integers(reader, readers)]
+        integers = [[reader] for reader in mine if _runs_in_integers(reader, readers)]
+        groups = ([floats] if floats or node.output[0] in graph.outputs else []) + integers
+        for i, group in enumerate(groups[1:], start=1):
             copied = NodeProto()
             copied.CopyFrom(node)
             copied.name, copied.output[0] = f"{node.name}_{i}", f"{node.output[0]}_{i}"
-            position = next(k for k, name in enumerate(reader.input) if name == node.output[0])
-            reader.input[position] = copied.output[0]
+            for reader in group:
+                position = next(k for k, name in enumerate(reader.input) if name == node.output[0])
+                reader.input[position] = copied.output[0]
             graph.nodes.insert(_position(graph, node) + 1, copied)
+
+
+def _runs_in_integers(node: NodeProto, readers: dict[str, list[NodeProto]]) -> bool:
+    """Whether an operator that reads dequantized values is one that a runtime fuses with their quantization."""
+    if node.op_type in ("Conv", "Gemm", "MatMul"):
+        return True
+    behind = [reader for name in node.output for reader in readers[name]]
+    return bool(behind) and all(reader.op_type == "QuantizeLinear" for reader in behind)

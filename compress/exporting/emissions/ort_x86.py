@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from onnx import ModelProto
 
+from compress.exporting.emissions.attention import fuse_attention
+from compress.exporting.emissions.gates import add_hard_sigmoids, widen_gates
 from compress.exporting.emissions.integer import rewrite
+from compress.exporting.emissions.linear import fuse_linear
+from compress.exporting.emissions.rows import compute_rows_that_are_read
 from compress.exporting.emissions.shapes import merge_shortcuts, pad_input_channels
 
 
 def emit(canonical: ModelProto) -> ModelProto:
     """The graph to deploy, of the same numbers as the canonical one."""
-    return rewrite(canonical, unsigned=True, reshape=(merge_shortcuts, pad_input_channels))
+    proto = rewrite(canonical, unsigned=True, reshape=(merge_shortcuts, pad_input_channels, add_hard_sigmoids))
+    fuse_attention(proto)
+    compute_rows_that_are_read(proto)
+    fuse_linear(proto)
+    widen_gates(proto)
+    return proto
