@@ -20,6 +20,8 @@ from compress.exporting.graph import Array, Graph
 FLOAT = TensorProto.FLOAT
 DTYPES: dict[int, Any] = {TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: bfloat16, FLOAT: np.float32}
 GREATEST: dict[int, float] = {TensorProto.FLOAT16: 65504.0, TensorProto.BFLOAT16: 3.3895e38}
+FIRST_WITHOUT_LISTING = 4
+"""The version of ONNX's file format in which weights need not be listed among the inputs."""
 MINUS_INFINITY = 1e30
 """Constants beyond stand for infinity: what masks add to logits."""
 
@@ -34,6 +36,7 @@ def narrow(proto: ModelProto, to: int) -> ModelProto:
     """
     result = ModelProto()
     result.CopyFrom(proto)
+    _take_weights_from_inputs(result)
     graph = Graph(result.graph)
     _refuse_nested(graph)
     version = opset(result)
@@ -54,6 +57,15 @@ def narrow(proto: ModelProto, to: int) -> ModelProto:
     del result.graph.value_info[:]
     graph.write()
     return result
+
+
+def _take_weights_from_inputs(proto: ModelProto) -> None:
+    """Old files list their weights among the inputs as well, where they would stay float32."""
+    weights = {item.name for item in proto.graph.initializer}
+    kept = [value for value in proto.graph.input if value.name not in weights]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    proto.ir_version = max(int(proto.ir_version), FIRST_WITHOUT_LISTING)
 
 
 class _Casts:

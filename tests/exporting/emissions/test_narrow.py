@@ -118,3 +118,14 @@ def test_graphs_within_graphs_are_refused() -> None:
     node = helper.make_node("If", ["on"], ["y"], "choice", then_branch=branch, else_branch=branch)
     with pytest.raises(StageError, match="If 'choice' holds a graph of its own"):
         narrow(small([node], {"on": np.array(True)}), HALF)
+
+
+def test_weights_that_old_files_list_among_the_inputs_are_narrowed(tmp_path: Path) -> None:
+    proto = small([helper.make_node("Mul", ["x", "w"], ["y"])], {"w": np.full((1, 1, 2, 2), 3, np.float32)})
+    proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 1, 2, 2]))
+    proto.ir_version = 3
+    result = narrow(proto, HALF)
+    assert [value.name for value in result.graph.input] == ["x"]
+    assert [item.data_type for item in result.graph.initializer] == [HALF]
+    x = np.ones((1, 1, 2, 2), np.float32)
+    np.testing.assert_array_equal(answers(result, x, tmp_path, "x"), 3 * x)
