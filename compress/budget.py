@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from compress.profiling.worth import Timed, Worth, fastest, gain, worth
 
 
 @dataclass(frozen=True)
 class Candidate:
     """What the budget's lines are computed from, for one file on one target.
 
-    `validation` and `test` are the primary metric; latencies in milliseconds at the smallest batch measured.
+    `validation` and `test` are the primary metric; latencies in milliseconds at the smallest batch measured;
+    `rounds_ms` the calls of each round, without which nothing can be said to be faster beyond chance.
     """
 
     name: str
@@ -23,6 +26,13 @@ class Candidate:
     p99_ms: float
     size_bytes: int
     peak_memory_bytes: int | None
+    is_int8: bool = False
+    rounds_ms: Sequence[Sequence[float]] = field(default=(), repr=False)
+
+    @property
+    def timed(self) -> Timed:
+        """What its choice by time needs."""
+        return Timed(self.name, self.is_int8, self.p50_ms, self.rounds_ms)
 
 
 @dataclass(frozen=True)
@@ -101,28 +111,84 @@ def decide(
 ) -> Verdict:
     """Choose by validation data the fastest file that meets the budget, and judge that one on test data.
 
-    Test data never chooses: if the chosen file misses its budget there, nothing is deployed and the lines say by how
-    much. Without a budget the fastest file is chosen whose metric is not worse than the reference's by more than one
-    point (classification) or one percent of it.
+    An int8 file must be faster beyond chance than the best float file that meets the budget, where there is one. Test
+    data never chooses: if the chosen file misses its budget there, nothing is deployed and the lines say by how much.
+    Without a budget the fastest file is chosen whose metric is not worse than the reference's by more than one point
+    (classification) or one percent of it.
     """
-    limits = budget or {("accuracy_drop" if higher_is_better and reference.validation <= 1 else "metric_drop"): 0.01}
-
-    def missed(candidate: Candidate) -> list[str]:
-        lines = judge(candidate, reference, limits, higher_is_better, "validation")
-        return [line.name for line in lines if not line.met]
-
-    nearest = min(candidates, key=lambda c: (len(missed(c)), c.p50_ms))
+    limits = limits_of(budget, reference, higher_is_better)
+    missed = {one.name: _missed(one, reference, limits, higher_is_better) for one in candidates}
+    fewest = min(map(len, missed.values()))
+    equals = [one for one in candidates if len(missed[one.name]) == fewest]
+    nearest = _fastest(equals)
     lines = judge(nearest, reference, limits, higher_is_better, "test")
     shown = lines if budget else ()
     if budget:
         meets, wanted = "meets the budget", "the budget"
     else:
         meets, wanted = "stays within one point or percent of the reference", "one point or percent of the reference"
-    if missed(nearest):
-        names = " and ".join(missed(nearest))
+    if fewest:
+        names = " and ".join(missed[nearest.name])
         reason = f"no file {meets} on validation data, which chooses; {nearest.name} is nearest, but misses {names}"
         return Verdict(None, nearest.name, shown, reason)
     if not all(line.met for line in lines):
         reason = f"{nearest.name} met {wanted} on validation data, which chose it, but not on test data"
         return Verdict(None, nearest.name, shown, reason)
-    return Verdict(nearest.name, nearest.name, shown, f"the fastest file that {meets}")
+    quick = min(equals, key=lambda one: one.p50_ms)
+    unsure = "" if quick is nearest else f"; {quick.name} in int8 is not faster beyond chance"
+    return Verdict(nearest.name, nearest.name, shown, f"the fastest file that {meets}{unsure}")
+
+
+def limits_of(budget: dict[str, float], reference: Candidate, higher_is_better: bool) -> dict[str, float]:
+    """The budget, or what stands in for one where none was set."""
+    return budget or {("accuracy_drop" if higher_is_better and reference.validation <= 1 else "metric_drop"): 0.01}
+
+
+def worth_of_int8(
+    candidates: Sequence[Candidate],
+    reference: Candidate,
+    budget: dict[str, float],
+    higher_is_better: bool,
+    *,
+    deploy: str | None,
+    costs: Callable[[str, str], Sequence[str]],
+) -> Worth | None:
+    """Whether int8 pays: the deployed int8 file, or else the best, beside the best float file; None without either.
+
+    `costs` says of an int8 and a float file by name what takes the time of the first. The best files are the fastest of
+    those whose metric is within the budget on validation data.
+    """
+    limits = limits_of(budget, reference, higher_is_better)
+    lost = {name: limit for name, limit in limits.items() if name.endswith("_drop")}
+
+    def fewest_missed(files: Sequence[Candidate], limits: dict[str, float]) -> list[Candidate]:
+        counts = [len(_missed(one, reference, limits, higher_is_better)) for one in files]
+        return [one for one, count in zip(files, counts, strict=True) if count == min(counts)]
+
+    int8, floats = ([one for one in candidates if one.is_int8 is wanted] for wanted in (True, False))
+    if not int8 or not floats:
+        return None
+    file = next((one for one in int8 if one.name == deploy), None) or _fastest(
+        fewest_missed(fewest_missed(int8, lost), limits)
+    )
+    over = _fastest(fewest_missed(floats, lost))
+    missed = _missed(file, reference, lost, higher_is_better)
+    needed = ""
+    if file.name == deploy and gain(file.timed, over.timed).low <= 1:
+        without = " and ".join(_missed(over, reference, limits, higher_is_better))
+        needed = f"it is deployed for the rest of the budget, which no float file meets: {over.name} misses {without}"
+    said = ""
+    if missed:
+        drop = values(file, reference, higher_is_better, "validation")[missed[0]]
+        said = f"misses {missed[0]} on validation data, with {drop:.3g} where {lost[missed[0]]:.3g} is allowed"
+    return worth(file.timed, over.timed, missed=said, needed=needed, costs=costs(file.name, over.name))
+
+
+def _missed(candidate: Candidate, reference: Candidate, limits: dict[str, float], higher_is_better: bool) -> list[str]:
+    """The limits that a file does not keep on validation data, by name."""
+    return [line.name for line in judge(candidate, reference, limits, higher_is_better, "validation") if not line.met]
+
+
+def _fastest(candidates: Sequence[Candidate]) -> Candidate:
+    chosen = fastest([one.timed for one in candidates]).name
+    return next(one for one in candidates if one.name == chosen)

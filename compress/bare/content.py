@@ -9,7 +9,7 @@ from typing import Any
 from compress.bare.asked import Asked
 from compress.bare.files import GIVEN, File
 from compress.bare.judge import Judge
-from compress.bare.measure import Measured, choose
+from compress.bare.measure import Measured, choose, weigh
 from compress.environment import environment
 from compress.quantization.ladder import Rung
 from compress.store import file_sha256
@@ -31,6 +31,7 @@ def content_of(
     """The content of `report.json`."""
     deploy, reasons = choose(files, measured, asked.budget)
     met = chosen.loss <= asked.budget
+    int8 = weigh(files, measured, asked.budget)
     return {
         "name": model.stem,
         "met": met,
@@ -38,11 +39,12 @@ def content_of(
         "reference_row": GIVEN,
         "deploy": deploy,
         "judged": deploy,
-        "deploy_reason": "; ".join(reasons),
+        "deploy_reason": reasons[0],
         "reasons": reasons,
+        "int8": None if int8 is None else int8.as_json(),
         "primary_metric": {"name": judge.metric, "higher_is_better": judge.classes},
         "target": target.name,
-        "models": [_row(item, measured, target, rungs, judge) for item in files],
+        "models": [_row(item, measured, target, rungs, kept=chosen, judge=judge) for item in files],
         "budget": [{"name": "loss", "limit": asked.budget, "value": chosen.loss, "met": met}],
         "steps": [],
         "notes": [*notes, *measured.profile.notes],
@@ -50,7 +52,9 @@ def content_of(
     }
 
 
-def _row(item: File, measured: Measured, target: TargetSettings, rungs: Sequence[Rung], judge: Judge) -> dict[str, Any]:
+def _row(
+    item: File, measured: Measured, target: TargetSettings, rungs: Sequence[Rung], *, kept: Rung, judge: Judge
+) -> dict[str, Any]:
     latencies = measured.profile.latencies.get(item.name, [])
     metrics = {judge.metric: item.judged.value}
     row: dict[str, Any] = {
@@ -69,7 +73,7 @@ def _row(item: File, measured: Measured, target: TargetSettings, rungs: Sequence
         "parent": None if item.name == GIVEN else GIVEN,
     }
     if item.is_int8:
-        row["quantization"] = {"rungs": [rung.row() for rung in rungs]}
+        row["quantization"] = {"kept": kept.name, "rungs": [rung.row() for rung in rungs]}
         row["not_int8"] = [] if item.share is None else list(item.share.not_int8)
         row["parity"] = None if item.parity is None else item.parity.as_json()
     if item.name in measured.operators:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compress.bare.files import HERE, File
-from compress.profiling.operator_times import operator_times, what_costs
-from compress.profiling.profile import Latency, Profile, compare, profile
-from compress.profiling.statistics import Ratio
+from compress.profiling.operator_times import layer_channels, operator_times, what_costs
+from compress.profiling.profile import Latency, Profile, profile
+from compress.profiling.worth import Timed, Worth, fastest, worth
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 
@@ -20,16 +20,12 @@ class Measured:
 
     profile: Profile
     operators: Mapping[str, list[dict[str, Any]]] = field(repr=False)
+    channels: Mapping[str, list[int]] = field(default_factory=dict, repr=False)
 
     def latency(self, name: str) -> Latency | None:
         """At the smallest batch."""
         rows = self.profile.latencies.get(name)
         return min(rows, key=lambda row: row.batch) if rows else None
-
-    def speedup(self, name: str, over: str) -> Ratio | None:
-        """How many times faster one file is than another, with its interval."""
-        first, second = self.latency(over), self.latency(name)
-        return None if first is None or second is None else compare(first, second)
 
 
 def measure(files: Sequence[File], target: TargetSettings, shapes: Mapping[str, int], progress: Progress) -> Measured:
@@ -37,7 +33,8 @@ def measure(files: Sequence[File], target: TargetSettings, shapes: Mapping[str, 
     runs = {item.name: item.path for item in files if not item.is_int8 or item.name in HERE}
     place = target.model_copy(update={"shapes": {**target.shapes, **shapes}})
     found = profile(runs, place, progress=progress)
-    return Measured(found, operator_times(runs, place, progress=progress))
+    channels = {name: layer_channels(path) for name, path in runs.items()}
+    return Measured(found, operator_times(runs, place, progress=progress), channels)
 
 
 def choose(files: Sequence[File], measured: Measured, budget: float) -> tuple[str, list[str]]:
@@ -45,28 +42,36 @@ def choose(files: Sequence[File], measured: Measured, budget: float) -> tuple[st
 
     Reasons name what int8 costs where it does not pay.
     """
-    floats = [item for item in files if not item.is_int8]
-    best = min(floats, key=lambda item: _p50(measured, item.name))
-    good = [item for item in files if item.is_int8 and item.judged.loss <= budget and measured.latency(item.name)]
-    fast = min(good, key=lambda item: _p50(measured, item.name), default=None)
-    if fast is None:
-        lost = min((item for item in files if item.is_int8), key=lambda item: item.judged.loss)
-        missed = lost.judged.loss > budget
-        why = f"no int8 file is within the budget: {lost.name} loses {lost.judged.loss:.3g}, allowed is {budget:.3g}"
-        return best.name, [why if missed else "no int8 file is for the runtime that was measured"]
-    ratio = measured.speedup(fast.name, best.name)
-    assert ratio is not None
-    if ratio.low > 1:
-        said = f"{fast.name} is {ratio.value:.2f}x faster than {best.name} ({ratio.low:.2f} to {ratio.high:.2f})"
-        return fast.name, [f"{said} and loses {fast.judged.loss:.3g} (allowed: {budget:.3g})"]
-    reasons = [f"int8 does not pay here: {fast.name} runs at {ratio.value:.2f}x of {best.name}'s speed"]
-    reasons += what_costs(list(measured.operators[fast.name]), list(measured.operators[best.name]))
-    if fast.share is not None and fast.share.not_int8:
-        left = fast.share.not_int8
-        reasons.append(f"{len(left)} operators stayed in float, such as {left[0]['name']}: {left[0]['reason']}")
-    return best.name, reasons
+    timed = {item.name: _timed(item, found) for item in files if (found := measured.latency(item.name)) is not None}
+    good = [one for one in files if one.name in timed and one.judged.loss <= budget]
+    chosen = fastest([timed[one.name] for one in good])
+    weighed = weigh(files, measured, budget)
+    if weighed is not None:
+        return chosen.name, [weighed.said, *weighed.reasons]
+    lost = min((item for item in files if item.is_int8), key=lambda item: item.judged.loss)
+    if lost.judged.loss > budget:
+        return chosen.name, [f"no int8 file is within the budget: {lost.name} {_lost(lost, budget)}"]
+    return chosen.name, ["no int8 file is for the runtime that was measured"]
 
 
-def _p50(measured: Measured, name: str) -> float:
-    latency = measured.latency(name)
-    return float("inf") if latency is None else latency.p50_ms
+def weigh(files: Sequence[File], measured: Measured, budget: float) -> Worth | None:
+    """Whether int8 pays: the best int8 file that was measured beside the best float one; None if none was."""
+    runs = [(item, found) for item in files if (found := measured.latency(item.name)) is not None]
+    int8 = [pair for pair in runs if pair[0].is_int8]
+    if not int8:
+        return None
+    item, latency = min(int8, key=lambda pair: (pair[0].judged.loss > budget, pair[1].p50_ms))
+    floating, beside = min((pair for pair in runs if not pair[0].is_int8), key=lambda pair: pair[1].p50_ms)
+    ours, theirs = (measured.operators.get(one.name, []) for one in (item, floating))
+    left = () if item.share is None else item.share.not_int8
+    missed = _lost(item, budget) if item.judged.loss > budget else ""
+    costs = what_costs(ours, theirs, left, measured.channels.get(item.name, ()))
+    return worth(_timed(item, latency), _timed(floating, beside), missed=missed, costs=costs)
+
+
+def _lost(item: File, budget: float) -> str:
+    return f"loses {item.judged.loss:.3g}, allowed is {budget:.3g}"
+
+
+def _timed(item: File, latency: Latency) -> Timed:
+    return Timed(item.name, item.is_int8, latency.p50_ms, latency.rounds_ms)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from compress.bundle import Bundle
+from compress.bundle import Bundle, Kind
+from compress.profiling.operator_times import layer_channels, operator_times
 from compress.profiling.profile import profile
 from compress.stage import Context, Metrics
 
@@ -16,7 +17,8 @@ PROFILE_FILE = "profile.json"
 def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
     """Measure all inputs side by side on the context's target; write `profile.json` into `out`.
 
-    The record holds under `latency` the rows of each file by its name, and `notes` on how far they can be trusted.
+    The record holds under `latency` the rows of each file by its name, under `operators` its kinds of operators and
+    what they take, under `channels` those of its layers, and `notes` on how far the times can be trusted.
     """
     if context.target is None:
         raise ValueError("a profile needs a target")
@@ -24,8 +26,14 @@ def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -
     sizes = {name: bundle.deployment.extra.get("sizes", {}) for name, bundle in inputs.items()}
     measured = profile(files, context.target, sizes=sizes, rehearsal=context.rehearsal, progress=context.progress)
     repeat = measured.repeat
+    operators = {}
+    if not context.rehearsal:
+        operators = operator_times(files, context.target, sizes=sizes, progress=context.progress)
+    onnx_files = {name: bundle.model_file for name, bundle in inputs.items() if bundle.kind is Kind.ONNX}
     found: Metrics = {
         "latency": {name: [latency.row() for latency in rows] for name, rows in measured.items()},
+        "operators": operators,
+        "channels": {name: layer_channels(path) for name, path in onnx_files.items()},
         "notes": list(measured.notes),
         "repeat": None if repeat is None else {"value": repeat.value, "low": repeat.low, "high": repeat.high},
         "machine": measured.machine,

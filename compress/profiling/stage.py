@@ -25,9 +25,10 @@ class Evaluate(Stage):
 
 
 class Profile(Stage):
-    """Latency, throughput, load time and memory of all files of a pipeline on one target, side by side."""
+    """Latency, throughput, load time, memory and time by operator of all files on one target, side by side."""
 
     verb: ClassVar[str] = "profile"
+    version: ClassVar[int] = 2
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {}
     reads: ClassVar[frozenset[str]] = frozenset({"target"})
 

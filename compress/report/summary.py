@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress.budget import Candidate, Verdict, decide
+from compress.budget import Candidate, decide, worth_of_int8
 from compress.bundle import Kind
 from compress.plan import Plan, Row
+from compress.profiling.operator_times import what_costs
 from compress.run import Done
 
 LATENCY_KEYS_FOR_BUDGET = ("p50_ms", "p90_ms", "p99_ms")
@@ -25,7 +26,10 @@ def summarise(
     target = plan.pipeline.targets[0].name
     models = [_model(plan, row, done, files[row.name]) for row in plan.rows]
     primary = done[plan.rows[0].evaluations[target]].record.metrics
-    verdict = _verdict(plan, models, primary["higher_is_better"], primary["primary"])
+    higher, budget = primary["higher_is_better"], plan.pipeline.budget.limits()
+    candidates, reference = _candidates(plan, models, target, primary["primary"])
+    verdict = decide(candidates, reference, budget, higher)
+    int8 = worth_of_int8(candidates, reference, budget, higher, deploy=verdict.deploy, costs=_costs(plan, done, models))
     return {
         "name": plan.pipeline.name,
         "met": verdict.met,
@@ -34,7 +38,8 @@ def summarise(
         "deploy": verdict.deploy,
         "judged": verdict.judged,
         "deploy_reason": verdict.reason,
-        "primary_metric": {"name": primary["primary"], "higher_is_better": primary["higher_is_better"]},
+        "int8": None if int8 is None else int8.as_json(),
+        "primary_metric": {"name": primary["primary"], "higher_is_better": higher},
         "target": target,
         "models": models,
         "budget": [line.as_json() for line in verdict.lines],
@@ -92,23 +97,46 @@ def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, An
         "latency": latency,
         "parent": row.parent,
     }
-    extra = {key: made[key] for key in ("not_int8", "parity", "pruning", "quantization") if key in made}
+    extra: dict[str, Any] = {key: made[key] for key in ("not_int8", "parity", "pruning", "quantization") if key in made}
+    if row.profiles:
+        extra["operators"] = _profiled(plan, row.name, done).get("operators", {}).get(row.name, [])
     return model | extra | ({"metrics_by_target": _by_target(evaluated)} if len(evaluated) > 1 else {})
+
+
+def _profiled(plan: Plan, name: str, done: Mapping[str, Done]) -> Mapping[str, Any]:
+    """What the first target's profile says."""
+    row = next(row for row in plan.rows if row.name == name)
+    return done[row.profiles[plan.pipeline.targets[0].name]].record.metrics
+
+
+def _costs(
+    plan: Plan, done: Mapping[str, Done], models: Sequence[Mapping[str, Any]]
+) -> Callable[[str, str], list[str]]:
+    """What takes an int8 file's time beside a float file, in words, on the first target."""
+    rows = {model["name"]: model for model in models}
+
+    def costs(int8: str, floating: str) -> list[str]:
+        ours, theirs = (rows[name].get("operators") or [] for name in (int8, floating))
+        channels = _profiled(plan, int8, done).get("channels", {}).get(int8, [])
+        return what_costs(ours, theirs, rows[int8].get("not_int8") or (), channels)
+
+    return costs
 
 
 def _by_target(evaluated: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {target: dict(metrics["test"]) for target, metrics in evaluated.items()}
 
 
-def _verdict(plan: Plan, models: Sequence[dict[str, Any]], higher_is_better: bool, metric: str) -> Verdict:
-    target = plan.pipeline.targets[0].name
-    candidates = {
+def _candidates(
+    plan: Plan, models: Sequence[dict[str, Any]], target: str, metric: str
+) -> tuple[list[Candidate], Candidate]:
+    """The files measured on the target, and the reference's."""
+    found = {
         model["name"]: _candidate(model, target, metric)
         for model in models
         if model["kind"] != "torch" and any(entry["target"] == target for entry in model["latency"])
     }
-    budget = plan.pipeline.budget.limits()
-    return decide(list(candidates.values()), candidates[plan.reference], budget, higher_is_better)
+    return list(found.values()), found[plan.reference]
 
 
 def _candidate(model: Mapping[str, Any], target: str, metric: str) -> Candidate:
@@ -120,4 +148,6 @@ def _candidate(model: Mapping[str, Any], target: str, metric: str) -> Candidate:
         **{key: entry[key] for key in LATENCY_KEYS_FOR_BUDGET},
         size_bytes=model["size_bytes"],
         peak_memory_bytes=entry.get("peak_memory_bytes"),
+        is_int8=model["precision"] == "int8",
+        rounds_ms=entry.get("rounds_ms") or (),
     )
