@@ -37,6 +37,7 @@ def open_float(path: Path) -> ModelProto:
         proto = folded(proto)
     except StageError as error:
         raise UsageError(f"{path}: {error}") from error
+    _refuse_what_is_tied(path, proto)
     tidy(proto)
     return proto
 
@@ -79,6 +80,25 @@ def _refuse_what_is_quantized(path: Path, proto: ModelProto) -> None:
             f"{path}: holds operators of the domain {unknown[0]!r}, which ONNX Runtime does not have; "
             f"export the model without them"
         )
+
+
+def _refuse_what_is_tied(path: Path, proto: ModelProto) -> None:
+    """Bodies that read the graph around them: what they read must not be moved, merged or scaled."""
+    for node in proto.graph.node:
+        if any(_read_from_outside(item.g) for item in node.attribute if item.HasField("g")):
+            raise UsageError(
+                f"{path}: the body of its {node.op_type} reads tensors of the graph around it, which is not supported; "
+                f"export the model without control flow"
+            )
+
+
+def _read_from_outside(graph: GraphProto) -> set[str]:
+    """Tensors that a body reads and does not have."""
+    nested = [_read_from_outside(item.g) for node in graph.node for item in node.attribute if item.HasField("g")]
+    read = {name for node in graph.node for name in node.input if name}.union(*nested)
+    read |= {value.name for value in graph.output}
+    own = {name for node in graph.node for name in node.output}
+    return read - own - {item.name for item in (*graph.input, *graph.initializer)}
 
 
 def _forget_shapes(proto: ModelProto) -> None:

@@ -65,7 +65,12 @@ def template_of(proto: ModelProto, ignore: Sequence[str] = ()) -> Template:
     placement = place(operators)
     found = {output: layer for output, layer in layers.items() if output in placement.integer}
     if not found:
-        raise UsageError("the graph has no convolution, linear layer or product with constant weights to quantize")
+        halves = any(array.dtype.name in ("float16", "bfloat16") for array in graph.arrays.values())
+        raise UsageError(
+            "the graph's weights are float16: give the float32 file that it was made from"
+            if halves
+            else "the graph has no convolution, linear layer or product with constant weights to quantize"
+        )
     return _checked(proto, placement, found, operators)
 
 
