@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import UsageError
+from compress.models.deployment import SEQUENCE
 from compress.suggest import unknown
 
 
@@ -22,7 +23,9 @@ def with_sizes(deployment: Deployment, sizes: Mapping[str, int]) -> Deployment:
     """
     tensors = (*deployment.inputs, *deployment.outputs)
     known = dict.fromkeys(axis for spec in tensors for axis in spec.shape if isinstance(axis, str))
-    longest = deployment.extra.get("sizes", {})
+    longest = dict(deployment.extra.get("sizes", {}))
+    if SEQUENCE in longest:  # where files are measured; texts may be longer
+        longest[SEQUENCE] = max(longest[SEQUENCE], deployment.extra.get("tokenizer", {}).get("max_length", 0))
     for name, size in sizes.items():
         if name not in known and name != "batch":
             raise UsageError(f"export.axes: {unknown('axis', name, known)}")

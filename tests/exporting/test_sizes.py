@@ -14,7 +14,7 @@ TEXTS = Deployment(
         TensorSpec("attention_mask", "int64", ("batch", "sequence")),
     ),
     outputs=(TensorSpec("output", "float32", ("batch", 5)),),
-    extra={"sizes": {"sequence": 12}},
+    extra={"sizes": {"sequence": 10}, "tokenizer": {"max_length": 12}},
 )
 
 
@@ -29,7 +29,7 @@ def test_axes_of_those_names_are_fixed_and_others_stay() -> None:
     ("sizes", "message"),
     [
         ({"sequnce": 16}, "unknown axis 'sequnce' (did you mean 'sequence'?)"),
-        ({"sequence": 8}, "texts have up to 12 tokens, and 8 are too few"),
+        ({"sequence": 11}, "texts have up to 12 tokens, and 11 are too few"),
     ],
 )
 def test_impossible_sizes_are_refused(sizes: dict[str, int], message: str) -> None:
