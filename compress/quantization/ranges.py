@@ -44,6 +44,11 @@ def mse(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool
         steps = np.clip(np.round(centres / scale), QUANTIZED_MIN - zero_point, QUANTIZED_MAX - zero_point)
         return float(np.dot(counts, (steps * scale - centres) ** 2))
 
+    return _least(error, low, high)
+
+
+def _least(error: Callable[[float, float], float], low: float, high: float) -> tuple[float, float]:
+    """The shares of `low` and `high` with the least error: of both together first, then of each alone."""
     shares = np.linspace(1.0, SMALLEST_SHARE, CANDIDATES)
     both = min(shares, key=lambda share: error(share, share))
     high_share = min(shares, key=lambda share: error(both, share)) if high > 0 else 1.0
@@ -52,15 +57,15 @@ def mse(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool
 
 
 def entropy(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool) -> tuple[float, float]:
-    """The share of the range whose quantized distribution diverges least from the whole one (KL).
+    """The shares of `low` and `high` whose quantized distribution diverges least from the whole one (KL).
 
     Migacz 2017, "8-bit Inference with TensorRT": what lies outside is counted at the ends; inside, each step spreads
-    its count evenly over the bins of it that are not empty.
+    its count evenly over the bins of it that are not empty. The ends shrink as in `mse`.
     """
     centres = low + (np.arange(len(counts)) + 0.5) * (high - low) / len(counts)
 
-    def divergence(share: float) -> float:
-        scale, zero_point = grid(low * share, high * share, bounds, symmetric)
+    def divergence(low_share: float, high_share: float) -> float:
+        scale, zero_point = grid(low * low_share, high * high_share, bounds, symmetric)
         steps = np.rint(centres / scale)
         inside = (steps >= QUANTIZED_MIN - zero_point) & (steps <= QUANTIZED_MAX - zero_point)
         if not inside.any():
@@ -78,8 +83,7 @@ def entropy(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: 
         seen = p > 0
         return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))))
 
-    share = float(min(np.linspace(1.0, SMALLEST_SHARE, CANDIDATES), key=divergence))
-    return share, share
+    return _least(divergence, low, high)
 
 
 CHOICES: dict[str, Callable[[Floats, float, float, Bounds, bool], tuple[float, float]]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, helper
 
 from compress.errors import UsageError
 from compress.exporting.graph import Graph
@@ -113,33 +113,47 @@ def insert(template: Template, grid: Mapping[str, GridPoint], weights: Mapping[s
     result = ModelProto()
     result.CopyFrom(template.proto)
     graph = Graph(result.graph)
+    fresh, nodes = _Fresh(graph), graph.writers()
     operator_of = {layer.product: layer.output for layer in template.layers.values()}
     for point in template.points:
-        _insert_point(graph, point, grid[point.group], operator_of)
+        _insert_point(graph, point, grid[point.group], operator_of, fresh)
     for output, layer in template.layers.items():
-        _insert_weight(graph, layer, weights[output])
+        _insert_weight(graph, layer, weights[output], nodes[layer.product], fresh)
         group = template.source_group(layer)
         if group is not None and layer.bias is not None:
-            _round_bias(graph, layer, grid[group][0] * weights[output].scale.astype(np.float64))
+            step = grid[group][0] * weights[output].scale.astype(np.float64)
+            _round_bias(graph, layer, step, [nodes[layer.product], nodes[layer.output]], fresh)
     graph.write()
     return result
 
 
-def _insert_point(graph: Graph, point: Point, grid: GridPoint, operator_of: Mapping[str, str]) -> None:
+class _Fresh:
+    """Names that the float graph does not use, the same for the same wish."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.taken = {name for node in graph.nodes for name in (*node.input, *node.output)}
+
+    def __call__(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        return name
+
+
+def _insert_point(graph: Graph, point: Point, grid: GridPoint, operator_of: Mapping[str, str], fresh: _Fresh) -> None:
     tensor = point.tensor
     readers = [node for node in graph.nodes if tensor in node.input]
     if point.readers is not None:
         chosen = point.readers
         readers = [node for node in readers if chosen.intersection(operator_of.get(o, o) for o in node.output)]
     names = [
-        graph.add_array(f"{point.group}_scale", np.asarray(grid[0], np.float32)),
-        graph.add_array(f"{point.group}_zero_point", np.asarray(grid[1], np.int8)),
+        graph.add_array(fresh(f"{point.group}_scale"), np.asarray(grid[0], np.float32)),
+        graph.add_array(fresh(f"{point.group}_zero_point"), np.asarray(grid[1], np.int8)),
     ]
-    quantized, floats = f"{tensor}_quantized", f"{tensor}_dequantized"
+    quantized, floats = fresh(f"{tensor}_quantized"), fresh(f"{tensor}_dequantized")
     writer = graph.writers().get(tensor)
     source = tensor
     if tensor in graph.outputs and point.readers is None and writer is not None:  # the output keeps its name
-        source = f"{tensor}_float"
+        source = fresh(f"{tensor}_float")
         writer.output[list(writer.output).index(tensor)] = source
         floats = tensor
     for node in readers:
@@ -150,26 +164,22 @@ def _insert_point(graph: Graph, point: Point, grid: GridPoint, operator_of: Mapp
     ]
 
 
-def _insert_weight(graph: Graph, layer: Layer, found: QuantizedWeight) -> None:
+def _insert_weight(graph: Graph, layer: Layer, found: QuantizedWeight, node: NodeProto, fresh: _Fresh) -> None:
     name = f"{layer.name}.{layer.weight}"
     names = [
-        graph.add_array(f"{name}_quantized", found.integers),
-        graph.add_array(f"{name}_scale", found.scale),
-        graph.add_array(f"{name}_zero_point", np.zeros(found.scale.shape, np.int8)),
+        graph.add_array(fresh(f"{name}_quantized"), found.integers),
+        graph.add_array(fresh(f"{name}_scale"), found.scale),
+        graph.add_array(fresh(f"{name}_zero_point"), np.zeros(found.scale.shape, np.int8)),
     ]
-    floats = f"{name}_dequantized"
-    written = (layer.product, f"{layer.product}_float")
-    node = next(n for n in graph.nodes if n.output[0] in written and layer.weight in n.input)
+    floats = fresh(f"{name}_dequantized")
     graph.rename_reads(layer.weight, floats, [node])
     dequantize = helper.make_node("DequantizeLinear", names, [floats], f"{layer.name}.dequantize", axis=layer.axis)
     graph.nodes.append(dequantize)
 
 
-def _round_bias(graph: Graph, layer: Layer, step: Array) -> None:
+def _round_bias(graph: Graph, layer: Layer, step: Array, nodes: Sequence[NodeProto], fresh: _Fresh) -> None:
     """A bias of its own, rounded as integer kernels have it: to multiples of (scale of the input * of the weights)."""
     assert layer.bias is not None
     steps = step.astype(np.float32)
-    bias = graph.arrays[layer.bias]
-    name = graph.add_array(f"{layer.name}.{layer.bias}_rounded", (np.rint(bias / steps) * steps).astype(np.float32))
-    written = {layer.product, f"{layer.product}_float", layer.output, f"{layer.output}_float"}
-    graph.rename_reads(layer.bias, name, [node for node in graph.nodes if written & set(node.output)])
+    rounded = (np.rint(graph.arrays[layer.bias] / steps) * steps).astype(np.float32)
+    graph.rename_reads(layer.bias, graph.add_array(fresh(f"{layer.name}.{layer.bias}_rounded"), rounded), nodes)

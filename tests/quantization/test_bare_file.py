@@ -193,7 +193,7 @@ def branching(reads: str = "r") -> ModelProto:
         node("Add", "d total", "y"),
     ]  # fmt: skip
     arrays = {
-        "w": floats(4, 3, 3, 3), "b": floats(4), "v": floats(2, 4, 3, 3, seed=1), "zero": np.float32(0),
+        "w": floats(4, 3, 3, 3), "b": floats(4), "v": floats(2, 4, 3, 3, seed=1, scale=0.1), "zero": np.float32(0),
         "shift": np.float32(2),
     }  # fmt: skip
     return graph(nodes, arrays, {"x": ["batch", 3, 8, 8]}, {"y": None})

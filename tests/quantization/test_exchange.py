@@ -39,7 +39,8 @@ def _answers(proto: ModelProto, x: Tensor) -> np.ndarray:
 
 
 def _steps(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    return np.abs(found - expected) / (np.ptp(expected) / 255)
+    result: np.ndarray = np.abs(found - expected) / (np.ptp(expected) / 255)
+    return result
 
 
 @pytest.mark.parametrize("name", NETWORKS)

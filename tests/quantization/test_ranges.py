@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compress.quantization.fake_quantize import grid
-from compress.quantization.ranges import mse, percentile
+from compress.quantization.ranges import CHOICES, entropy, mse, percentile
 
 
 def histogram(values: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -35,3 +35,29 @@ def test_percentile_leaves_out_one_value_in_ten_thousand() -> None:
     low_share, high_share = percentile(counts, low, high, None, symmetric=False)
     assert low_share == 1.0
     assert high * high_share == pytest.approx(np.quantile(values, 0.99995), rel=0.02)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_entropy_keeps_all_of_a_uniform_distribution(symmetric: bool) -> None:
+    values = np.random.default_rng(0).uniform(-1 if symmetric else 0, 1, 200_000)
+    counts, low, high = histogram(values)
+    assert entropy(counts, low, high, None, symmetric)[1] > 0.95
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_entropy_cuts_a_far_outlier(symmetric: bool) -> None:
+    values = np.random.default_rng(0).normal(0, 1, 200_000)
+    values[0] = 12.0
+    counts, low, high = histogram(values)
+    low_share, high_share = entropy(counts, low, high, None, symmetric)
+    scale, zero_point = grid(low * low_share, high * high_share, None, symmetric)
+    lowest, highest = (-128 - zero_point) * scale, (127 - zero_point) * scale
+    assert highest < 6
+    assert np.mean((values < lowest) | (values > highest)) < 0.01
+
+
+def test_every_choice_copes_with_nothing_but_zeros() -> None:
+    counts = np.zeros(2048)
+    counts[0] = 100
+    for choose in CHOICES.values():
+        assert all(0 < share <= 1 for share in choose(counts, 0.0, 1.0, None, False))

@@ -246,7 +246,7 @@ def _rows(
     seed: int,
 ) -> Rows:
     """Rows of a layer at random places, the same ones of the float and of the quantized network."""
-    node = next(n for n in quantized.graph.node if {layer.product, f"{layer.product}_float"} & set(n.output))
+    node = next(n for n in quantized.graph.node if n.name == layer.name)
     floating = Watching(template.proto, [layer.data], threads)
     rounded = Watching(quantized, [node.input[0]], threads)
     arrays = Graph(template.proto.graph).arrays
