@@ -43,6 +43,7 @@ def content_of(
         "reasons": reasons,
         "int8": None if int8 is None else int8.as_json(),
         "primary_metric": {"name": judge.metric, "higher_is_better": judge.classes},
+        "split": "given",
         "target": target.name,
         "models": [_row(item, measured, target, rungs, kept=chosen, judge=judge) for item in files],
         "budget": [{"name": "loss", "limit": asked.budget, "value": chosen.loss, "met": met}],

@@ -88,16 +88,16 @@ def what_costs(
     """
     total = sum(row["microseconds"] for row in int8) or 1.0
     found: list[tuple[float, str]] = []
-    for kinds, one, many in (
-        (BOUNDARIES, "operator goes", "operators go"),
-        (FLOAT_LAYERS, "layer runs", "layers run"),
-        (MOVERS, "operator only moves", "operators only move"),
+    for kinds, meaning in (
+        (BOUNDARIES, "from float to int8 or back"),
+        (FLOAT_LAYERS, "layers in float"),
+        (MOVERS, "numbers only moved in memory"),
     ):
         rows = [row for row in int8 if row["operator"] in kinds]
-        spent, count = sum(row["microseconds"] for row in rows), sum(row["count"] for row in rows)
+        spent = sum(row["microseconds"] for row in rows)
         if spent / total >= SHORTEST_SHARE:
-            rest = {BOUNDARIES: "from float to int8 or back", FLOAT_LAYERS: "in float"}.get(kinds, "numbers in memory")
-            found.append((spent, f"{count} {one if count == 1 else many} {rest}: {spent / total:.0%} of its time"))
+            named = ", ".join(f"{row['count']} {row['operator']}" for row in rows)
+            found.append((spent, f"{meaning} ({named}): {spent / total:.0%} of its time"))
     before = {row["operator"] for row in floating} | BOUNDARIES | MOVERS | FLOAT_LAYERS | INT8_LAYERS
     for row in int8:
         share = row["microseconds"] / total

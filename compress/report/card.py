@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from compress.report.int8_section import rung_sections, time_section
 from compress.report.method import environment_lines, method, total_seconds
 from compress.report.page import file_details
 from compress.report.rows import read_rows
@@ -26,6 +27,13 @@ def markdown_card(report: Mapping[str, Any]) -> str:
         parts += ["## Files\n", where if rows.target else "No target was measured.\n", markdown(files_table(rows))]
     if (models := models_table(rows)).rows:
         parts += ["## The way there\n", markdown(models)]
+    for section in rung_sections(rows):
+        parts += [f"## {section.title}\n", " ".join(section.sentences) + "\n"]
+        parts += [markdown(section.table)] if section.table.rows else []
+    if (times := time_section(rows)) is not None:
+        parts += ["## Where the time goes\n", f"{times.said}\n"]
+        parts += ["".join(f"- {reason}\n" for reason in times.reasons)] if times.reasons else []
+        parts += [f"{times.caption}\n", markdown(times.table)] if times.table.rows else []
     for target in rows.targets:
         if target != rows.target:
             parts += [f"## On {target}\n", markdown(target_table(rows, target))]

@@ -12,12 +12,17 @@ from compress.report.words import is_share, listed, metric_name, seconds, size
 def method(report: Report) -> tuple[str, ...]:
     """One sentence a fact."""
     sentences = []
-    if any(report.metric in model.metrics for model in report.files):
+    if report.split != "test":
+        sentences.append(
+            f"{_what(report)} of each file is judged on the samples that did not set its ranges. The loss on them also "
+            "says how far up the ladder went, so that it is a little too good."
+        )
+    elif any(report.metric in model.metrics for model in report.files):
         sentences.append(
             f"Test {metric_name(report.metric)} is computed from the answers of each file itself, run by its runtime. "
             "Everything was chosen on validation data; the test data was looked at once, for this report."
         )
-    if any("agreement" in model.metrics for model in report.files):
+    if report.metric != "agreement" and any("agreement" in model.metrics for model in report.files):
         within = "" if is_share(report.metric) else ", within the task's tolerance"
         sentences.append(f"Agreement is the share of test answers that are those of the reference's file{within}.")
     sentences += [sentence for target in report.targets if (sentence := _target(report, target))]
@@ -31,6 +36,15 @@ def method(report: Report) -> tuple[str, ...]:
     if any(latency.peak_memory_bytes is not None for model in report.files for latency in model.latency):
         sentences.append("Memory is the peak of a fresh process over what the process took before it loaded the file.")
     return tuple(sentences)
+
+
+def _what(report: Report) -> str:
+    """What a bare file is judged by."""
+    meanings = {
+        "agreement": "Agreement (the share of samples whose greatest output is the float file's)",
+        "relative_error": "Relative error (the squared error of the outputs over their variance)",
+    }
+    return meanings.get(report.metric, "Accuracy")
 
 
 def _target(report: Report, target: str) -> str:

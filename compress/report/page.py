@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compress.report.int8_section import rung_sections, time_section
 from compress.report.method import environment_lines, method, total_seconds
 from compress.report.plots import stage_pictures, target_pictures
 from compress.report.pruned_section import pruned_sections
@@ -46,6 +47,8 @@ def html_page(report: Mapping[str, Any]) -> str:
         pictures={target: target_pictures(rows, target) for target in rows.targets},
         other_targets={target: target_table(rows, target) for target in rows.targets if target != rows.target},
         pruned=pruned_sections(rows),
+        rungs=rung_sections(rows),
+        times=time_section(rows),
         steps=steps_table(rows),
         took=total_seconds(rows),
         method=method(rows),
@@ -66,8 +69,16 @@ def file_details(model: Model) -> list[tuple[str, str]]:
     lines += [(f"parity, {name.replace('_', ' ')}", _plain(value)) for name, value in model.parity.items()]
     if model.int8_share is not None:
         lines.append(("operators that ran in int8", percent(model.int8_share, 1)))
-    lines.append(("stayed in float", ", ".join(model.not_int8)))
+    lines += [("stayed in float", words) for words in _left_in_float(model)]
     return [(name, value) for name, value in lines if value]
+
+
+def _left_in_float(model: Model) -> list[str]:
+    """The operators that stayed in float, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for left in model.not_int8:
+        by_reason.setdefault(left.reason, []).append(f"{left.name} ({left.operator})")
+    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def _plain(value: Any) -> str:

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.errors import UsageError
+from compress.report.int8_rows import (
+    Left,
+    Operators,
+    Quantized,
+    Worth,
+    read_left,
+    read_operators,
+    read_quantized,
+    read_worth,
+)
 from compress.report.pruned_rows import Pruned, read_pruned
+from compress.report.words import metric_name
 
 Interval = tuple[float, float]
 
@@ -53,8 +64,10 @@ class Model:
     latency: tuple[Latency, ...]
     parent: str | None
     parity: Mapping[str, Any]
-    not_int8: tuple[str, ...]
+    not_int8: tuple[Left, ...]
     pruned: Pruned | None
+    quantized: Quantized | None
+    operators: tuple[Operators, ...]
 
     @property
     def is_file(self) -> bool:
@@ -98,7 +111,8 @@ class Step:
 class Report:
     """All that a report shows. `metric` is the primary one; `target` the one that comparisons are made on.
 
-    `reference_row` names the reference's own float file, `judged` the file that the budget's lines are about.
+    `reference_row` names the reference's own float file, `judged` the file that the budget's lines are about; `int8`
+    tells whether int8 pays. `split` is the data that `metrics` are of: `test`, or `given` samples that also chose.
     """
 
     name: str
@@ -116,6 +130,8 @@ class Report:
     reference_row: str | None
     judged: str | None
     notes: tuple[str, ...]
+    int8: Worth | None
+    split: str
 
     @property
     def files(self) -> tuple[Model, ...]:
@@ -129,14 +145,19 @@ class Report:
         return tuple(dict.fromkeys([self.target, *seen] if self.target else seen))
 
     @property
+    def judged_name(self) -> str:
+        """What `metrics` hold, as a word: `test accuracy`, or `agreement` on samples that are no test data."""
+        return f"test {metric_name(self.metric)}" if self.split == "test" else metric_name(self.metric)
+
+    @property
     def deployed(self) -> Model | None:
         """The row to deploy."""
-        return self._row(self.deploy)
+        return self.row(self.deploy)
 
     @property
     def reference_file(self) -> Model | None:
         """The reference's own float file: its name holds the reference's, its stage is `train` or `export`."""
-        exact = self._row(self.reference_row) or self._row(self.reference)
+        exact = self.row(self.reference_row) or self.row(self.reference)
         if exact is not None and exact.is_file:
             return exact
         named = [row for row in self.files if self.reference in row.name and row.stage in ("train", "export")]
@@ -154,7 +175,7 @@ class Report:
     @property
     def told(self) -> Model | None:
         """The file that a report tells of: the deployed one, else that which came nearest, else the fastest."""
-        return self.deployed or self._row(self.judged) or next(iter(self.candidates), None)
+        return self.deployed or self.row(self.judged) or next(iter(self.candidates), None)
 
     def lineage(self) -> tuple[Model, ...]:
         """The way from the reference to the file that the report tells of, by the measured file of each stage."""
@@ -162,9 +183,9 @@ class Report:
         chain: list[Model] = []
         while end is not None and end not in chain:
             chain.insert(0, end)
-            end = self._row(end.parent)
+            end = self.row(end.parent)
         start = self.reference_file
-        if start is not None and not any(row in (start, self._row(start.parent)) for row in chain):
+        if start is not None and not any(row in (start, self.row(start.parent)) for row in chain):
             chain.insert(0, start)
         shown = {row.name: row for row in map(self._measured, chain)}
         return tuple(shown.values())
@@ -176,7 +197,8 @@ class Report:
         files = [row for row in self.files if row.parent == model.name and row.stage == model.stage]
         return next((row for row in files if row.on(self.target) is not None), model)
 
-    def _row(self, name: str | None) -> Model | None:
+    def row(self, name: str | None) -> Model | None:
+        """The row of that name."""
         return next((model for model in self.models if model.name == name), None)
 
 
@@ -212,6 +234,8 @@ def read_rows(report: Mapping[str, Any]) -> Report:
             reference_row=report.get("reference_row"),
             judged=report.get("judged"),
             notes=tuple(report.get("notes") or ()),
+            int8=read_worth(report["int8"]) if report.get("int8") else None,
+            split=report.get("split") or "test",
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"lacks the key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
@@ -236,8 +260,10 @@ def _model(row: Mapping[str, Any]) -> Model:
         latency=tuple(_latency(entry) for entry in row.get("latency") or ()),
         parent=row.get("parent"),
         parity=_mapping(row.get("parity")),
-        not_int8=tuple(str(name) for name in row.get("not_int8") or ()),
+        not_int8=tuple(read_left(left) for left in row.get("not_int8") or ()),
         pruned=read_pruned(row["pruning"]) if row.get("pruning") else None,
+        quantized=read_quantized(row["quantization"]) if row.get("quantization") else None,
+        operators=tuple(read_operators(kind) for kind in row.get("operators") or ()),
     )
 
 

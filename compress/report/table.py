@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compress.report.comparison import compare
+from compress.report.int8_rows import Quantized
+from compress.report.int8_words import rung_lines
 from compress.report.rows import Latency, Model, Report, ends, read_rows
 from compress.report.words import (
     ABSENT,
@@ -37,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One line; `mark` is `deploy`, `reference` or empty."""
+    """One line; `mark` is `deploy`, `reference`, `kept` or empty."""
 
     cells: tuple[Cell, ...]
     mark: str = ""
@@ -61,7 +63,7 @@ def files_table(report: Report, target: str | None = None) -> Table:
     columns: list[Column] = [
         ("File", _named),
         (metric_name(report.metric), lambda model: _metric(report, model)),
-        ("agreement", lambda model: _cell(model.metrics.get("agreement"), percent)),
+        ("agreement", lambda model: _agreement(report, model)),
         ("p50 ms", lambda model: _p50(model.on(on))),
         ("p90 ms", lambda model: _time(model.on(on), "p90_ms")),
         ("p99 ms", lambda model: _time(model.on(on), "p99_ms")),
@@ -109,7 +111,7 @@ def markdown(table: Table) -> str:
     for row in table.rows:
         texts = [f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in row.cells]
         lines.append([text.replace("|", "\\|") for text in texts])
-        if row.mark == "deploy":
+        if row.mark in ("deploy", "kept"):
             lines[-1] = [f"**{text}**" if at == 0 else text for at, text in enumerate(lines[-1])]
     widths = [max(3, *(len(line[at]) for line in lines)) for at in range(len(table.headings))]
     rule = ["-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, words, strict=True)]
@@ -132,7 +134,7 @@ def terminal_table(report: Mapping[str, Any]) -> RichTable:
     table = files_table(rows)
     shown = [metric_name(rows.metric), "p50 ms", "speedup", "size", "in int8"]
     kept = [at for at, heading in enumerate(table.headings) if at == 0 or heading in shown]
-    drawn = RichTable(title=rows.name, title_justify="left", caption=_caption(rows), caption_justify="left")
+    drawn = RichTable(title=rows.name, title_justify="left", caption=Text(_caption(rows)), caption_justify="left")
     for at in kept:
         drawn.add_column(Text(table.headings[at]), justify="right" if at else "left", overflow="fold", no_wrap=at > 0)
     for row in table.rows:
@@ -143,7 +145,18 @@ def terminal_table(report: Mapping[str, Any]) -> RichTable:
 
 
 def _caption(report: Report) -> str:
-    return f"p50 and speedup on {report.target}, against the reference" if report.target else ""
+    """What the numbers are of, which rungs were climbed for int8, and whether it pays."""
+    lines = [f"p50 and speedup on {report.target}, against the reference"] if report.target else []
+    climbed: list[Quantized] = []
+    for model in report.models:
+        if model.quantized is not None and model.quantized not in climbed:
+            climbed.append(model.quantized)
+            lines += rung_lines(report.metric, model.quantized)
+    if report.int8 is not None and report.int8.said != report.deploy_reason:
+        lines.append(report.int8.said)
+    if report.int8 is not None and not report.int8.pays:
+        lines += [f"- {reason}" for reason in report.int8.reasons]
+    return "\n".join(lines)
 
 
 def _table(
@@ -174,6 +187,11 @@ def _metric(report: Report, model: Model) -> Cell | None:
         return None
     ci95 = ends(model.metrics.get(f"{name}_ci95"))
     return Cell(metric_value(name, value), interval(ci95, lambda end: _bare(name, end)) if ci95 else "")
+
+
+def _agreement(report: Report, model: Model) -> Cell | None:
+    """With the reference's answers, unless that is what all is judged by."""
+    return None if report.metric == "agreement" else _cell(model.metrics.get("agreement"), percent)
 
 
 def _validation(report: Report, model: Model) -> Cell | None:

@@ -9,7 +9,7 @@ from compress.report.axes import linear_ticks, log_ticks
 from compress.report.labels import Label, place_labels
 from compress.report.rows import Latency, Model, Report, ends
 from compress.report.svg import ACCENT, INK, LINE, MUTED, SOFT, WIDTH, drawing, inline_svg, new_figure
-from compress.report.words import is_share, metric_name, shortened, told_apart
+from compress.report.words import is_share, shortened, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,9 +42,7 @@ def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | N
         _draw_legend(axes, points)
         axes.grid()
         unit = ", %" if scale == 100 else ""
-        axes.text(
-            0, 1.03, f"test {metric_name(report.metric)}{unit}", transform=axes.transAxes, color=MUTED, va="bottom"
-        )
+        axes.text(0, 1.03, f"{report.judged_name}{unit}", transform=axes.transAxes, color=MUTED, va="bottom")
         axes.set_xlabel(f"p50 on {shortened(target, 30)}, ms", labelpad=4, loc="right")
         labelled = _labelled(report, points)
         labelled.sort(key=lambda point: point[0] is not report.deployed)  # the most important name chooses first
@@ -57,9 +55,7 @@ def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | N
 
 def _caption(report: Report, points: Sequence[Point], labelled: Sequence[Point], has_budget: bool) -> str:
     better = "up" if report.higher_is_better else "down"
-    parts = [
-        f"Each file by its test {metric_name(report.metric)} and median latency; better is {better} and to the left."
-    ]
+    parts = [f"Each file by its {report.judged_name} and median latency; better is {better} and to the left."]
     if any(ends(model.metrics.get(f"{report.metric}_ci95")) or latency.p50_ci95_ms for model, latency, _ in points):
         parts.append("Whiskers are 95 % intervals; where none is seen it is smaller than the mark.")
     if has_budget:

@@ -43,11 +43,24 @@ def test_markdown_columns_line_up(variants: dict[str, dict[str, Any]]) -> None:
 
 def test_terminal_table_fits_eighty_columns(variants: dict[str, dict[str, Any]]) -> None:
     for name, report in variants.items():
-        console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-        console.print(terminal_table(report))
-        text = console.export_text()
+        text = printed(report)
         assert all(len(line) <= 80 for line in text.splitlines()), name
-    assert "98.61 %" in text or report["deploy"] is None
+    assert "98.61 %" in printed(variants["as usual"])
+
+
+def printed(report: dict[str, Any]) -> str:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(terminal_table(report))
+    return console.export_text()
+
+
+def test_the_terminal_tells_the_rungs_and_whether_int8_pays(variants: dict[str, dict[str, Any]]) -> None:
+    text = printed(variants["int8 climbed"])
+    assert "int8, ranges from samples: 95.00 %, loss 3.33 points, 0.9 s" in text
+    assert " ".join(text.split()).count("(kept)") == 1
+    slower = " ".join(printed(variants["int8 slower"]).split())
+    assert "int8 does not pay here" in slower and "- 3 of 9 layers are narrow" in slower
+    assert "rung" not in printed(variants["int8 only trained"])
 
 
 def test_terminal_table_takes_names_as_they_are(digits: dict[str, Any]) -> None:
