@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from compress.bundle import Kind
+from compress.cli import main
 from compress.config import read_pipeline
 from compress.plan import Plan, make_plan
 
@@ -215,3 +216,32 @@ def test_a_reference_with_weights_gets_its_own_float_file(tmp_path: Path) -> Non
     plan = make_plan(read_pipeline(file))
     row = next(row for row in plan.rows if row.name == plan.reference)
     assert (row.name, row.stage, row.step) == ("net-fp32", "export", "models.net.fp32")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "decided"),
+    [
+        ((), "affine grid, weights of 8 bits"),
+        (("export.emit=[fp32, tensorrt]",), "symmetric grid, weights of 8 bits"),
+        (("export.emit=[ort-x86-avx2]",), "affine grid, weights of 7 bits"),
+        (("export.emit=[ort-x86-avx2, tensorrt]",), "symmetric grid, weights of 7 bits"),
+        (("export.emit=[tensorrt]", "quantize.grid=affine"), "affine grid, weights of 8 bits"),
+        (("export.emit=[ort-x86-avx2]", "quantize.weight_bits=8"), "affine grid, weights of 8 bits"),
+        (("quantize.grid=symmetric", "quantize.weight_bits=7"), "symmetric grid, weights of 7 bits"),
+    ],
+)
+def test_grid_and_bits_follow_from_the_files_unless_they_are_given(
+    file: Path, overrides: tuple[str, ...], decided: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan_of(file, *overrides).step("quantize").stage.decided() == decided
+    arguments = [item for override in overrides for item in ("--set", override)]
+    with pytest.raises(SystemExit) as end:
+        main(["plan", str(file), "--store", str(file.parent / "store"), *arguments])
+    assert end.value.code == 0
+    assert decided in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_grid_is_a_part_of_the_key(file: Path) -> None:
+    names = changed(plan_of(file), plan_of(file, "export.emit=[tensorrt]"))
+    assert "quantize" in names
+    assert "quantize" not in changed(plan_of(file), plan_of(file, "quantize.grid=affine", "quantize.weight_bits=8"))

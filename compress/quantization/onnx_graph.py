@@ -130,8 +130,8 @@ class _Reader:
             return None
         low, high = [*node.input[1:], "", ""][:2]
         return (
-            float(self.constants[low]) if low else float("-inf"),
-            float(self.constants[high]) if high else float("inf"),
+            float(self.constants[low].item()) if low else float("-inf"),
+            float(self.constants[high].item()) if high else float("inf"),
         )
 
     def layer(self, node: NodeProto, kind: str) -> Layer | None:

@@ -106,3 +106,91 @@ def test_follows_the_range_only_while_observing_in_training() -> None:
     before = quantizer.scale.item()
     quantizer.update_scale()
     assert quantizer.scale.item() > before
+
+
+@pytest.mark.parametrize("zero_point", [0, -128, 17])
+def test_the_learned_scales_gradient_is_the_papers_formula(zero_point: int) -> None:
+    """Esser et al. 2020, equation 3, one value at a time in float64."""
+    x = torch.linspace(-4, 5, 1200).reshape(6, 1, 200).requires_grad_()
+    weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    quantizer = FakeQuantize().train()
+    quantizer.set_grid(0.013, zero_point)
+    quantizer.learning = True
+    (quantizer(x) * weights).sum().backward()
+    scale = quantizer.scale.item()
+    low, high = -128 - zero_point, 127 - zero_point
+    total, passed = 0.0, []
+    for value, weight in zip(x.flatten().tolist(), weights.flatten().tolist(), strict=True):
+        steps = value / scale
+        inside = low - 0.5 <= steps <= high + 0.5
+        slope = round(steps) - steps if inside else (low if steps < low else high)
+        total += weight * slope
+        passed.append(weight if inside else 0.0)
+    expected = total / np.sqrt(200 * max(-low, high))
+    assert quantizer.scale.grad is not None and x.grad is not None
+    assert quantizer.scale.grad.item() == pytest.approx(expected, rel=1e-3)
+    assert np.mean(x.grad.flatten().numpy() == np.array(passed, np.float32)) > 0.998  # but for values on the edge
+
+
+def test_a_learned_grid_gives_the_same_numbers_as_a_fixed_one() -> None:
+    x = torch.linspace(-4, 5, 999)
+    quantizer = FakeQuantize().train()
+    quantizer.set_grid(0.013, -3)
+    fixed = quantizer(x)
+    quantizer.learning = True
+    assert torch.equal(quantizer(x), fixed)
+
+
+def test_learning_finds_the_scale_of_least_error() -> None:
+    x = torch.randn(64, 500, generator=torch.Generator().manual_seed(0))
+    quantizer = FakeQuantize(symmetric=True).train()
+    quantizer.learning = True
+
+    def error(scale: float) -> float:
+        steps = (x / scale).round().clamp(-128, 127)
+        return float((steps * scale - x).square().mean())
+
+    found = []
+    for start in (0.02, 0.08):
+        quantizer.set_grid(start, 0)
+        optimizer = torch.optim.Adam([quantizer.scale], lr=2e-4)
+        for _ in range(600):
+            optimizer.zero_grad()
+            (quantizer(x) - x).square().sum().backward()
+            optimizer.step()
+        found.append(error(float(quantizer.scale)))
+    best = min(error(scale) for scale in np.linspace(0.01, 0.08, 200))
+    assert max(found) < 1.3 * best
+
+
+def test_a_learned_scale_stays_foldable() -> None:
+    quantizer = FakeQuantize(bounds=(0.0, 6.0))
+    quantizer.set_grid(0.1, -128)
+    quantizer.keep_foldable()
+    assert float(np.float32(quantizer.scale.item()) * np.float32(255)) <= 6.0
+    assert quantizer.scale.item() == pytest.approx(6 / 255, rel=1e-6)
+    for bounds in ((0.0, float("inf")), None):
+        free = FakeQuantize(bounds=bounds)
+        free.set_grid(0.1, -128)
+        free.keep_foldable()
+        assert free.scale.item() == pytest.approx(0.1)
+        with torch.no_grad():
+            free.scale.fill_(-0.5)
+        free.keep_foldable()
+        assert free.scale.item() > 0
+
+
+def test_a_grid_that_is_taken_over_is_kept() -> None:
+    quantizer = FakeQuantize()
+    for scale, zero_point in ((0.02, -128), (0.5, 3), (0.01, 0)):
+        quantizer.set_grid(scale, zero_point)
+        quantizer.update_scale()
+        assert quantizer.scale.item() == pytest.approx(scale, rel=1e-6)
+        assert int(quantizer.zero_point) == zero_point
+
+
+def test_a_grid_that_is_taken_over_is_kept_without_zero_point() -> None:
+    quantizer = FakeQuantize(symmetric=True)
+    quantizer.set_grid(0.02, 0)
+    quantizer.update_scale()
+    assert quantizer.scale.item() == pytest.approx(0.02, rel=1e-6)

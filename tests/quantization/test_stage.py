@@ -100,3 +100,19 @@ def test_settings_that_make_no_sense_are_faults() -> None:
     assert Quantize(schedule="step").faults()
     assert Export(emit=("fp32", "fp32")).faults()
     assert Export(emit=()).faults()
+    assert Quantize(accuracy_drop=0.01, rungs=("static", "mixed")).faults() == []
+    assert Quantize(rungs=("static", "mixed")).faults()  # they are climbed only for a budget
+    for rungs in (("corrected",), ("static", "mixed", "corrected"), ("static", "static"), ()):
+        assert Quantize(accuracy_drop=0.01, rungs=rungs).faults(), rungs
+
+
+def test_what_is_automatic_follows_the_files() -> None:
+    for files, said in {
+        ("fp32", "ort-x86"): "affine grid, weights of 8 bits",
+        ("tensorrt", "ort-x86"): "symmetric grid, weights of 8 bits",
+        ("ort-x86-avx2",): "affine grid, weights of 7 bits",
+        ("ort-x86-avx2", "tensorrt"): "symmetric grid, weights of 7 bits",
+    }.items():
+        assert Quantize().for_files(files).decided() == said
+    given = Quantize(grid="affine", weight_bits=8).for_files(("ort-x86-avx2", "tensorrt"))
+    assert given.decided() == "affine grid, weights of 8 bits"

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.quantization.fake_quantize import FakeQuantize, fake_quantize_weight
+from compress.quantization.fake_quantize import FakeQuantize, fake_quantize_weight, weight_scale
 from compress.quantization.weighted import Norm, Weighted
 
 ARGUMENTS = ([1, 1], [1, 1], [1, 1], 1)
@@ -71,3 +71,46 @@ def test_gradients_reach_the_weights_and_the_norm() -> None:
     weighted.train().frozen = True
     weighted(torch.randn(2, 4, 5, 5)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in weighted.parameters())
+
+
+def test_folded_integers_are_taken_over_and_given_back() -> None:
+    weighted, _, _ = layer()
+    generator = torch.Generator().manual_seed(2)
+    integers = torch.randint(-127, 128, (6, 4, 3, 3), generator=generator).to(torch.int8)
+    scale, bias = torch.rand(6, generator=generator) + 0.01, torch.randn(6, generator=generator)
+    weighted.eval().set_folded(integers, scale, bias)
+    again, steps = weighted.integers()
+    assert torch.equal(again, integers)
+    assert torch.allclose(steps, scale)
+    x = torch.randn(8, 4, 5, 5, generator=generator)
+    expected = functional.conv2d(x, integers * scale.reshape(-1, 1, 1, 1), bias, padding=1)
+    assert torch.allclose(weighted(x), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_scale_of_its_own_stays_while_the_weights_move() -> None:
+    weighted, _, _ = layer()
+    weighted.norm = None
+    follows = weighted.scale().clone()
+    assert torch.allclose(follows, weight_scale(weighted.weight))
+    weighted.set_folded(weighted.integers()[0] // 2, follows.flatten() * 2, None)
+    with torch.no_grad():
+        weighted.weight.mul_(0.5)
+    assert torch.equal(weighted.scale(), follows * 2)
+
+
+def test_float_weights_are_taken_over_and_the_scale_follows_them() -> None:
+    weighted, _, _ = layer()
+    weighted.norm = None
+    weight, bias = torch.randn(6, 4, 3, 3), torch.randn(6)
+    weighted.set_folded(torch.ones(6, 4, 3, 3, dtype=torch.int8), torch.ones(6), torch.zeros(6))
+    weighted.set_float(weight, bias)
+    assert torch.equal(weighted.scale(), weight_scale(weight))
+    unrounded = weighted.unrounded()
+    assert torch.equal(unrounded[0], weight) and unrounded[1] is not None and torch.equal(unrounded[1], bias)
+
+
+def test_unrounded_is_the_float_layer_with_its_norm() -> None:
+    weighted, conv, norm = layer()
+    x = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(1))
+    weight, bias = weighted.unrounded()
+    assert torch.allclose(functional.conv2d(x, weight, bias, padding=1), norm.eval()(conv(x)), atol=1e-5)

@@ -6,7 +6,7 @@ h(V), a regularizer that drives h to 0 or 1, and the error of the layer's output
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,6 +173,7 @@ class Geometry:
     strides: tuple[int, ...] = ()
     pads: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
+    auto_pad: str = "NOTSET"
 
     @classmethod
     def of(cls, node: Any, weight: Array, layer: Layer) -> Geometry:
@@ -188,7 +189,20 @@ class Geometry:
             tuple(attribute(node, "strides", [1] * axes)),
             tuple(attribute(node, "pads", [0] * 2 * axes)),
             tuple(attribute(node, "dilations", [1] * axes)),
+            attribute(node, "auto_pad", b"NOTSET").decode(),
         )
+
+    def margins(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """Zeros before and after each axis of an input of these sizes."""
+        axes = len(self.kernel)
+        if not self.auto_pad.startswith("SAME"):
+            return list(zip(self.pads[:axes], self.pads[axes:], strict=True))
+        found = []
+        for size, d, k, s in zip(sizes, self.dilations, self.kernel, self.strides, strict=True):
+            whole = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
+            less, more = whole // 2, whole - whole // 2
+            found.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))
+        return found
 
     def flatten(self, weight: Array) -> Tensor:
         """(groups, outputs of a group, inputs of a group times kernel)."""
@@ -206,15 +220,9 @@ class Geometry:
         if not self.kernel:
             return [rng.integers(0, int(np.prod(x.shape[:-1])), count)]
         sizes = [
-            (size + low + high - d * (k - 1) - 1) // s + 1
-            for size, low, high, d, k, s in zip(
-                x.shape[2:],
-                self.pads[: len(self.kernel)],
-                self.pads[len(self.kernel) :],
-                self.dilations,
-                self.kernel,
-                self.strides,
-                strict=True,
+            (size + sum(margin) - d * (k - 1) - 1) // s + 1
+            for size, margin, d, k, s in zip(
+                x.shape[2:], self.margins(x.shape[2:]), self.dilations, self.kernel, self.strides, strict=True
             )
         ]
         return [rng.integers(0, n, count) for n in (len(x), *sizes)]
@@ -223,8 +231,7 @@ class Geometry:
         """(groups, rows, inputs of a group times kernel) at those positions."""
         if not self.kernel:
             return torch.from_numpy(x.reshape(-1, x.shape[-1])[where[0]]).unsqueeze(0)
-        axes = len(self.kernel)
-        padded = np.pad(x, [(0, 0), (0, 0), *zip(self.pads[:axes], self.pads[axes:], strict=True)])
+        padded = np.pad(x, [(0, 0), (0, 0), *self.margins(x.shape[2:])])
         grids = np.meshgrid(
             *(np.arange(k) * d for k, d in zip(self.kernel, self.dilations, strict=True)), indexing="ij"
         )

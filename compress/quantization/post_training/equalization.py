@@ -59,7 +59,9 @@ def pairs(template: Template) -> list[Pair]:
     for operator in template.operators:
         for name in operator.inputs:
             readers.setdefault(name, []).append(operator)
-    outputs = {value.name for value in template.proto.graph.output}
+    graph = Graph(template.proto.graph)
+    known = {operator.output for operator in template.operators}
+    outputs = {*graph.outputs, *_read_otherwise(graph, known)}
     found = []
     for layer in template.layers.values():
         tensor = layer.output
@@ -74,6 +76,12 @@ def pairs(template: Template) -> list[Pair]:
                 break
             tensor = reader.output
     return found
+
+
+def _read_otherwise(graph: Graph, known: set[str]) -> set[str]:
+    """Tensors whose values another than the template's operators reads, such as an ArgMax."""
+    others = [node for node in graph.nodes if node.op_type not in ("Shape", "Size") and not known & set(node.output)]
+    return {name for node in others for name in node.input}
 
 
 def equalize(template: Template) -> Template:
