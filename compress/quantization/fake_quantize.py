@@ -151,9 +151,9 @@ class FakeQuantize(nn.Module):
         self.update_scale()
 
     def set_grid(self, scale: float, zero_point: int) -> None:
-        """Take over a grid; the range becomes what it represents."""
+        """Take over a grid; the range becomes what it represents: of a symmetric one as much on either side."""
         with torch.no_grad():
-            self.low.fill_((QUANTIZED_MIN - zero_point) * scale)
+            self.low.fill_((-QUANTIZED_MAX if self.symmetric else QUANTIZED_MIN - zero_point) * scale)
             self.high.fill_((QUANTIZED_MAX - zero_point) * scale)
             self.low_share.fill_(1.0)
             self.high_share.fill_(1.0)
