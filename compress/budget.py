@@ -135,7 +135,7 @@ def decide(
         reason = f"{nearest.name} met {wanted} on validation data, which chose it, but not on test data"
         return Verdict(None, nearest.name, shown, reason)
     quick = min(equals, key=lambda one: one.p50_ms)
-    unsure = "" if quick is nearest else f"; {quick.name} in int8 is not faster beyond chance"
+    unsure = "" if quick is nearest else f"; {quick.name}, in int8, is not faster beyond chance"
     return Verdict(nearest.name, nearest.name, shown, f"the fastest file that {meets}{unsure}")
 
 

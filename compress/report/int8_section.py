@@ -30,8 +30,8 @@ FAMILIES = {
     "QGemm": "Gemm",
 }
 """Operators in int8 -> what they are in float, where the name alone does not tell."""
-SHOWN, SMALLEST_SHARE = 12, 0.01
-"""Of kinds of operators as many lines, and none that take less of both files' time; the others are one line."""
+SHOWN, SMALLEST_SHARE, NAMED = 12, 0.01, 4
+"""Lines of kinds of operators, the least share of the time that has one, and how many of the others are named."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def time_section(report: Report) -> TimeSection | None:
         batch = f" at batch {latency.batch}" if latency else ""
         caption = (
             f"Microseconds of one call{batch} by kind of operator, as the runtime itself counts them on "
-            f"{report.target}. Float: {floating.name}; int8: {int8.name}."
+            f"{report.target}; small: how many there are, and their share of the file's time. Counting takes time "
+            f"itself, so that the sum is more than the file's latency. Float: {floating.name}; int8: {int8.name}."
         )
     return TimeSection(_sentence(report.int8.said), report.int8.reasons, caption, table)
 
@@ -164,9 +165,14 @@ def operator_table(floating: Model, int8: Model) -> Table:
         rows.append(_row(named, theirs, ours, whole_before, whole_after))
     if small := [one for one in order if one not in large]:
         theirs, ours = ([kind for one in small for kind in side.get(one, ())] for side in (before, after))
-        rows.append(_row(Cell("others", ", ".join(small)), theirs, ours, whole_before, whole_after))
+        rows.append(_row(Cell("others", _few(small)), theirs, ours, whole_before, whole_after))
     rows.append(_row(Cell("all"), floating.operators, int8.operators, whole_before, whole_after))
     return Table(("Operator", "float, µs", "int8, µs", "speedup"), tuple(rows))
+
+
+def _few(names: Sequence[str]) -> str:
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
 
 
 def _row(named: Cell, theirs: Sequence[Operators], ours: Sequence[Operators], before: float, after: float) -> Row:
@@ -179,7 +185,7 @@ def _spent(kinds: Sequence[Operators], whole: float) -> Cell:
     if not kinds:
         return Cell(ABSENT)
     spent, many = _total(kinds), sum(kind.count for kind in kinds)
-    return Cell(rounded(spent), f"{many} {'operator' if many == 1 else 'operators'}, {percent(spent / whole, 0)}")
+    return Cell(rounded(spent), f"{many} · {percent(spent / whole, 0)}")
 
 
 def _total(kinds: Sequence[Operators]) -> float:

@@ -41,11 +41,11 @@ def accuracy_by_stage(report: Report) -> tuple[str, str] | None:
         return None
     stops = _stops(chain, values, lambda value: metric_value(report.metric, value), _metric_change(report))
     scale = 100 if is_share(report.metric) else 1
-    axis = (report.judged_name if split == "test" else f"{split} {metric_name(report.metric)}") + (
-        ", %" if scale == 100 else ""
-    )
+    named = report.judged_name if split == "test" else f"{split} {metric_name(report.metric)}"
+    axis = named + (", %" if scale == 100 else "")
+    data = f"{split} data" if report.split == "test" else "the given samples"
     caption = (
-        f"{_sentence(metric_name(report.metric))} on {split if report.split == 'test' else 'given'} data after each stage."
+        f"{_sentence(metric_name(report.metric))} on {data} after each stage."
         f"{' Whiskers are 95 % intervals.' if any(stop.ci95 for stop in stops) else ''}"
         " The axis does not begin at zero."
     )
