@@ -81,6 +81,30 @@ class RoundToMultiples(torch.autograd.Function):
         return gradient, None
 
 
+def round_to_multiples(weight: Tensor, scale: Tensor) -> Tensor:
+    """`RoundToMultiples`, in operators that a compiler fuses where one is at work."""
+    if torch.compiler.is_compiling():
+        return weight + (torch.round(weight / scale) * scale - weight).detach()
+    rounded: Tensor = RoundToMultiples.apply(weight, scale)  # type: ignore[no-untyped-call]
+    return rounded
+
+
+def _rounded_by_parts(x: Tensor, scale: Tensor, zero_point: Tensor, *, learning: bool) -> Tensor:
+    """Both functions above, in operators whose derivatives are theirs: for a compiler, which fuses them."""
+    low, high = QUANTIZED_MIN - zero_point.float(), QUANTIZED_MAX - zero_point.float()
+    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    if not learning:
+        passed = torch.minimum(torch.maximum(wide, (low - 0.5) * scale), (high + 0.5) * scale)
+        rounded = torch.minimum(torch.maximum(torch.round(passed / scale), low), high) * scale
+        return passed + (rounded - passed).detach()
+    greatest = torch.maximum(-low, high)
+    factor = torch.rsqrt(greatest * (x.numel() / len(x)))
+    slowed = scale * factor + (scale - scale * factor).detach()
+    steps = torch.minimum(torch.maximum(wide / slowed, low - 0.5), high + 0.5)
+    rounded = torch.minimum(torch.maximum(torch.round(steps), low), high)
+    return (steps + (rounded - steps).detach()) * slowed
+
+
 def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
     """Scale per output channel, shape (channels, 1, ...): the greatest absolute weight falls on the last step."""
     greatest = weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
@@ -89,8 +113,7 @@ def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
 
 def fake_quantize_weight(weight: Tensor, bits: int = 8) -> Tensor:
     """`weight` (output channels first) on its symmetric grid of `bits` bits, one scale per output channel."""
-    rounded: Tensor = RoundToMultiples.apply(weight, weight_scale(weight, bits))  # type: ignore[no-untyped-call]
-    return rounded
+    return round_to_multiples(weight, weight_scale(weight, bits))
 
 
 class FakeQuantize(nn.Module):
@@ -132,6 +155,11 @@ class FakeQuantize(nn.Module):
             self.high.lerp_(high.float(), MOMENTUM)
         if not self.enabled:
             return x
+        if torch.compiler.is_compiling():
+            learning = self.learning and self.training
+            return _rounded_by_parts(
+                x, self.scale if learning else self.scale.detach(), self.zero_point, learning=learning
+            )
         if self.learning and self.training:
             learned: Tensor = _RoundToLearnedGrid.apply(  # type: ignore[no-untyped-call]
                 x, self.scale, int(self.zero_point.item())

@@ -12,7 +12,7 @@ from torch.nn import functional
 from compress.quantization.fake_quantize import (
     SMALLEST_SCALE,
     FakeQuantize,
-    RoundToMultiples,
+    round_to_multiples,
     weight_scale,
 )
 
@@ -106,8 +106,7 @@ class Weighted(nn.Module):
         """The weights on their grid (as they are while disabled, or in an operator that stays float)."""
         if self.bits is None or not self.enabled:
             return self.weight
-        rounded: Tensor = RoundToMultiples.apply(self.weight, self.scale())  # type: ignore[no-untyped-call]
-        return rounded
+        return round_to_multiples(self.weight, self.scale())
 
     def scale(self) -> Tensor:
         """Of the weights before the norm, shape (output channels, 1, ...)."""
@@ -167,8 +166,7 @@ class Weighted(nn.Module):
         if bias is None or not self.source or self.bits is None or not self.enabled:
             return bias
         scale = self.source[0].scale * self._folded_scale()
-        rounded: Tensor = RoundToMultiples.apply(bias, scale)  # type: ignore[no-untyped-call]
-        return rounded
+        return round_to_multiples(bias, scale)
 
     def _fold(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.norm is None:

@@ -14,6 +14,7 @@ from compress.errors import UsageError
 from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.batches import epoch_batches, load_batches, reader_count, share
+from compress.training.compiled import forget_compiled
 from compress.training.device import limited_threads
 from compress.training.evaluate import mean_loss, predict
 from compress.training.interrupts import deferred_interrupt
@@ -63,6 +64,7 @@ def fit(
             session.resume()
             _train(session, interrupted)
         finally:
+            forget_compiled(session.student)
             from_training(session.student, session.home)
     return session.log(time.monotonic() - started)
 

@@ -45,6 +45,8 @@ class Recipe(Settings):
     """Which epoch's weights to keep: `best` by validation (`compress.training.selection` says how), or the `last`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass: `auto` is bf16 on a GPU that has it, else fp32. Weights and their updates stay fp32."""
+    compile: bool = False
+    """Let torch.compile fuse the network's training steps: slow to start (minutes on a CPU), then faster."""
     freeze_batch_norm: bool = False
     """Use and keep the running statistics of batch norms instead of each batch's own."""
 

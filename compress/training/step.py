@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from compress.data.dataset import Batch
 from compress.errors import UsageError
 from compress.training.batches import to_torch
+from compress.training.compiled import compiled
 from compress.training.method import TrainingProgress
 from compress.training.optimizer import set_learning_rate
 from compress.training.randomness import derived_seed, seed_all
@@ -31,7 +32,7 @@ def training_step(session: Session, batch: Batch, examples: int) -> None:
     set_learning_rate(optimizer, learning_rate(session.recipe, progress.step, session.steps_per_epoch))
     method.before_step(session.student, progress)
     optimizer.zero_grad(set_to_none=True)
-    with session.precision.autocast():
+    with session.precision.autocast(), compiled(session.student, session.recipe.compile):
         loss = method.loss(session.student, own, progress)
     _check_loss(loss)
     part = loss if context.world_size == 1 else loss * (len(batch.indices) / examples)
