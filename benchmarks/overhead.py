@@ -1,12 +1,13 @@
 """What training costs beyond its arithmetic.
 
 1. A step of distillation against a hand-written PyTorch loop that does the same arithmetic (fused optimizer and all).
-2. A step of int8 training against a float step, both by `fit`, both eager.
+2. A step of int8 training against a float step, both by `fit`, both eager, or both compiled.
 
 Each round times every contender in turn, in an order that changes; a contender against itself shows the noise. Run it
 on an otherwise idle machine:
 
     python benchmarks/overhead.py
+    python benchmarks/overhead.py --only compiled     (int8 against float with torch.compile; ten minutes)
     python benchmarks/overhead.py --network small --size 8 --channels 1 --batch 64 --steps 60 --rounds 10
 """
 
@@ -38,7 +39,8 @@ from compress.training.fit import fit
 from compress.training.method import Method, Supervised, TorchBatch, TrainingProgress
 from compress.training.settings import Recipe
 
-DISTILLATION_LIMIT, INT8_LIMIT = 1.05, 2.2
+DISTILLATION_LIMIT, INT8_LIMIT, COMPILED_LIMIT = 1.05, 2.0, 1.6
+COMPILED_STEPS, COMPILING = 40, 3.0
 STAGES = {"resnet18": (64, 128, 256, 512), "small": (16, 32, 64)}
 BLOCKS = {"resnet18": 2, "small": 1}
 TASK = open_task(TaskSettings())
@@ -214,11 +216,48 @@ def int8_training(sizes: Sizes, data: Data) -> tuple[dict[str, list[float]], str
     return interleaved(contenders, sizes.rounds), "training, int8", "training, float"
 
 
+def compiled_training(sizes: Sizes) -> tuple[list[dict[str, Any]], Claim]:
+    """Steps of float and of int8 training with `compile: true`, one run of `fit` after the other, float once more.
+
+    Steps in which something was compiled take many times as long as the others: they are counted apart, and shown.
+    """
+    longer = Sizes(**{**vars(sizes), "steps": COMPILED_STEPS})
+    data = random_data(longer)
+    examples = tuple(torch.from_numpy(array) for array in data.batch(data.train, np.arange(sizes.batch)).inputs)
+    prepared = prepare(network(sizes, 0).eval(), tuple(tensor[:2] for tensor in examples))
+    calibrate(prepared, lambda: iter([examples]), "minmax")
+    recipe = Recipe(epochs=1, batch_size=sizes.batch, keep="last", compile=True)
+    context = Context(device="cpu", threads=sizes.threads)
+    lines, means = [], {}
+    for name, student, method in (
+        ("compiled training, float", network(sizes, 0), Supervised(TASK)),
+        ("compiled training, int8", prepared, QuantizationAware(Supervised(TASK))),
+        ("compiled training, float again", network(sizes, 0), Supervised(TASK)),
+    ):
+        torch._dynamo.reset()
+        timed = Timed(method)
+        begin = time.perf_counter()
+        fit(student, data, TASK, timed, recipe, context=context)
+        steps = np.diff([begin, *timed.stamps])
+        usual = steps[steps < COMPILING * np.median(steps)]
+        means[name] = float(usual.mean())
+        lines.append(
+            {
+                "step": name,
+                "mean ms": f"{1000 * usual.mean():.1f}",
+                "ratio": f"{means[name] / means['compiled training, float']:.3f}",
+                "seconds of compiling": f"{steps.sum() - len(steps) * usual.mean():.0f}",
+            }
+        )
+    value = means["compiled training, int8"] / means["compiled training, float"]
+    return lines, Claim("compiled training, int8 over float", value, "<=", COMPILED_LIMIT, "{:.3f}")
+
+
 def main() -> int:
     """Measure, print, keep; 0 if both claims hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=sorted(STAGES), default="resnet18")
-    parser.add_argument("--only", choices=["distillation", "int8"], help="one of the two comparisons")
+    parser.add_argument("--only", choices=["distillation", "int8", "compiled"], help="one of the comparisons")
     defaults = {"channels": 3, "size": 64, "batch": 32, "steps": 8, "rounds": 8, "threads": 2}
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -240,9 +279,15 @@ def main() -> int:
             lines.append({"step": contender, "median ms": milliseconds, "ratio": f"{middle:.3f}",
                           "quartiles of the ratio": f"{low:.3f} to {high:.3f}"})  # fmt: skip
         claims.append(Claim(f"{above} over {below}", ratio(seconds, above, below)[0], "<=", limit, "{:.3f}"))
+    if only == "compiled":
+        lines, claim = compiled_training(sizes)
+        claims.append(claim)
     shape = f"{sizes.network}, {sizes.channels}x{sizes.size}x{sizes.size}, batch {sizes.batch}, {sizes.threads} threads"
     notes = [f"{shape}; {sizes.rounds} interleaved rounds of {sizes.steps} steps; torch {torch.__version__}, eager"]
+    if only == "compiled":
+        notes = [f"{shape}; {COMPILED_STEPS} steps each; torch {torch.__version__} with torch.compile"]
     name = "overhead" if sizes.network == "resnet18" else f"overhead_{sizes.network}"
+    name += "_compiled" if only == "compiled" else ""
     return save_result(name, lines, claims, notes)
 
 
