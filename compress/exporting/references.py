@@ -48,7 +48,7 @@ def answers_in_float16(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         narrow = copy.deepcopy(module)
     for part in narrow.modules():
         if isinstance(part, FakeQuantize):
-            part.scale.copy_(part.scale.half().float())
+            part.scale.data.copy_(part.scale.detach().half().float())
     rounded = [tensor.half().float() if tensor.is_floating_point() else tensor for tensor in inputs]
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
         result: Tensor = narrow(*rounded)
