@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import copy
+import re
 from typing import Any
 
+import pytest
+
+from compress.report.method import method
 from compress.report.rows import Requirement, read_rows
+from compress.report.table import files_table
 from compress.report.verdict import budget_table, requirement_words, verdict
 
 
@@ -67,3 +73,46 @@ def test_budget_table_has_a_line_a_requirement(digits: dict[str, Any]) -> None:
     rows = [[cell.text for cell in row.cells] for row in budget_table(read_rows(digits)).rows]
     assert rows[0] == ["accuracy lost", "at most 1.00 points", "0.56 points", "met"]
     assert rows[1][1] == "at least 4x"
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("accuracy", "accuracy lost 2.00 points (at most 1.00 points)"),
+        ("agreement", "share of answers that change 2.00 % (at most 1.00 %)"),
+        ("relative_error", "relative squared error 0.0200 (at most 0.0100)"),
+    ],
+)
+def test_the_loss_of_a_bare_file_is_said_by_what_is_judged(metric: str, words: str) -> None:
+    assert requirement_words(Requirement("loss", 0.01, 0.02, False, None), metric) == words
+
+
+def test_a_bare_file_has_one_agreement_no_test_data_and_keeps_the_letters_of_names(
+    variants: dict[str, dict[str, Any]],
+) -> None:
+    report = copy.deepcopy(variants["bare file"])
+    report["deploy_reason"] = "ort-x86 is small"
+    rows = read_rows(report)
+    said = verdict(rows)
+    assert "ort-x86 is small." in said.sentences
+    assert said.numbers[2].label == "agreement"
+    assert not any(re.search(r"\btest\b", sentence) for sentence in (*said.sentences, *method(rows)))
+    assert [heading for heading in files_table(rows).headings if heading == "agreement"] == ["agreement"]
+    assert budget_table(rows).rows[0].cells[0].text == "share of answers that change"
+
+
+def test_int8_that_does_not_pay_is_said_with_its_reasons(variants: dict[str, dict[str, Any]]) -> None:
+    sentences = verdict(read_rows(variants["int8 slower"])).sentences
+    assert "Int8 does not pay here: student-small-int8-ort-x86 against student-small-fp32." in sentences
+    assert sentences[-1] == (
+        "Why: 4 operators go from float to int8 or back: 32% of its time; 3 of 9 layers are narrow."
+    )
+    assert not any("pays" in sentence for sentence in verdict(read_rows(variants["int8 climbed"])).sentences)
+
+
+def test_a_larger_and_slower_file_is_not_called_a_fraction_smaller(digits: dict[str, Any]) -> None:
+    slow = digits["models"][6]
+    slow["latency"] = [{**slow["latency"][0], "p50_ms": 3.1, "p50_ci95_ms": [3.0, 3.2]}]
+    slow["size_bytes"] *= 100
+    numbers = [(number.label, number.value) for number in verdict(read_rows(digits)).numbers]
+    assert numbers[:2] == [("slower", "2.0x"), ("larger", "2.9x")]
