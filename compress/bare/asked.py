@@ -54,7 +54,7 @@ def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:
     """
     names = list(asked.emit) or [name for name in emissions(target) if name not in FLOATS]
     for what, given, known in (
-        ("emission", names, EMISSIONS),
+        ("int8 emission", names, [name for name in EMISSIONS if name not in FLOATS]),
         ("rung", asked.rungs, RUNGS),
         ("calibration", [asked.calibration], ("auto", *CHOICES)),
         ("grid", [asked.grid], ("auto", "affine", "symmetric")),
@@ -62,8 +62,14 @@ def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:
         for name in given:
             if name not in known:
                 raise UsageError(unknown(what, name, known))
-    if asked.budget < 0:
+    if not asked.budget >= 0:
         raise UsageError(f"--budget: the greatest loss is a fraction of 0 or more, not {asked.budget}")
+    if asked.weight_bits not in (None, 7, 8):
+        raise UsageError(f"--weight-bits: 7 or 8, not {asked.weight_bits}")
+    if asked.adaround_iterations < 1:
+        raise UsageError(f"adaround_iterations: 1 or more, not {asked.adaround_iterations}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--emit: {max(names, key=names.count)} is named twice")
     if "static" not in asked.rungs:
         raise UsageError("--rung: the ladder begins with static; name it too")
     if not names:

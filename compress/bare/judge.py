@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from compress.bare.samples import Samples
+from compress.errors import UsageError
 from compress.quantization.observe import Watching
 from compress.quantization.outputs import changed_share, relative_error
 
@@ -31,11 +32,17 @@ class Judgement:
 
 
 class Judge:
-    """Holds a graph's outputs against the float graph's, and against labels where there are any."""
+    """Holds a graph's outputs against the float graph's, and against labels where there are any.
+
+    Raises:
+        UsageError: The graph has no float output, or one that does not have a row for each sample.
+    """
 
     def __init__(self, floating: ModelProto, samples: Samples, batch: int, *, fixed: bool, threads: int = 1) -> None:
         self.samples, self.threads = samples, threads
         self.outputs = [value.name for value in floating.graph.output if value.type.tensor_type.elem_type == 1]
+        if not self.outputs:
+            raise UsageError("the model has no output of float32 to judge by: give one that ends before its ArgMax")
         self.feeds = samples.batches(batch, fixed=fixed)
         self.reference = self.answers(floating)
         first = self.reference[self.outputs[0]]
@@ -54,6 +61,13 @@ class Judge:
         """The float outputs for all samples."""
         watching = Watching(proto, self.outputs, self.threads)
         found = [watching(feeds) for feeds in self.feeds]
+        for feeds, batch in zip(self.feeds, found, strict=True):
+            rows = len(next(iter(feeds.values())))
+            for name, array in batch.items():
+                if array.shape[:1] != (rows,):
+                    raise UsageError(
+                        f"output {name} has shape {list(array.shape)} for {rows} samples: a row for each is wanted"
+                    )
         joined = {name: np.concatenate([batch[name] for batch in found]) for name in self.outputs}
         return {name: array[: len(self.samples)] for name, array in joined.items()}
 

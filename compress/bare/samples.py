@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,15 +110,20 @@ def read_samples(source: Path | Mapping[str, Array], inputs: Sequence[Input], im
 def _arrays(path: Path, inputs: Sequence[Input]) -> dict[str, Array]:
     try:
         content = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"--samples: {path} holds no arrays that can be read: {error}") from error
-    if isinstance(content, np.ndarray):
-        return {inputs[0].name: content}
-    return {name: content[name] for name in content.files}
+        if isinstance(content, np.ndarray):
+            return {inputs[0].name if inputs else "": content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"--samples: {path} holds no arrays that can be read: {said}") from error
 
 
 def _fitting(arrays: dict[str, Array], inputs: Sequence[Input], where: str) -> Samples:
     """The arrays that the inputs want, of their types and shapes."""
+    if not inputs or not all(item.shape for item in inputs):
+        lacking = next((f"its input {item.name} has no axes" for item in inputs), "it has no inputs")
+        raise UsageError(f"{where}: the model takes no samples: {lacking}")
     labels = next(
         (arrays.pop(name) for name in LABELS if name in arrays and name not in {i.name for i in inputs}), None
     )
@@ -136,7 +143,13 @@ def _fitting(arrays: dict[str, Array], inputs: Sequence[Input], where: str) -> S
         raise UsageError(f"{where}: holds no samples")
     if labels is not None and labels.shape != (count,):
         raise UsageError(f"{where}: labels have shape {labels.shape}; wanted is one class number for each of {count}")
+    if labels is not None and not _holds_integers(labels):
+        raise UsageError(f"{where}: labels hold {labels.dtype}; wanted are class numbers")
     return Samples(found, None if labels is None else labels.astype(np.int64))
+
+
+def _holds_integers(array: Array) -> bool:
+    return array.dtype.kind in "iub" or (array.dtype.kind == "f" and bool(np.all(array == np.rint(array))))
 
 
 def _as_input(array: Array, item: Input, where: str) -> Array:
@@ -149,7 +162,7 @@ def _as_input(array: Array, item: Input, where: str) -> Array:
     if not fits:
         shape = ["N", *("any" if axis is None else axis for axis in wanted)]
         raise UsageError(f"{where}: {item.name} has shape {list(array.shape)}; the model takes {shape}")
-    if item.dtype.startswith("float") and array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" or not (item.dtype.startswith("float") or _holds_integers(array)):
         raise UsageError(f"{where}: {item.name} holds {array.dtype}; the model takes {item.dtype}")
     result: Array = array.astype(item.dtype)
     if result.dtype.kind == "f" and not np.isfinite(result).all():
@@ -196,7 +209,9 @@ def _from_pictures(folder: Path, files: Sequence[Path], inputs: Sequence[Input],
     classes = sorted({path.parent.name for path in files if path.parent != folder})
     labelled = len(classes) > 1 and all(path.parent != folder for path in files)
     labels = np.array([classes.index(path.parent.name) for path in files]) if labelled else None
-    return Samples({item.name: array.transpose(0, 2, 3, 1) if last else array}, labels)
+    if not item.dtype.startswith("float"):
+        array = np.rint(array)
+    return Samples({item.name: _as_input(array.transpose(0, 2, 3, 1) if last else array, item, str(folder))}, labels)
 
 
 def _wide(values: Sequence[float], count: int) -> Sequence[float]:

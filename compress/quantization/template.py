@@ -64,6 +64,8 @@ def template_of(proto: ModelProto, ignore: Sequence[str] = ()) -> Template:
     _check_globs(graph, ignore)
     placement = place(operators)
     found = {output: layer for output, layer in layers.items() if output in placement.integer}
+    if layers and not found:
+        raise UsageError("ignore: every layer of the graph is to stay in float")
     if not found:
         halves = any(array.dtype.name in ("float16", "bfloat16") for array in graph.arrays.values())
         raise UsageError(
