@@ -1,7 +1,7 @@
 """Distil, prune, quantize, export and measure a trained network for the hardware it must run on.
 
 The public library: `load_data`, `load_task`, `train`, `distill`, `prune`, `quantize`, `quantize_file`, `export`,
-`profile`, `save` and `load`. Names are resolved when they are first used, so that importing this package imports no torch.
+`profile`, `save` and `load`. Names are resolved when they are first used: importing this package imports no torch.
 """
 
 from __future__ import annotations

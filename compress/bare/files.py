@@ -14,17 +14,20 @@ from onnx import ModelProto, TensorProto, helper
 from compress.bare.judge import Judge, Judgement
 from compress.errors import StageError
 from compress.exporting import parity
+from compress.exporting.divergence import explain
 from compress.exporting.element_types import at_least
-from compress.exporting.emissions import tensorrt
+from compress.exporting.emissions import dynamic, tensorrt
 from compress.exporting.emissions.narrow import narrow
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.graph import Graph
 from compress.exporting.int8_share import Int8Share, int8_share
+from compress.exporting.lint.check import lint, refuse
 from compress.exporting.torch_onnx import save
 
 GIVEN, FLOAT = "given", "fp32"
 PARITY_BATCHES = 4
-HERE = ("ort-x86", "ort-x86-avx2", "ort-arm")
+DYNAMIC = "ort-dynamic"
+HERE = ("ort-x86", "ort-x86-avx2", "ort-arm", DYNAMIC)
 """Emissions for ONNX Runtime's CPU provider."""
 
 
@@ -59,19 +62,34 @@ def write_files(
     files = [File(GIVEN, folder / "given.onnx", "fp32", exact)]
     save(floating, folder / "fp32.onnx")
     files.append(File(FLOAT, folder / "fp32.onnx", "fp32", exact))
-    for name in names:
-        files.append(_emitted(folder, name, canonical, judge))
+    files += [_emitted(folder, name, canonical, judge) for name in names]
+    if dynamic.would_quantize(floating):
+        files.append(_dynamic(folder, floating, judge))
     return files
 
 
+def _dynamic(folder: Path, floating: ModelProto, judge: Judge) -> File:
+    """Linear layers whose inputs get their scales as they come: held against itself without optimizations."""
+    proto = dynamic.dynamic(floating)
+    path = folder / f"{DYNAMIC}.onnx"
+    save(proto, path)
+    feeds = judge.feeds[:PARITY_BATCHES]
+    expected = parity.run(path, feeds, optimize=False)
+    found = parity.check(path, feeds, expected, integer=True, emission=DYNAMIC)
+    return File(DYNAMIC, path, "int8", judge(proto), int8_share(path), found)
+
+
 def _emitted(folder: Path, name: str, canonical: ModelProto, judge: Judge) -> File:
-    proto = EMISSIONS[name](canonical)
     path = folder / f"{name}.onnx"
+    proto = EMISSIONS[name](canonical)
+    refuse(lint(proto, name), path.name, name)
     save(proto, path)
     try:
         found = _parity(path, name, proto, canonical, judge)
     except StageError as error:
-        raise StageError(f"{name}: {error}") from error
+        place = explain(canonical, path, judge.feeds[0])
+        where = "" if place is None else f". {place.sentence('the canonical graph', path.name)}"
+        raise StageError(f"{name}: {error}{where}") from error
     share = int8_share(path, signed=name == "ort-arm") if name in HERE else None
     return File(name, path, "int8", judge(proto), share, found)
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from compress.errors import StageError, UsageError
-from compress.exporting.graph import Graph
+from compress.exporting.graph import Graph, attribute
 from compress.exporting.simplify import simplify
 from compress.exporting.torch_onnx import DEFAULT_OPSET, PRODUCER, pool_globally
 
@@ -164,6 +164,8 @@ def tidy(proto: ModelProto) -> None:
     del graph.value_info[:]
     graph.value_info.extend(inferred.graph.value_info)
     _sums_of_two(graph)
+    _spell_out_hard_swish(graph)
+    _pool_whole_images(graph)
     pool_globally(graph)
     simplify(graph)
     del graph.value_info[:]
@@ -187,6 +189,35 @@ def _sums_of_two(graph: GraphProto) -> None:
             node.op_type = "Add"
         elif node.op_type == "Sum" and len(node.input) == 1:
             node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output), node.name))
+
+
+def _spell_out_hard_swish(graph: GraphProto) -> None:
+    """HardSwish is a product with a hard sigmoid, and that has an int8 form."""
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "HardSwish":
+            nodes.append(node)
+            continue
+        gate = f"{node.output[0]}_gate"
+        nodes += [
+            helper.make_node("HardSigmoid", list(node.input), [gate], f"{node.name}_gate", alpha=1 / 6, beta=0.5),
+            helper.make_node("Mul", [node.input[0], gate], list(node.output), node.name),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _pool_whole_images(graph: GraphProto) -> None:
+    """An average over a window that covers the image is a global one."""
+    known = {value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.value_info)}
+    for node in graph.node:
+        window = attribute(node, "kernel_shape", [])
+        image = [axis.dim_value for axis in known.get(node.input[0], ())][2:] if node.op_type == "AveragePool" else []
+        whole = len(image) == 2 and all(0 < size <= side for size, side in zip(image, window, strict=True))
+        clipped = attribute(node, "ceil_mode", 0) and list(window) == list(attribute(node, "strides", []))
+        if whole and (list(image) == list(window) or clipped) and not any(attribute(node, "pads", [])):
+            pooled = helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name)
+            node.CopyFrom(pooled)
 
 
 def _forget_unused(proto: ModelProto) -> None:

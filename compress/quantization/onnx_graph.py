@@ -38,6 +38,12 @@ KINDS: dict[str, str] = {
     "Transpose": "transpose",
     "Relu": "relu",
     "Clip": "clip",
+    "Sigmoid": "sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+    "LeakyRelu": "leaky_relu",
+    "Gelu": "gelu",
+    "LayerNormalization": "layer_norm",
+    "Softmax": "softmax",
 }
 """ONNX operator -> neutral operator. What is not listed is `other`."""
 FLOATS = (TensorProto.FLOAT, TensorProto.UNDEFINED)
@@ -201,6 +207,17 @@ def _clips_around_zero(reader: _Reader, node: NodeProto) -> bool:
     return bounds is not None and bounds[0] <= 0 < bounds[1]
 
 
+def _plain_pool(reader: _Reader, node: NodeProto) -> bool:
+    """ONNX Runtime's int8 kernel answers wrongly where a window reaches beyond the image's end (`ceil_mode`)."""
+    return _two_dimensional_pool(reader, node) and not attribute(node, "ceil_mode", 0)
+
+
+def _sixth(reader: _Reader, node: NodeProto) -> bool:
+    """The hard sigmoid of hard-swish, clip(x / 6 + 1 / 2)."""
+    slope, middle = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
+    return bool(abs(slope - 1 / 6) < 1e-4 and middle == 0.5)
+
+
 def _two_dimensional_pool(reader: _Reader, node: NodeProto) -> bool:
     return reader.types.rank(node.input[0]) in (None, 4)
 
@@ -218,7 +235,8 @@ _SUITS: dict[str, Callable[[_Reader, NodeProto], bool]] = {
     "pad": _pads_zeros,
     "resize_nearest": _nearest,
     "clip": _clips_around_zero,
-    "average_pool": _two_dimensional_pool,
+    "average_pool": _plain_pool,
+    "hard_sigmoid": _sixth,
     "global_average_pool": _two_dimensional_pool,
     "slice": _picks,
     "reshape": _picks,

@@ -36,11 +36,11 @@ class Quantize(DistillationRecipe, Stage):
     model: str | None = None
     """The model to quantize: a name from `models:` or a stage; unset: the model before this stage."""
     accuracy_drop: float | None = Field(None, ge=0)
-    """Most of the metric to lose on validation data; `rungs` are climbed until it is kept. Unset: `epochs` are trained."""
+    """Most of the metric to lose on validation data; `rungs` are climbed until it is kept. Unset: `epochs` say."""
     rungs: tuple[Rung, ...] = RUNGS
     """What may be tried to keep `accuracy_drop`, the cheapest first; `static` is always the first."""
     grid: Literal["auto", "affine", "symmetric"] = "auto"
-    """Activations with a zero point (`affine`) or none (`symmetric`); `auto` is affine unless a file is for TensorRT."""
+    """Activations with a zero point (`affine`) or none (`symmetric`); `auto` is affine but for TensorRT."""
     weight_bits: Literal["auto", 7, 8] = "auto"
     """Bits of a weight; `auto` is 8, or 7 where a file is for x86 processors without VNNI, whose kernels saturate."""
     calibration: Literal["auto", "minmax", "mse", "percentile", "entropy"] = "mse"

@@ -50,6 +50,13 @@ def dynamic(float_proto: ModelProto, ignore: Sequence[str] = ()) -> ModelProto:
     return result
 
 
+def would_quantize(float_proto: ModelProto) -> bool:
+    """Whether linear layers, and no convolutions, do most of a graph's work: there dynamic scales are worth trying."""
+    graph = Graph(float_proto.graph)
+    linear = sum(_weights(graph, node) is not None for node in graph.nodes)
+    return linear > sum(node.op_type == "Conv" for node in graph.nodes)
+
+
 def _weights(graph: Graph, node: NodeProto) -> Array | None:
     """The constant float weights (inputs, outputs) of a linear layer that is worth it, None for other operators."""
     array = graph.arrays.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
