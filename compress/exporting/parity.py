@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,10 +53,18 @@ class Parity:
         """Plain data."""
         return asdict(self)
 
+    def _chance(self) -> float:
+        """How far two shares of so many values lie apart by chance: three standard deviations of their difference.
+
+        The values of one example are not independent, so that examples are counted.
+        """
+        share = min(max(self.torch_within_step, 1 / self.examples), 1 - 1 / self.examples) if self.examples > 1 else 0.5
+        return 3 * math.sqrt(2 * share * (1 - share) / max(self.examples, 1)) if self.torch_within_step < 1 else 0.0
+
     def faults(self, *, integer: bool, noise_slack: float = NOISE_SLACK) -> list[str]:
         """What is wrong, in words."""
         found = []
-        least = min(SHARE_WITHIN, self.torch_within_step - noise_slack)
+        least = min(SHARE_WITHIN, self.torch_within_step - max(noise_slack, self._chance()))
         if self.within_step < least or (not integer and self.largest_steps > 1):
             found.append(
                 f"{1 - self.within_step:.1%} of the outputs differ from torch's by more than {self.step:.3g} "

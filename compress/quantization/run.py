@@ -34,6 +34,7 @@ def run_stage(settings: Quantize, source: Bundle, out: Path, context: Context) -
         "trained": result.trained,
         "rungs": list(result.rungs),
         "in_float": list(result.ignore),
+        "allowed": settings.accuracy_drop,
     }
     if result.log is not None:
         metrics["training"] = result.log.as_metrics()

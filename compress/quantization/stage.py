@@ -22,6 +22,7 @@ class Quantize(DistillationRecipe, Stage):
     """Int8 weights and activations: ranges from training examples, then training that distils from the float model."""
 
     verb: ClassVar[str] = "quantize"
+    version: ClassVar[int] = 2
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH,)}
     gives: ClassVar[Kind | None] = Kind.QUANTIZED
     reads: ClassVar[frozenset[str]] = frozenset({"data", "seed", "threads", "processes"})

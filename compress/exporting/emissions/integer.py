@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from compress.exporting.canonical import same_scale, scale_of
+from compress.exporting.emissions.one_sided import use_whole_range
 from compress.exporting.graph import Graph, attribute
 
 MOVES = frozenset(
@@ -22,6 +23,7 @@ BIAS_LIMIT = 2.0**30
 def rewrite(proto: ModelProto, *, unsigned: bool, reshape: Sequence[Callable[[Graph], None]] = ()) -> ModelProto:
     """A graph with activations as uint8 or int8, in which what moves values moves integers.
 
+    0. Tensors that are never negative use the whole grid, if they used half of it.
     1. DequantizeLinear sinks behind operators that only move values.
     2. A QuantizeLinear right behind it vanishes.
     3. A relu or clip vanishes where the quantization behind it clips as much.
@@ -32,6 +34,7 @@ def rewrite(proto: ModelProto, *, unsigned: bool, reshape: Sequence[Callable[[Gr
     result = ModelProto()
     result.CopyFrom(proto)
     graph = Graph(result.graph)
+    use_whole_range(graph)
     while _sink_once(graph) or _cancel_once(graph):
         pass
     graph.drop_unused()
