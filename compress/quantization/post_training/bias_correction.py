@@ -45,7 +45,7 @@ def correction(weight: Array, rounded: Array, means: Array, axis: int, groups: i
 def correct_biases(
     template: Template, weights: Mapping[str, QuantizedWeight], batches: Batches, threads: int = 1
 ) -> Template:
-    """The template with the biases of its layers corrected for `weights`; layers without a bias stay as they are."""
+    """The template with the biases of its layers corrected for `weights`; shared ones stay as they are."""
     layers = [layer for layer in template.layers.values() if layer.bias is not None and layer.kind != "conv_transpose"]
     axis_of = {layer.data: 1 if layer.kind == "conv" else -1 for layer in layers}
     means = channel_means(template.proto, list(axis_of), list(axis_of.values()), batches, threads)
@@ -67,7 +67,7 @@ def groups_of(graph: Graph, layer: Layer) -> int:
 
 
 def _set_bias(graph: Graph, layer: Layer, values: Array) -> None:
-    """Give a layer a bias of its own, though others may read the old one."""
+    """Change a layer's bias, if it alone reads it: what would be right for one of several is wrong for the others."""
     assert layer.bias is not None
     readers = [node for node in graph.nodes if layer.bias in node.input]
     if len(readers) == 1:
