@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,6 @@ from compress.targets.settings import TargetSettings, read_target
 
 BATCHES = (1, 8)
 FLOAT, OURS, OURS_INT8 = "fp32", "ours", "ours, int8"
-BUDGET = 0.1
 """The loss of agreement that ours may have: untrained networks tell their classes apart by little."""
 UNEVEN = ("efficientnet_b0", "vit_tiny", "bert")
 """Where peers' int8 pays little, and ours has to be faster than the best of them at least twice."""
@@ -53,8 +53,14 @@ MISSED = "its inputs are quantized"
 
 
 def ours(float_file: Path, samples: Samples, out: Path, sizes: Mapping[str, int]) -> tuple[Path, Path]:
-    """What this project makes of a bare float file for ONNX Runtime on x86: the file to deploy, and the int8 one."""
-    made = compress.quantize_file(float_file, samples, out, emit="ort-x86", budget=BUDGET, shapes=sizes)
+    """What this project makes of a bare float file for ONNX Runtime on x86: the file to deploy, and the int8 one.
+
+    Most of these networks are untrained, so that what they lose means little: like the peers ours takes ranges from
+    samples and no more, and what to deploy is decided by time alone.
+    """
+    made = compress.quantize_file(
+        float_file, samples, out, emit="ort-x86", budget=math.inf, rungs=("static",), shapes=sizes
+    )
     return made.files[made.deploy], made.files["ort-x86"]
 
 

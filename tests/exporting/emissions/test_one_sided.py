@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import ModelProto
 from torch import nn
 
 from compress.exporting.emissions import ort_arm, ort_x86
@@ -21,6 +22,9 @@ from compress.quantization.prepare import prepare
 from tests.quantization.networks import deployment
 
 
+Symmetric = tuple[ModelProto, torch.Tensor, np.ndarray]
+
+
 class Clipped(nn.Module):
     """A relu, a relu6, a pool, a concat of both, and a signed sum."""
 
@@ -33,11 +37,12 @@ class Clipped(nn.Module):
         y = torch.relu(self.first(x))
         z = nn.functional.relu6(4 * self.second(nn.functional.max_pool2d(y, 3, 1, 1)))
         w = self.third(torch.cat([y, z], 1))
-        return self.head((w + torch.relu(w)).mean((2, 3)))
+        answers: torch.Tensor = self.head((w + torch.relu(w)).mean((2, 3)))
+        return answers
 
 
 @pytest.fixture(scope="module")
-def symmetric() -> tuple[object, torch.Tensor, np.ndarray]:
+def symmetric() -> Symmetric:
     torch.manual_seed(0)
     module, x = Clipped().eval(), torch.randn(32, 3, 12, 12)
     model = prepare(module, (x[:2],), symmetric=True)
@@ -49,7 +54,7 @@ def symmetric() -> tuple[object, torch.Tensor, np.ndarray]:
 
 
 @pytest.mark.parametrize("emission", [ort_x86, ort_arm])
-def test_the_file_runs_in_int8_and_gives_the_answers(emission: object, symmetric: tuple, tmp_path: Path) -> None:
+def test_the_file_runs_in_int8_and_gives_the_answers(emission: object, symmetric: Symmetric, tmp_path: Path) -> None:
     proto, x, expected = symmetric
     path = tmp_path / "model.onnx"
     save(emission.emit(proto), path)  # type: ignore[attr-defined]
@@ -62,7 +67,7 @@ def test_the_file_runs_in_int8_and_gives_the_answers(emission: object, symmetric
         assert np.mean(steps <= 1) >= 0.99
 
 
-def test_what_may_be_negative_is_left_alone_and_bounds_are_known(symmetric: tuple) -> None:
+def test_what_may_be_negative_is_left_alone_and_bounds_are_known(symmetric: Symmetric) -> None:
     proto, _, _ = symmetric
     graph = Graph(proto.graph)
     tops = greatest_values(graph)
