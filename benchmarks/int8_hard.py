@@ -32,7 +32,7 @@ from compress.training.evaluate import predict
 NETWORKS = {"depthwise": networks.depthwise, "transformer": networks.transformer}
 RECIPES: dict[str, dict[str, Any]] = {
     "depthwise": {"epochs": 12, "batch_size": 128, "optimizer": "adamw", "learning_rate": 0.004},
-    "transformer": {"epochs": 12, "batch_size": 128, "optimizer": "adamw", "learning_rate": 0.001},
+    "transformer": {"epochs": 6, "batch_size": 128, "optimizer": "adamw", "learning_rate": 0.001},
 }
 BUDGET = 0.005
 CACHE = Path.home() / ".cache" / "compress" / "benchmarks" / "int8_hard"
