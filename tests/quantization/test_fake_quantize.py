@@ -158,7 +158,7 @@ def test_learning_finds_the_scale_of_least_error() -> None:
             optimizer.zero_grad()
             (quantizer(x) - x).square().sum().backward()
             optimizer.step()
-        found.append(error(float(quantizer.scale)))
+        found.append(error(quantizer.scale.item()))
     best = min(error(scale) for scale in np.linspace(0.01, 0.08, 200))
     assert max(found) < 1.3 * best
 
