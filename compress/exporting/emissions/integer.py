@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from compress.exporting.canonical import same_scale, scale_of
+from compress.exporting.emissions.floats import keep_float_layers
 from compress.exporting.emissions.one_sided import use_whole_range
 from compress.exporting.graph import Graph, attribute
 
@@ -30,6 +31,7 @@ def rewrite(proto: ModelProto, *, unsigned: bool, reshape: Sequence[Callable[[Gr
     4. Biases of int8 layers become int32.
     5. What the functions of `reshape` do to the integer graph.
     6. Each int8 operator reads a DequantizeLinear of its own, as fusions expect.
+    7. Layers that are to stay in float are parted from it, so that the runtime leaves them alone.
     """
     result = ModelProto()
     result.CopyFrom(proto)
@@ -45,6 +47,7 @@ def rewrite(proto: ModelProto, *, unsigned: bool, reshape: Sequence[Callable[[Gr
     for change in reshape:
         change(graph)
     _give_each_its_own(graph)
+    keep_float_layers(graph)
     graph.write()
     return result
 

@@ -23,10 +23,11 @@ from compress.stage import Progress, Silent
 
 Array = NDArray[Any]
 ZETA, GAMMA = 1.1, -0.1
-REGULARIZATION = 0.01
+REGULARIZATION = 1.0
 WARM_SHARE = 0.2
 BETA_FIRST, BETA_LAST = 20.0, 2.0
-LEARNING_RATE = 0.01
+LEARNING_RATE = 0.03
+SMALLEST_ERROR = 1e-20
 ROWS, ROWS_AT_ONCE = 8192, 512
 _SILENT = Silent()
 
@@ -82,11 +83,14 @@ def round_rows(
     v = (-torch.log((ZETA - GAMMA) / (rest - GAMMA) - 1)).requires_grad_()
     optimizer = torch.optim.Adam([v], lr=LEARNING_RATE)
     generator = torch.Generator().manual_seed(seed)
-    extent = _clipped(rows.targets, bounds).square().mean().clamp(min=1e-12)
+    with torch.no_grad():
+        nearest = torch.round(weight / scale).clamp(-top, top)
+        before = float(_error(rows.inputs, rows.targets, nearest * scale, bias, bounds))
     for i in range(iterations):
         chosen = torch.randint(rows.inputs.shape[1], (ROWS_AT_ONCE,), generator=generator)
         h = rectified_sigmoid(v)
-        loss = _error(rows.inputs[:, chosen], rows.targets[:, chosen], (low + h) * scale, bias, bounds) / extent
+        loss = _error(rows.inputs[:, chosen], rows.targets[:, chosen], (low + h) * scale, bias, bounds)
+        loss = loss / max(before, SMALLEST_ERROR)
         done = i / iterations
         if done >= WARM_SHARE:
             annealed = (done - WARM_SHARE) / (1 - WARM_SHARE)
@@ -95,11 +99,8 @@ def round_rows(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        nearest = torch.round(weight / scale).clamp(-top, top)
         learnt = (low + (rectified_sigmoid(v) >= 0.5)).clamp(-top, top)
-        before, after = (
-            float(_error(rows.inputs, rows.targets, integers * scale, bias, bounds)) for integers in (nearest, learnt)
-        )
+        after = float(_error(rows.inputs, rows.targets, learnt * scale, bias, bounds))
     return (learnt, before, after) if after < before else (nearest, before, before)
 
 
