@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from compress.exporting.graph import Graph
 from compress.exporting.tracing import quiet
 from compress.quantization.fake_quantize import FakeQuantize
 
@@ -19,6 +21,8 @@ def round_as(module: nn.Module, emission: str, proto: ModelProto) -> None:
     """Let a quantized network round what the file `proto` rounds: nothing in a float file; weights stay rounded."""
     if emission in FLOAT_EMISSIONS:
         stop_rounding_activations(module)
+    elif emission.startswith("ort-"):
+        round_to_grids_of(module, proto)
     elif emission == "tensorrt":
         round_only(module, {node.name for node in proto.graph.node if node.op_type == "QuantizeLinear"})
 
@@ -28,6 +32,24 @@ def stop_rounding_activations(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FakeQuantize):
             module.enabled = False
+
+
+def round_to_grids_of(module: nn.Module, proto: ModelProto) -> None:
+    """Give a quantized network the grids of a file, which uses the whole of one where training used half of it."""
+    assert isinstance(module, GraphModule)
+    graph = Graph(proto.graph)
+    grids = {node.name: _signed_grid(graph, node) for node in graph.nodes if node.op_type == "QuantizeLinear"}
+    for node in module.graph.nodes:
+        quantizer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        grid = grids.get(f"{node.args[0].name}_quantize") if isinstance(quantizer, FakeQuantize) else None
+        if isinstance(quantizer, FakeQuantize) and grid is not None:
+            quantizer.set_grid(*grid)
+
+
+def _signed_grid(graph: Graph, node: NodeProto) -> tuple[float, int]:
+    """Scale and zero point of a QuantizeLinear, as of signed integers."""
+    scale, zero_point = (graph.arrays[name] for name in node.input[1:3])
+    return float(scale.item()), int(zero_point.item()) - (128 if zero_point.dtype == np.uint8 else 0)
 
 
 def round_only(module: nn.Module, names: set[str]) -> None:
