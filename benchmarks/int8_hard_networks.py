@@ -24,7 +24,7 @@ class Inverted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> (N, out, H / stride, W / stride)."""
-        y = self.project(self.depthwise(self.expand(x)))
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.adds else y
 
 
@@ -93,22 +93,22 @@ def make_hard(network: nn.Module) -> None:
     """
     for block in network.modules():
         if isinstance(block, Inverted):
-            for norm, reader in ((block.expand[1], block.depthwise[0]), (block.depthwise[1], block.project[0])):
+            for before, after in ((block.expand, block.depthwise), (block.depthwise, block.project)):
+                norm, reader = before[1], after[0]
+                assert isinstance(norm, nn.BatchNorm2d)
+                assert isinstance(reader, nn.Conv2d)
                 scale = _outliers(norm.num_features)
                 norm.weight.mul_(scale)
                 norm.bias.mul_(scale)
-                across = (-1, 1, 1, 1) if reader.groups > 1 else (1, -1, 1, 1)
-                reader.weight.div_(scale.reshape(across))
+                reader.weight.div_(scale.reshape((-1, 1, 1, 1) if reader.groups > 1 else (1, -1, 1, 1)))
         elif isinstance(block, Layer):
-            for norm, readers in (
-                (block.before_attention, (block.query, block.key, block.value)),
-                (block.before_feed_forward, (block.up,)),
-            ):
-                scale = _outliers(len(norm.weight))
-                norm.weight.mul_(scale)
-                norm.bias.mul_(scale)
-                for reader in readers:
-                    reader.weight.div_(scale)
+            attention = (block.before_attention, (block.query, block.key, block.value))
+            for layer_norm, readers in (attention, (block.before_feed_forward, (block.up,))):
+                scale = _outliers(len(layer_norm.weight))
+                layer_norm.weight.mul_(scale)
+                layer_norm.bias.mul_(scale)
+                for linear in readers:
+                    linear.weight.div_(scale)
 
 
 def _outliers(channels: int) -> Tensor:

@@ -21,7 +21,6 @@ from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
 from tests.quantization.networks import deployment
 
-
 Symmetric = tuple[ModelProto, torch.Tensor, np.ndarray]
 
 

@@ -48,7 +48,7 @@ class Shuffling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.first(x))
-        y = y.unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+        y = y.reshape(-1, 3, 4, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
         z: torch.Tensor = self.second(y).mean((2, 3))
         return z
 
