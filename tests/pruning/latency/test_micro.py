@@ -47,7 +47,7 @@ def test_int8_layers_run_in_integer_kernels(name: str, tmp_path: Path) -> None:
     options.log_severity_level = 4
     onnxruntime.InferenceSession(str(tmp_path / "int8.onnx"), options, providers=["CPUExecutionProvider"])
     made = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    integer = [operator for operator in made if operator in ("QLinearConv", "QGemm")]
+    integer = [operator for operator in made if operator in ("QLinearConv", "QGemm", "MatMulIntegerToFloat")]
     assert len(integer) == (0 if name in FLOAT else len(points(kind)))
     assert ("Conv" in made or "Gemm" in made or "MatMul" in made) == (kind.operator == "attention")
     assert "Relu" not in made or name in FLOAT
