@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -62,7 +63,7 @@ def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:
         for name in given:
             if name not in known:
                 raise UsageError(unknown(what, name, known))
-    if not asked.budget >= 0:
+    if not 0 <= asked.budget < math.inf:
         raise UsageError(f"--budget: the greatest loss is a fraction of 0 or more, not {asked.budget}")
     if asked.weight_bits not in (None, 7, 8):
         raise UsageError(f"--weight-bits: 7 or 8, not {asked.weight_bits}")
