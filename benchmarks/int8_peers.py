@@ -11,7 +11,7 @@ is the float file where int8 does not pay; its int8 file stands beside it. Error
 that nobody calibrated on, as a share of how much the float file's logits differ between samples.
 
 Files and measurements are kept in the cache folder, so that an interrupted call goes on. `--prepare` only makes the
-files. Results are written if nothing was left out.
+files. Results are written if nothing was left out, or with `--save NAME`.
 """
 
 from __future__ import annotations
@@ -272,6 +272,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12, help="fresh processes per file, interleaved")
     parser.add_argument("--seconds", type=float, default=0.5, help="measured time per file, batch and round")
     parser.add_argument("--prepare", action="store_true", help="only make the files that are not there")
+    parser.add_argument("--save", help="name of the result to write though networks or tools are left out")
     arguments = parser.parse_args()
     if "COMPRESS_DATA" not in os.environ:
         print("COMPRESS_DATA is not set: it must name the folder with cifar10/ and models/resnet_cifar10/")
@@ -306,13 +307,15 @@ def main() -> int:
     notes = ["one thread; " + ", ".join(dict.fromkeys(versions))]
     notes += [f"{name}: {note}" for name, entry in measured.items() for note in entry["notes"]]
     whole = set(arguments.networks) == set(NETWORKS) and set(arguments.tools) == {OURS, *TOOLS}
-    return report(all_lines, claims(found, measured), notes, whole=whole)
+    left = [name for name in (*NETWORKS, OURS, *TOOLS) if name not in (*arguments.networks, *arguments.tools)]
+    notes += [f"left out: {', '.join(left)}"] if left else []
+    return report(all_lines, claims(found, measured), notes, name="int8_peers" if whole else arguments.save)
 
 
-def report(all_lines: Sequence[dict[str, Any]], held: Sequence[Claim], notes: Sequence[str], *, whole: bool) -> int:
-    """Print the claims, and if nothing was left out save them with the table; 0 if all hold."""
-    if whole:
-        return save_result("int8_peers", all_lines, held, notes)
+def report(rows: Sequence[dict[str, Any]], held: Sequence[Claim], notes: Sequence[str], *, name: str | None) -> int:
+    """Print the claims, and if there is a name save them with the table; 0 if all hold."""
+    if name:
+        return save_result(name, rows, held, notes)
     print("\n".join(["", *(f"- {claim}" for claim in held), *(f"- note: {note}" for note in notes)]))
     return 0 if all(claim.holds for claim in held) else 1
 
