@@ -287,6 +287,7 @@ def main() -> int:
     if only == "compiled":
         notes = [f"{shape}; {COMPILED_STEPS} steps each; torch {torch.__version__} with torch.compile"]
     name = "overhead" if sizes.network == "resnet18" else f"overhead_{sizes.network}"
+    name += "_int8" if only == "int8" else ""
     name += "_compiled" if only == "compiled" else ""
     return save_result(name, lines, claims, notes)
 
