@@ -1,6 +1,6 @@
 """Which operators run in int8, and which tensors carry a scale: one table and one rule over neutral operators.
 
-A reader (`compress.quantization.aten` for torch, `onnx_graph` for ONNX) turns a graph into `Operator`s; `place` decides.
+A reader (`aten` for torch, `onnx_graph` for ONNX) turns a graph into `Operator`s; `place` decides.
 What the rules rest on: ONNX Runtime runs an operator in int8 only if its inputs and its output are quantized; a
 convolution's output always is; what only moves values keeps its input's scale; what has no int8 kernel stays float,
 with nothing quantized around it but what its neighbours need.
