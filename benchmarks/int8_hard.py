@@ -140,7 +140,8 @@ def main() -> int:
         more, held = lines_of(name, dict(outcome.report))
         lines += more
         claims += held
-    return save_result("int8_hard", lines, claims)
+    part = "" if set(arguments.networks) == set(NETWORKS) else "_" + "_".join(arguments.networks)
+    return save_result(f"int8_hard{part}", lines, claims)
 
 
 if __name__ == "__main__":
