@@ -22,7 +22,7 @@ from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile
 from compress.quantization.stage import Quantize
 from compress.stage import Stage
-from compress.targets.settings import TargetSettings, emissions
+from compress.targets.settings import FLOAT_EMISSIONS, TargetSettings, emissions
 
 KEY_FORMAT = 1
 
@@ -235,7 +235,7 @@ class _Planner:
         """The file that shows what a stage has done: float, or for a quantized model what the first target runs."""
         if step.stage.gives is Kind.QUANTIZED:
             wanted = emissions(self.pipeline.targets[0])
-            emission = next((name for name in wanted if name != "fp32"), "fp32")
+            emission = next((name for name in wanted if name not in FLOAT_EMISSIONS), "fp32")
         else:
             emission = "fp32"
         self._file(Export(emit=(emission,)), step.name, placed.verb)

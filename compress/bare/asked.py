@@ -11,11 +11,10 @@ from compress.errors import UsageError
 from compress.quantization import stage
 from compress.quantization.ranges import CHOICES
 from compress.suggest import unknown
-from compress.targets.settings import EMISSIONS, TargetSettings, emissions
+from compress.targets.settings import EMISSIONS, FLOAT_EMISSIONS, TargetSettings, emissions
 
 RUNGS = tuple(rung for rung in stage.RUNGS if rung != "trained")
 """A bare file cannot be trained."""
-FLOATS = ("fp32", "fp16", "bf16")
 BUDGET = 0.01
 
 
@@ -53,9 +52,9 @@ def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:
     Raises:
         UsageError: A setting has a value that it cannot have.
     """
-    names = list(asked.emit) or [name for name in emissions(target) if name not in FLOATS]
+    names = list(asked.emit) or [name for name in emissions(target) if name not in FLOAT_EMISSIONS]
     for what, given, known in (
-        ("int8 emission", names, [name for name in EMISSIONS if name not in FLOATS]),
+        ("int8 emission", names, [name for name in EMISSIONS if name not in FLOAT_EMISSIONS]),
         ("rung", asked.rungs, RUNGS),
         ("calibration", [asked.calibration], ("auto", *CHOICES)),
         ("grid", [asked.grid], ("auto", "affine", "symmetric")),

@@ -15,7 +15,7 @@ from compress.data.dataset import Data
 from compress.errors import UsageError
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.mobile import MODEL_FILE, OPERATORS_FILE
-from compress.exporting.references import FLOAT_EMISSIONS, round_as
+from compress.exporting.references import round_as
 from compress.exporting.run import finish
 from compress.exporting.sizes import with_sizes
 from compress.exporting.stage import Export
@@ -25,6 +25,7 @@ from compress.models.deployment import write_tokenizer
 from compress.quantization.convert import canonical
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.stage import Context
+from compress.targets.settings import FLOAT_EMISSIONS
 from compress.tasks.task import Task
 
 

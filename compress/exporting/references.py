@@ -13,8 +13,7 @@ from torch.fx import GraphModule
 from compress.exporting.graph import Graph
 from compress.exporting.tracing import quiet
 from compress.quantization.fake_quantize import FakeQuantize
-
-FLOAT_EMISSIONS = ("fp32", "fp16", "bf16")
+from compress.targets.settings import FLOAT_EMISSIONS
 
 
 def round_as(module: nn.Module, emission: str, proto: ModelProto) -> None:

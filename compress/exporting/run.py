@@ -21,7 +21,7 @@ from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
 from compress.exporting.lint.check import lint, refuse
 from compress.exporting.mobile import write_mobile
-from compress.exporting.references import FLOAT_EMISSIONS, answers_in_float16, round_as
+from compress.exporting.references import answers_in_float16, round_as
 from compress.exporting.sizes import fill, with_sizes
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, save, to_proto
@@ -30,6 +30,7 @@ from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.deployment import copy_tokenizer
 from compress.stage import Context, Metrics
+from compress.targets.settings import FLOAT_EMISSIONS
 from compress.tasks.open import open_task
 
 BATCH = 32

@@ -30,6 +30,8 @@ DEFAULT_TARGETS = ("local",)
 EMISSIONS = ("fp32", "fp16", "bf16", "ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt")
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
 """Processors' features with which products of uint8 and int8 are added without saturation."""
+FLOAT_EMISSIONS = ("fp32", "fp16", "bf16")
+"""Those that compute in float."""
 X86, ARM = frozenset({"x86_64", "amd64", "i386", "i686"}), frozenset({"aarch64", "arm64", "armv8l", "armv7l"})
 
 
