@@ -82,7 +82,7 @@ class Weighted(nn.Module):
         self.function = function
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = _parameter(bias)
-        self.arguments = arguments
+        self.arguments = tuple(_plain(argument) for argument in arguments)
         self.norm = None
         self.bits = bits
         self.enabled = True
@@ -175,6 +175,11 @@ class Weighted(nn.Module):
         shape = [-1] + [1] * (weight.dim() - 1)
         bias = offset if self.bias is None else self.bias * factor + offset
         return weight * factor.reshape(shape), bias
+
+
+def _plain(argument: Any) -> Any:
+    """A traced graph's own kind of list as a list: before the other the compiler gives up."""
+    return [_plain(item) for item in argument] if isinstance(argument, list) else argument
 
 
 def _parameter(tensor: Tensor | None) -> nn.Parameter | None:

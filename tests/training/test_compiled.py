@@ -56,3 +56,15 @@ def test_a_compiled_step_of_int8_training_is_the_eager_one(learning: bool) -> No
     for name, expected, found in gradients:
         assert found is not None, name
         assert torch.allclose(found, expected, atol=5e-3 * float(expected.abs().max())), name  # ties round either way
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_int8_training_is_one_graph_for_the_compiler(learning: bool) -> None:
+    module, x = network("residual")
+    prepared = prepare(module, (x[:2],))
+    calibrate(prepared, lambda: [(x,)], "minmax")
+    prepared.train()
+    for part in prepared.modules():
+        if isinstance(part, FakeQuantize):
+            part.observing, part.learning = not learning, learning
+    assert torch._dynamo.explain(prepared)(x).graph_count == 1
