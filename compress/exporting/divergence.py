@@ -29,8 +29,8 @@ from compress.exporting.divergence_search import (
     Values,
     first_divergence,
 )
-from compress.exporting.graph import Array, Graph
-from compress.exporting.onnx_values import PLAIN, OnnxValues, reads
+from compress.exporting.graph import Array, Graph, reads
+from compress.exporting.onnx_values import PLAIN, OnnxValues
 from compress.exporting.shared_tensors import (
     Pair,
     coding_of,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 
@@ -27,12 +27,11 @@ class Graph:
         return {name: node for node in self.nodes for name in node.output if name}
 
     def readers(self) -> dict[str, list[NodeProto]]:
-        """Tensor -> the operators that read it, once per input."""
+        """Tensor -> the operators that read it, once per input, and once if graphs within them do."""
         found: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.nodes:
-            for name in node.input:
-                if name:
-                    found[name].append(node)
+            for name in reads(node):
+                found[name].append(node)
         return found
 
     def add_array(self, name: str, array: Array) -> str:
@@ -43,20 +42,18 @@ class Graph:
         return name
 
     def rename_reads(self, old: str, new: str, nodes: Iterable[NodeProto] | None = None) -> None:
-        """Let operators (all by default) read another tensor."""
+        """Let operators (all by default), and the graphs within them, read another tensor."""
         for node in self.nodes if nodes is None else nodes:
-            for i, name in enumerate(node.input):
-                if name == old:
-                    node.input[i] = new
+            _rename_reads(node, old, new)
 
     def sorted_nodes(self) -> list[NodeProto]:
         """The operators in an order in which they can be computed, otherwise as they are."""
-        ready = {*self.arrays, "", *(value.name for value in self.proto.input)}
+        ready = {*self.arrays, *(value.name for value in self.proto.input)}
         pending, result = list(self.nodes), []
         while pending:
             later = []
             for node in pending:
-                if all(name in ready for name in node.input):
+                if all(name in ready for name in reads(node)):
                     result.append(node)
                     ready.update(node.output)
                 else:
@@ -68,7 +65,7 @@ class Graph:
     def drop_unused(self) -> None:
         """Remove operators and arrays that nothing reads."""
         while True:
-            used = {name for node in self.nodes for name in node.input} | set(self.outputs)
+            used = {name for node in self.nodes for name in reads(node)} | set(self.outputs)
             kept = [node for node in self.nodes if used.intersection(node.output)]
             if len(kept) == len(self.nodes):
                 break
@@ -90,3 +87,54 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     """The value of an operator's attribute."""
     found = next((item for item in node.attribute if item.name == name), None)
     return default if found is None else helper.get_attribute_value(found)
+
+
+def nested(node: NodeProto) -> list[GraphProto]:
+    """The graphs that an operator (If, Loop, Scan) holds."""
+    return [
+        graph
+        for item in node.attribute
+        if item.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+        for graph in ([item.g] if item.HasField("g") else item.graphs)
+    ]
+
+
+def captured(node: NodeProto) -> list[str]:
+    """The tensors that the graphs within an operator, and those within these, take from around it: each once."""
+    found: dict[str, None] = {}
+    for graph in nested(node):
+        own = _defined(graph)
+        found |= {name: None for inner in graph.node for name in reads(inner) if name not in own}
+        found |= {value.name: None for value in graph.output if value.name not in own}
+    return list(found)
+
+
+def reads(node: NodeProto) -> list[str]:
+    """The tensors that an operator reads, once per input, then what the graphs within it take from around it."""
+    return [name for name in node.input if name] + captured(node)
+
+
+def names(node: NodeProto) -> set[str]:
+    """All names of tensors in an operator and in the graphs within it."""
+    inner = [names(item) for graph in nested(node) for item in graph.node]
+    return {*node.input, *node.output}.union(*inner, *(_defined(graph) for graph in nested(node))) - {""}
+
+
+def _defined(graph: GraphProto) -> set[str]:
+    """The tensors that a graph has itself."""
+    constants = {item.name for item in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
+    return constants | {value.name for value in graph.input} | {name for node in graph.node for name in node.output}
+
+
+def _rename_reads(node: NodeProto, old: str, new: str) -> None:
+    for i, name in enumerate(node.input):
+        if name == old:
+            node.input[i] = new
+    for graph in nested(node):
+        if old in _defined(graph):
+            continue
+        for inner in graph.node:
+            _rename_reads(inner, old, new)
+        for value in graph.output:
+            if value.name == old:
+                value.name = new

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper
 
-from compress.exporting.graph import Array, Graph
+from compress.exporting.graph import Array, Graph, reads
 
 COMPUTED, SHAPE = "/computed", "/shape"
 
@@ -163,15 +163,3 @@ def _renamed(node: NodeProto, given: Mapping[str, Array]) -> NodeProto:
     result.CopyFrom(node)
     result.output[:] = [name + COMPUTED if name in given else name for name in node.output]
     return result
-
-
-def reads(node: NodeProto) -> list[str]:
-    """The tensors that an operator reads, those that its inner graphs take from outside included."""
-    found = [name for name in node.input if name]
-    for item in node.attribute:
-        for inner in [*item.graphs, *([item.g] if item.HasField("g") else [])]:
-            own = {value.name for value in (*inner.input, *inner.initializer)}
-            own |= {name for part in inner.node for name in part.output}
-            found += [name for part in inner.node for name in reads(part) if name not in own]
-            found += [value.name for value in inner.output if value.name not in own]
-    return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
+from compress.exporting.graph import nested, reads
 from compress.exporting.simplify import simplify
 from compress.exporting.tracing import dynamic_shapes, quiet, reason
 
@@ -140,9 +141,8 @@ def _everything(graph: GraphProto) -> Iterable[Any]:
     yield from graph.initializer
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _everything(attribute.g)
+        for inner in nested(node):
+            yield from _everything(inner)
 
 
 def _declare(spec: TensorSpec, value: Any) -> None:
@@ -169,7 +169,7 @@ def pool_globally(graph: GraphProto) -> None:
         if keep and rank.get(node.input[0]) == 4 and sorted(axis % 4 for axis in axes) == [2, 3]:
             pooled = helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name)
             node.CopyFrom(pooled)
-    used = {name for node in graph.node for name in node.input} | {item.name for item in graph.output}
+    used = {name for node in graph.node for name in reads(node)} | {item.name for item in graph.output}
     kept: list[TensorProto] = [item for item in graph.initializer if item.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)

@@ -10,7 +10,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from compress.errors import StageError, UsageError
-from compress.exporting.graph import Graph, attribute
+from compress.exporting.graph import Graph, attribute, nested
 from compress.exporting.simplify import simplify
 from compress.exporting.torch_onnx import DEFAULT_OPSET, PRODUCER, pool_globally
 
@@ -37,7 +37,6 @@ def open_float(path: Path) -> ModelProto:
         proto = folded(proto)
     except StageError as error:
         raise UsageError(f"{path}: {error}") from error
-    _refuse_what_is_tied(path, proto)
     tidy(proto)
     return proto
 
@@ -80,25 +79,6 @@ def _refuse_what_is_quantized(path: Path, proto: ModelProto) -> None:
             f"{path}: holds operators of the domain {unknown[0]!r}, which ONNX Runtime does not have; "
             f"export the model without them"
         )
-
-
-def _refuse_what_is_tied(path: Path, proto: ModelProto) -> None:
-    """Bodies that read the graph around them: what they read must not be moved, merged or scaled."""
-    for node in proto.graph.node:
-        if any(_read_from_outside(item.g) for item in node.attribute if item.HasField("g")):
-            raise UsageError(
-                f"{path}: the body of its {node.op_type} reads tensors of the graph around it, which is not supported; "
-                f"export the model without control flow"
-            )
-
-
-def _read_from_outside(graph: GraphProto) -> set[str]:
-    """Tensors that a body reads and does not have."""
-    nested = [_read_from_outside(item.g) for node in graph.node for item in node.attribute if item.HasField("g")]
-    read = {name for node in graph.node for name in node.input if name}.union(*nested)
-    read |= {value.name for value in graph.output}
-    own = {name for node in graph.node for name in node.output}
-    return read - own - {item.name for item in (*graph.input, *graph.initializer)}
 
 
 def _forget_shapes(proto: ModelProto) -> None:
@@ -172,7 +152,8 @@ def tidy(proto: ModelProto) -> None:
     _forget_unused(proto)
     taken: set[str] = set()
     for node in graph.node:
-        node.name = _free(node.name or f"{node.op_type}_{node.output[0]}", taken)
+        node.name = _free(node.name or f"{node.op_type}_{next(filter(None, node.output), '')}", taken)
+    for node in _all_nodes(graph):
         node.doc_string = ""
         del node.metadata_props[:]
     proto.producer_name, proto.producer_version, proto.doc_string, graph.doc_string = PRODUCER, "", "", ""
@@ -242,9 +223,8 @@ def _free(name: str, taken: set[str]) -> str:
 def _all_nodes(graph: GraphProto) -> Iterable[NodeProto]:
     for node in graph.node:
         yield node
-        for item in node.attribute:
-            if item.HasField("g"):
-                yield from _all_nodes(item.g)
+        for inner in nested(node):
+            yield from _all_nodes(inner)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from compress.exporting.graph import Graph, attribute
+from compress.exporting.graph import Graph, attribute, reads
 from compress.quantization.placement import ROLES, Operator, Role
 
 KINDS: dict[str, str] = {
@@ -112,9 +112,9 @@ class _Reader:
 
     def operator(self, node: NodeProto, ignored: bool) -> tuple[Operator, Layer | None]:
         kind = self.kind(node)
-        inputs = tuple(name for name in node.input if name and name not in self.constants and self.types.is_float(name))
+        inputs = tuple(name for name in reads(node) if name not in self.constants and self.types.is_float(name))
         layer = self.layer(node, kind)
-        output = node.output[0] if layer is None else layer.output
+        output = next(filter(None, node.output)) if layer is None else layer.output
         if kind == "linear" and layer is None:
             kind = "matmul" if "matmul" in ROLES else "other"
         elif kind in ("conv", "conv_transpose") and layer is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 
 from compress.errors import UsageError
-from compress.exporting.graph import Graph
+from compress.exporting.graph import Graph, names, nested
 from compress.quantization.onnx_graph import Layer, Types, read
 from compress.quantization.placement import ROLES, Operator, Placement, Point, Role, place
 
@@ -67,13 +67,16 @@ def template_of(proto: ModelProto, ignore: Sequence[str] = ()) -> Template:
     if layers and not found:
         raise UsageError("ignore: every layer of the graph is to stay in float")
     if not found:
-        halves = any(array.dtype.name in ("float16", "bfloat16") for array in graph.arrays.values())
-        raise UsageError(
-            "the graph's weights are float16: give the float32 file that it was made from"
-            if halves
-            else "the graph has no convolution, linear layer or product with constant weights to quantize"
-        )
+        raise UsageError(_nothing_to_quantize(graph))
     return _checked(proto, placement, found, operators)
+
+
+def _nothing_to_quantize(graph: Graph) -> str:
+    if any(array.dtype.name in ("float16", "bfloat16") for array in graph.arrays.values()):
+        return "the graph's weights are float16: give the float32 file that it was made from"
+    bodies = sorted({node.op_type for node in graph.nodes if nested(node)})
+    outside = f" outside of its {' and '.join(bodies)}, whose bodies stay in float" if bodies else ""
+    return f"the graph has no convolution, linear layer or product with constant weights to quantize{outside}"
 
 
 def without(template: Template, kept_float: frozenset[str]) -> Template:
@@ -95,8 +98,8 @@ def _checked(
 def _check_globs(graph: Graph, ignore: Sequence[str]) -> None:
     for glob in ignore:
         if not any(fnmatchcase(node.name, glob) for node in graph.nodes):
-            names = ", ".join(node.name for node in graph.nodes[:8])
-            raise UsageError(f"ignore: {glob!r} matches no operator; there are {names} ...")
+            first = ", ".join(node.name for node in graph.nodes[:8])
+            raise UsageError(f"ignore: {glob!r} matches no operator; there are {first} ...")
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,13 @@ def insert(template: Template, grid: Mapping[str, GridPoint], weights: Mapping[s
     result = ModelProto()
     result.CopyFrom(template.proto)
     graph = Graph(result.graph)
-    fresh, nodes = _Fresh(graph), graph.writers()
+    fresh, nodes, readers = _Fresh(graph), graph.writers(), graph.readers()
     operator_of = {layer.product: layer.output for layer in template.layers.values()}
     for point in template.points:
-        _insert_point(graph, point, grid[point.group], operator_of, fresh)
+        behind = readers[point.tensor]
+        if point.readers is not None:
+            behind = [node for node in behind if point.readers & {operator_of.get(name, name) for name in node.output}]
+        _insert_point(graph, point, grid[point.group], nodes.get(point.tensor), behind, fresh)
     for output, layer in template.layers.items():
         _insert_weight(graph, layer, weights[output], nodes[layer.product], fresh)
         group = template.source_group(layer)
@@ -133,7 +139,7 @@ class _Fresh:
     """Names that the float graph does not use, the same for the same wish."""
 
     def __init__(self, graph: Graph) -> None:
-        self.taken = {name for node in graph.nodes for name in (*node.input, *node.output)}
+        self.taken = {name for node in graph.nodes for name in names(node)}
 
     def __call__(self, name: str) -> str:
         while name in self.taken:
@@ -141,41 +147,37 @@ class _Fresh:
         return name
 
 
-def _insert_point(graph: Graph, point: Point, grid: GridPoint, operator_of: Mapping[str, str], fresh: _Fresh) -> None:
+def _insert_point(
+    graph: Graph, point: Point, grid: GridPoint, writer: NodeProto | None, readers: Sequence[NodeProto], fresh: _Fresh
+) -> None:
     tensor = point.tensor
-    readers = [node for node in graph.nodes if tensor in node.input]
-    if point.readers is not None:
-        chosen = point.readers
-        readers = [node for node in readers if chosen.intersection(operator_of.get(o, o) for o in node.output)]
-    names = [
+    scale = [
         graph.add_array(fresh(f"{point.group}_scale"), np.asarray(grid[0], np.float32)),
         graph.add_array(fresh(f"{point.group}_zero_point"), np.asarray(grid[1], np.int8)),
     ]
     quantized, floats = fresh(f"{tensor}_quantized"), fresh(f"{tensor}_dequantized")
-    writer = graph.writers().get(tensor)
     source = tensor
     if tensor in graph.outputs and point.readers is None and writer is not None:  # the output keeps its name
         source = fresh(f"{tensor}_float")
         writer.output[list(writer.output).index(tensor)] = source
         floats = tensor
-    for node in readers:
-        graph.rename_reads(tensor, floats, [node])
+    graph.rename_reads(tensor, floats, readers)
     graph.nodes += [
-        helper.make_node("QuantizeLinear", [source, *names], [quantized], f"{tensor}_quantize"),
-        helper.make_node("DequantizeLinear", [quantized, *names], [floats], f"{tensor}_dequantize"),
+        helper.make_node("QuantizeLinear", [source, *scale], [quantized], f"{tensor}_quantize"),
+        helper.make_node("DequantizeLinear", [quantized, *scale], [floats], f"{tensor}_dequantize"),
     ]
 
 
 def _insert_weight(graph: Graph, layer: Layer, found: QuantizedWeight, node: NodeProto, fresh: _Fresh) -> None:
     name = f"{layer.name}.{layer.weight}"
-    names = [
+    constants = [
         graph.add_array(fresh(f"{name}_quantized"), found.integers),
         graph.add_array(fresh(f"{name}_scale"), found.scale),
         graph.add_array(fresh(f"{name}_zero_point"), np.zeros(found.scale.shape, np.int8)),
     ]
     floats = fresh(f"{name}_dequantized")
     graph.rename_reads(layer.weight, floats, [node])
-    dequantize = helper.make_node("DequantizeLinear", names, [floats], f"{layer.name}.dequantize", axis=layer.axis)
+    dequantize = helper.make_node("DequantizeLinear", constants, [floats], f"{layer.name}.dequantize", axis=layer.axis)
     graph.nodes.append(dequantize)
 
 

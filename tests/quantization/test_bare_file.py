@@ -199,10 +199,6 @@ def branching(reads: str = "r") -> ModelProto:
     return graph(nodes, arrays, {"x": ["batch", 3, 8, 8]}, {"y": None})
 
 
-def test_a_body_that_reads_what_is_around_it_is_refused(tmp_path: Path) -> None:
-    assert "the body of its If reads tensors" in refused(branching(), tmp_path)
-
-
 def test_a_body_that_reads_nothing_else_stays(tmp_path: Path) -> None:
     given = branching("r")
     (chooses,) = [item for item in given.graph.node if item.op_type == "If"]

@@ -206,3 +206,23 @@ def test_ignored_names_keep_their_kind_and_stay_in_float() -> None:
     assert [name for name, o in operators.items() if o.ignored] == ["c1", "c2"]
     assert layers.keys() == {"c1", "c2", "y"}
     assert template_of(two_convolutions(), ["c*"]).layers.keys() == {"y"}
+
+
+def test_an_operator_reads_what_the_graphs_within_it_read() -> None:
+    bodies = [
+        helper.make_graph([item], "body", [], [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)])
+        for item in (node("Add", "r k", "o"), node("Conv", "x w", "o"))
+    ]
+    proto = image(
+        node("Conv", "x w", "c"),
+        node("Relu", "c", "r"),
+        node("If", "flag", "y", then_branch=bodies[0], else_branch=bodies[1]),
+        w=floats(4, 4, 1, 1),
+        k=np.float32(1),
+        flag=np.array(True),
+    )
+    operators, layers = reading(proto)
+    assert (operators["y"].kind, operators["y"].inputs) == ("other", ("x", "r"))
+    assert list(layers) == ["c"]
+    (point,) = [point for point in template_of(proto).points if point.tensor == "x"]
+    assert point.readers == frozenset({"c"})

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, helper
 from compress.exporting.canonical import same_scale, scale_of
 from compress.exporting.emissions.floats import keep_float_layers
 from compress.exporting.emissions.one_sided import use_whole_range
-from compress.exporting.graph import Graph, attribute
+from compress.exporting.graph import Graph, attribute, nested
 
 MOVES = frozenset(
     {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose"}
@@ -223,5 +223,7 @@ def _runs_in_integers(node: NodeProto, readers: dict[str, list[NodeProto]]) -> b
     """Whether an operator that reads dequantized values is one that a runtime fuses with their quantization."""
     if node.op_type in ("Conv", "Gemm", "MatMul"):
         return True
+    if nested(node):
+        return False
     behind = [reader for name in node.output for reader in readers[name]]
     return bool(behind) and all(reader.op_type == "QuantizeLinear" for reader in behind)

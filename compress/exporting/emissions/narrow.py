@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from compress.errors import StageError
 from compress.exporting.element_types import NAMES, allowed, element_types, opset
-from compress.exporting.graph import Array, Graph
+from compress.exporting.graph import Array, Graph, nested, reads
 
 FLOAT = TensorProto.FLOAT
 DTYPES: dict[int, Any] = {TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: bfloat16, FLOAT: np.float32}
@@ -29,19 +29,23 @@ MINUS_INFINITY = 1e30
 def narrow(proto: ModelProto, to: int) -> ModelProto:
     """The graph with element type `to` (TensorProto.FLOAT16 or BFLOAT16) wherever an operator's definition allows it.
 
-    What allows it not (the scales of a Resize, a Range in float16) stays float32 between Casts.
+    What allows it not (the scales of a Resize, a Range in float16) stays float32 between Casts, and so do graphs within
+    the graph (of If, Loop, Scan).
 
     Raises:
-        StageError: a weight is too large for the type, or the graph holds other graphs (If, Loop, Scan).
+        StageError: a weight is too large for the type.
     """
     result = ModelProto()
     result.CopyFrom(proto)
     _take_weights_from_inputs(result)
     graph = Graph(result.graph)
-    _refuse_nested(graph)
     version = opset(result)
     casts = _Casts(graph, element_types(proto), to)
     for node in graph.nodes:
+        if nested(node):
+            for name in filter(casts.is_float, reads(node)):
+                graph.rename_reads(name, casts.read(name, FLOAT), [node])
+            continue
         for i, name in enumerate(node.input):
             if casts.is_float(name):
                 node.input[i] = casts.read(name, to if NAMES[to] in allowed(node, version, i) else FLOAT)
@@ -133,12 +137,3 @@ def _cast_output(graph: Graph, casts: _Casts, name: str) -> None:
             node.input[0] = inner
     casts.nodes.append(helper.make_node("Cast", [inner], [name], f"{name}_cast", to=FLOAT))
     casts.now[name] = FLOAT
-
-
-def _refuse_nested(graph: Graph) -> None:
-    for node in graph.nodes:
-        if any(item.HasField("g") or item.graphs for item in node.attribute):
-            raise StageError(
-                f"export: {node.op_type} {node.name!r} holds a graph of its own, which is not written in 16 bits: "
-                "emit fp32"
-            )

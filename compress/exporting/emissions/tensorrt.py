@@ -6,6 +6,8 @@ and relu behind it; a convolution whose output is quantized for float readers, o
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
@@ -13,7 +15,7 @@ from compress.errors import StageError
 from compress.exporting.canonical import same_scale
 from compress.exporting.element_types import at_least
 from compress.exporting.emissions.narrow import narrow
-from compress.exporting.graph import Graph, attribute
+from compress.exporting.graph import Graph, attribute, nested
 
 OPSET = 19
 """The first in which scales may be float16."""
@@ -54,7 +56,7 @@ def emit_float32(canonical: ModelProto) -> ModelProto:
             _drop(graph, node)
     for concat in [node for node in graph.nodes if node.op_type == "Concat"]:
         _join_with_one_scale(graph, concat)
-    _complete_kernel_shapes(graph)
+    _complete_kernel_shapes(graph.sorted_nodes(), {name: array.shape for name, array in graph.arrays.items()})
     graph.write()
     return result
 
@@ -164,13 +166,20 @@ def _keep_scales_in_range(graph: Graph) -> None:
         node.input[1] = graph.add_array(f"{node.input[1]}_rounded", rounded)
 
 
-def _complete_kernel_shapes(graph: Graph) -> None:
-    """TensorRT needs the sizes of a kernel as an attribute, which ONNX lets be told from the weights."""
-    writers = graph.writers()
-    for node in graph.nodes:
+def _complete_kernel_shapes(nodes: Iterable[NodeProto], known: Mapping[str, Sequence[int]]) -> None:
+    """TensorRT needs the sizes of a kernel as an attribute, which ONNX lets be told from the weights.
+
+    `known` are the shapes of constants; operators of graphs within operators are completed too.
+    """
+    shapes = dict(known)
+    for node in nodes:
+        if node.op_type == "Constant" and attribute(node, "value") is not None:
+            shapes[node.output[0]] = list(attribute(node, "value").dims)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+        for inner in nested(node):
+            _complete_kernel_shapes(inner.node, shapes | {item.name: list(item.dims) for item in inner.initializer})
         if node.op_type not in ("Conv", "ConvTranspose") or attribute(node, "kernel_shape") is not None:
             continue
-        writer = writers.get(node.input[1])
-        weights: np.ndarray | None = graph.arrays.get(node.input[1] if writer is None else writer.input[0])
-        if weights is not None:
-            node.attribute.append(helper.make_attribute("kernel_shape", weights.shape[2:]))
+        if node.input[1] in shapes:
+            node.attribute.append(helper.make_attribute("kernel_shape", shapes[node.input[1]][2:]))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from compress.exporting.graph import nested
 from compress.exporting.lint.finding import Check
-from compress.exporting.lint.view import View, nested
+from compress.exporting.lint.view import View
 
 ONNX = frozenset({"", "ai.onnx"})
 MICROSOFT = frozenset({"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})

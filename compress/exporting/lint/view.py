@@ -16,7 +16,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from compress.exporting.element_types import inferred, opset
-from compress.exporting.graph import Array, attribute
+from compress.exporting.graph import Array, attribute, nested, reads
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 MOVES = frozenset(
@@ -78,9 +78,8 @@ class View:
             self.writers = around.writers | self.writers
         self.readers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.nodes:
-            for name in (*node.input, *_captured(node)):
-                if name:
-                    self.readers[name].append(node)
+            for name in reads(node):
+                self.readers[name].append(node)
 
     @property
     def outermost(self) -> bool:
@@ -198,15 +197,3 @@ def _views(
     for node in graph.node:
         for number, inner in enumerate(nested(node)):
             yield from _views(model, inner, values, view, f"{place}{node.name or node.op_type}/{inner.name or number}/")
-
-
-def nested(node: NodeProto) -> list[GraphProto]:
-    """The graphs that an operator holds."""
-    return [graph for item in node.attribute for graph in ([item.g] if item.HasField("g") else item.graphs)]
-
-
-def _captured(node: NodeProto) -> set[str]:
-    """Tensors that the graphs within an operator may read from around it."""
-    return {name for graph in nested(node) for inner in graph.node for name in (*inner.input, *_captured(inner))} | {
-        value.name for graph in nested(node) for value in graph.output
-    }

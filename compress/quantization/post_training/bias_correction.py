@@ -69,6 +69,5 @@ def groups_of(graph: Graph, layer: Layer) -> int:
 def _set_bias(graph: Graph, layer: Layer, values: Array) -> None:
     """Change a layer's bias, if it alone reads it: what would be right for one of several is wrong for the others."""
     assert layer.bias is not None
-    readers = [node for node in graph.nodes if layer.bias in node.input]
-    if len(readers) == 1:
+    if len(graph.readers()[layer.bias]) == 1:
         graph.arrays[layer.bias] = values.astype(np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from compress.exporting.graph import Graph
+from compress.exporting.graph import Graph, reads
 from compress.quantization.onnx_graph import Layer
 from compress.quantization.post_training.bias_correction import groups_of
 from compress.quantization.template import Template
@@ -81,7 +81,7 @@ def pairs(template: Template) -> list[Pair]:
 def _read_otherwise(graph: Graph, known: set[str]) -> set[str]:
     """Tensors whose values another than the template's operators reads, such as an ArgMax."""
     others = [node for node in graph.nodes if node.op_type not in ("Shape", "Size") and not known & set(node.output)]
-    return {name for node in others for name in node.input}
+    return {name for node in others for name in reads(node)}
 
 
 def equalize(template: Template) -> Template:

@@ -110,14 +110,29 @@ def test_a_mask_becomes_the_greatest_number_and_a_weight_out_of_range_is_refused
         narrowed("head.weight", np.array([1, -7e4], np.float32), HALF)
 
 
-def test_graphs_within_graphs_are_refused() -> None:
-    branch = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["b"])],
-        "branch", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, [None] * 4)],
-    )  # fmt: skip
-    node = helper.make_node("If", ["on"], ["y"], "choice", then_branch=branch, else_branch=branch)
-    with pytest.raises(StageError, match="If 'choice' holds a graph of its own"):
-        narrow(small([node], {"on": np.array(True)}), HALF)
+def test_graphs_within_graphs_stay_in_float32(tmp_path: Path) -> None:
+    branches = [
+        helper.make_graph(
+            [helper.make_node(kind, ["m", "w"], ["b"])],
+            "branch", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, [None] * 4)],
+        )
+        for kind in ("Add", "Sub")
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["m"]),
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "zero"], ["on"]),
+        helper.make_node("If", ["on"], ["i"], "choice", then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("Mul", ["i", "w"], ["y"]),
+    ]
+    proto = small(nodes, {"w": np.full((1, 1, 2, 2), 1 / 3, np.float32), "zero": np.array(0, np.float32)})
+    result = narrow(proto, HALF)
+    written = {name: item for item in result.graph.node for name in item.output}
+    assert written["i_narrow"].op_type == written["m_float32"].op_type == "Cast"
+    for x in (np.ones((1, 1, 2, 2), np.float32), -np.ones((1, 1, 2, 2), np.float32)):
+        exact = answers(proto, x, tmp_path, "x")
+        found = answers(result, x, tmp_path, "x")
+        assert 0 < np.abs(found - exact).max() < 2.0**-10
 
 
 def test_weights_that_old_files_list_among_the_inputs_are_narrowed(tmp_path: Path) -> None:
