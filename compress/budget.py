@@ -28,11 +28,12 @@ class Candidate:
     peak_memory_bytes: int | None
     is_int8: bool = False
     rounds_ms: Sequence[Sequence[float]] = field(default=(), repr=False)
+    precision: str = "int8"
 
     @property
     def timed(self) -> Timed:
         """What its choice by time needs."""
-        return Timed(self.name, self.is_int8, self.p50_ms, self.rounds_ms)
+        return Timed(self.name, self.is_int8, self.p50_ms, self.rounds_ms, self.precision)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def decide(
         reason = f"{nearest.name} met {wanted} on validation data, which chose it, but not on test data"
         return Verdict(None, nearest.name, shown, reason)
     quick = min(equals, key=lambda one: one.p50_ms)
-    unsure = "" if quick is nearest else f"; {quick.name}, in int8, is not faster beyond chance"
+    unsure = "" if quick is nearest else f"; {quick.name}, in {quick.precision}, is not faster beyond chance"
     return Verdict(nearest.name, nearest.name, shown, f"the fastest file that {meets}{unsure}")
 
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compress.bundle import Kind
 from compress.chain import Origin
+from compress.errors import UsageError
 from compress.exporting.stage import Export
 from compress.models.stage import Build, Derive
 from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile
 from compress.quantization.stage import Quantize
 from compress.stage import Stage
-from compress.targets.settings import FLOAT_EMISSIONS, TargetSettings, emissions
+from compress.targets.settings import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS, TargetSettings, emissions
 
 KEY_FORMAT = 1
 
@@ -82,7 +83,11 @@ def thread_count(pipeline: Pipeline) -> int:
 
 
 def make_plan(pipeline: Pipeline) -> Plan:
-    """The plan of a pipeline that has been read without fault."""
+    """The plan of a pipeline that has been read without fault.
+
+    Raises:
+        UsageError: a file is asked of a quantized network that is made of a float one.
+    """
     return _Planner(pipeline).plan()
 
 
@@ -136,7 +141,7 @@ class _Planner:
                     self._derive(origin.model)
             inputs = {role: self._step_of(origin) for role, origin in self.pipeline.inputs(placed).items()}
             if isinstance(placed.stage, Export):
-                self._export(placed.stage, inputs["source"])
+                self._export(placed, placed.stage, inputs["source"])
                 continue
             stage = placed.stage.for_files(self._emitted()) if isinstance(placed.stage, Quantize) else placed.stage
             step = self._add(placed.name, stage, inputs, self._target_of(stage))
@@ -235,21 +240,33 @@ class _Planner:
         """The file that shows what a stage has done: float, or for a quantized model what the first target runs."""
         if step.stage.gives is Kind.QUANTIZED:
             wanted = emissions(self.pipeline.targets[0])
-            emission = next((name for name in wanted if name not in FLOAT_EMISSIONS), "fp32")
+            emission = next((name for name in wanted if name in CALIBRATED_EMISSIONS), "fp32")
         else:
             emission = "fp32"
         self._file(Export(emit=(emission,)), step.name, placed.verb)
 
-    def _export(self, stage: Export, source: str) -> None:
-        wanted = stage.emit
-        if wanted == "auto":
+    def _export(self, placed: Placed, stage: Export, source: str) -> None:
+        quantized = self.steps[source].stage.gives is Kind.QUANTIZED
+        if stage.emit == "auto":
             names = [name for target in self.pipeline.targets for name in emissions(target)]
-            if self.steps[source].stage.gives is not Kind.QUANTIZED:
-                names = [name for name in names if name == "fp32"] or ["fp32"]
+            unfit: tuple[str, ...] = UNCALIBRATED_EMISSIONS if quantized else (*CALIBRATED_EMISSIONS, "fp16", "bf16")
+            names = [name for name in names if name not in unfit] or ["fp32"]
         else:
-            names = list(wanted)
+            names = list(stage.emit)
+            if quantized and (unfit := tuple(name for name in names if name in UNCALIBRATED_EMISSIONS)):
+                raise self._made_of_float(placed, unfit, self.steps[source].inputs["source"])
         for emission in dict.fromkeys(names):
             self._file(stage.model_copy(update={"emit": (emission,)}), source, stage.verb)
+
+    def _made_of_float(self, placed: Placed, unfit: Sequence[str], floating: str) -> UsageError:
+        """What is wrong with asking for files that need no calibration of the network that was made of `floating`."""
+        above = next((name for name, step in self.aliases.items() if step == floating), None)
+        place = "above `quantize:`" if above is None else f"with `from: {above}`"
+        are = "is" if len(unfit) == 1 else "are"
+        return UsageError(
+            f"{placed.name}: {' and '.join(unfit)} {are} made of a float network, and this one is quantized: give the "
+            f"float one an `export` of its own, {place}"
+        )
 
     def _file(self, stage: Export, source: str, verb: str) -> Row:
         """The step and row of one ONNX file; a file that is there already keeps its row."""

@@ -11,7 +11,7 @@ from compress.errors import UsageError
 from compress.quantization import stage
 from compress.quantization.ranges import CHOICES
 from compress.suggest import unknown
-from compress.targets.settings import EMISSIONS, FLOAT_EMISSIONS, TargetSettings, emissions
+from compress.targets.settings import CALIBRATED_EMISSIONS, EMISSIONS, FLOAT_EMISSIONS, TargetSettings, emissions
 
 RUNGS = tuple(rung for rung in stage.RUNGS if rung != "trained")
 """A bare file cannot be trained."""
@@ -77,6 +77,11 @@ def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:
     if asked.grid == "affine" and "tensorrt" in names:
         raise UsageError("--grid affine: TensorRT has no zero points; leave out tensorrt or the grid")
     return names
+
+
+def calibrated(names: Sequence[str]) -> list[str]:
+    """Those of the files whose activations need ranges, and so the ladder."""
+    return [name for name in names if name in CALIBRATED_EMISSIONS]
 
 
 def is_symmetric(asked: Asked, names: Sequence[str]) -> bool:

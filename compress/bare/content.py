@@ -13,14 +13,14 @@ from compress.bare.measure import Measured, choose, weigh
 from compress.environment import environment
 from compress.quantization.ladder import Rung
 from compress.store import file_sha256
-from compress.targets.settings import TargetSettings
+from compress.targets.settings import UNCALIBRATED_EMISSIONS, TargetSettings
 
 
 def content_of(
     model: Path,
     files: Sequence[File],
     rungs: Sequence[Rung],
-    chosen: Rung,
+    chosen: Rung | None,
     measured: Measured,
     *,
     judge: Judge,
@@ -30,7 +30,9 @@ def content_of(
 ) -> dict[str, Any]:
     """The content of `report.json`."""
     deploy, reasons = choose(files, measured, asked.budget)
-    met = chosen.loss <= asked.budget
+    losses = [item.judged.loss for item in files if item.name in UNCALIBRATED_EMISSIONS]
+    loss = min(losses if chosen is None else [chosen.loss, *losses])
+    met = loss <= asked.budget
     int8 = weigh(files, measured, asked.budget)
     return {
         "name": model.stem,
@@ -46,7 +48,7 @@ def content_of(
         "split": "given",
         "target": target.name,
         "models": [_row(item, measured, target, rungs, kept=chosen, judge=judge) for item in files],
-        "budget": [{"name": "loss", "limit": asked.budget, "value": chosen.loss, "met": met}],
+        "budget": [{"name": "loss", "limit": asked.budget, "value": loss, "met": met}],
         "steps": [],
         "notes": [*notes, *measured.profile.notes],
         "environment": environment(),
@@ -54,7 +56,7 @@ def content_of(
 
 
 def _row(
-    item: File, measured: Measured, target: TargetSettings, rungs: Sequence[Rung], *, kept: Rung, judge: Judge
+    item: File, measured: Measured, target: TargetSettings, rungs: Sequence[Rung], *, kept: Rung | None, judge: Judge
 ) -> dict[str, Any]:
     latencies = measured.profile.latencies.get(item.name, [])
     metrics = {judge.metric: item.judged.value}
@@ -74,7 +76,8 @@ def _row(
         "parent": None if item.name == GIVEN else GIVEN,
     }
     if item.is_int8:
-        row["quantization"] = {"kept": kept.name, "rungs": [rung.row() for rung in rungs]}
+        if kept is not None and item.name not in UNCALIBRATED_EMISSIONS:
+            row["quantization"] = {"kept": kept.name, "rungs": [rung.row() for rung in rungs]}
         row["not_int8"] = [] if item.share is None else list(item.share.not_int8)
         row["parity"] = None if item.parity is None else item.parity.as_json()
     if item.name in measured.operators:

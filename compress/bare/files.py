@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,25 @@ from compress.exporting.element_types import at_least
 from compress.exporting.emissions import dynamic, tensorrt
 from compress.exporting.emissions.narrow import narrow
 from compress.exporting.emissions.table import EMISSIONS
+from compress.exporting.emissions.weight_only import weight_only
 from compress.exporting.graph import Graph
 from compress.exporting.int8_share import Int8Share, int8_share
 from compress.exporting.lint.check import lint, refuse
+from compress.exporting.rounded import check_rounded
 from compress.exporting.torch_onnx import save
+from compress.targets.settings import INTEGER_PRECISIONS, UNCALIBRATED_EMISSIONS, precision_of
 
 GIVEN, FLOAT = "given", "fp32"
 PARITY_BATCHES = 4
 DYNAMIC = "ort-dynamic"
-HERE = ("ort-x86", "ort-x86-avx2", "ort-arm", DYNAMIC)
+HERE = ("ort-x86", "ort-x86-avx2", "ort-arm", *UNCALIBRATED_EMISSIONS)
 """Emissions for ONNX Runtime's CPU provider."""
+MAKE: Mapping[str, Callable[[ModelProto, Sequence[str]], ModelProto]] = {
+    DYNAMIC: dynamic.dynamic,
+    "ort-weights8": lambda proto, ignore: weight_only(proto, 8, ignore),
+    "ort-weights4": lambda proto, ignore: weight_only(proto, 4, ignore),
+}
+"""Emissions that need no calibration -> how they are made of a float graph, with globs of what stays float."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,23 @@ class File:
 
     @property
     def is_int8(self) -> bool:
-        """Whether it is one of those that were made for int8."""
-        return self.precision == "int8"
+        """Whether it is one of those that compute with integers."""
+        return self.precision in INTEGER_PRECISIONS
 
 
 def write_files(
-    folder: Path, given: Path, floating: ModelProto, canonical: ModelProto, names: Sequence[str], judge: Judge
+    folder: Path,
+    given: Path,
+    floating: ModelProto,
+    canonical: ModelProto | None,
+    names: Sequence[str],
+    judge: Judge,
+    ignore: Sequence[str] = (),
 ) -> list[File]:
     """The file that was given, the same as one runs it fastest in float, and each emission.
+
+    The file with dynamic scales is made unasked where linear layers do the work. `canonical` may be None if all of
+    `names` need no calibration; `ignore` are globs of layers that stay float in these.
 
     Raises:
         StageError: An emission does not give the canonical graph's answers, or cannot be made of it.
@@ -62,21 +80,24 @@ def write_files(
     files = [File(GIVEN, folder / "given.onnx", "fp32", exact)]
     save(floating, folder / "fp32.onnx")
     files.append(File(FLOAT, folder / "fp32.onnx", "fp32", exact))
-    files += [_emitted(folder, name, canonical, judge) for name in names]
-    if dynamic.would_quantize(floating):
-        files.append(_dynamic(folder, floating, judge))
+    unasked = [DYNAMIC] if DYNAMIC not in names and dynamic.would_quantize(floating, ignore) else []
+    for name in (*names, *unasked):
+        if name in MAKE:
+            files.append(_uncalibrated(folder, name, floating, judge, ignore))
+        else:
+            assert canonical is not None, name
+            files.append(_emitted(folder, name, canonical, judge))
     return files
 
 
-def _dynamic(folder: Path, floating: ModelProto, judge: Judge) -> File:
-    """Linear layers whose inputs get their scales as they come: held against itself without optimizations."""
-    proto = dynamic.dynamic(floating)
-    path = folder / f"{DYNAMIC}.onnx"
+def _uncalibrated(folder: Path, name: str, floating: ModelProto, judge: Judge, ignore: Sequence[str]) -> File:
+    """A file that is made of the float graph as it is, held against its float twin."""
+    proto = MAKE[name](floating, ignore)
+    path = folder / f"{name}.onnx"
+    refuse(lint(proto, name), path.name, name)
     save(proto, path)
-    feeds = judge.feeds[:PARITY_BATCHES]
-    expected = parity.run(path, feeds, optimize=False)
-    found = parity.check(path, feeds, expected, integer=True, emission=DYNAMIC)
-    return File(DYNAMIC, path, "int8", judge(proto), int8_share(path), found)
+    found = check_rounded(path, floating, judge.feeds[:PARITY_BATCHES], emission=name)
+    return File(name, path, precision_of(name), judge(proto), int8_share(path), found)
 
 
 def _emitted(folder: Path, name: str, canonical: ModelProto, judge: Judge) -> File:

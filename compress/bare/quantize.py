@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from onnx import ModelProto
 
-from compress.bare.asked import Asked, emissions_of, is_symmetric
+from compress.bare.asked import Asked, calibrated, emissions_of, is_symmetric
 from compress.bare.content import content_of
 from compress.bare.files import write_files
 from compress.bare.judge import Judge
 from compress.bare.measure import measure
 from compress.bare.samples import Samples, inputs_of, read_samples
 from compress.errors import UsageError
+from compress.exporting.rounded import useless
 from compress.quantization.bare_file import open_float
-from compress.quantization.ladder import Ladder, Options
+from compress.quantization.ladder import Ladder, Options, Rung
 from compress.quantization.outputs import OutputError, runnable
 from compress.quantization.template import template_of
 from compress.report.write import JSON_FILE, write_report
@@ -71,33 +74,53 @@ def quantize_file(
     _check_place(out)
     progress.say(f"reading {model.name}")
     floating = open_float(model)
-    template = template_of(floating, asked.ignore)
+    ranges = calibrated(names)
+    template = template_of(floating, asked.ignore) if ranges else None
+    _check_uncalibrated(floating, names, asked.ignore)
     inputs = inputs_of(floating)
     calibration, judging, notes = _halves(read_samples(samples, inputs, asked.images))
     fixed = inputs[0].shape[0]
     feeds = calibration.batches(fixed or BATCH, fixed=fixed is not None)
     judge = Judge(floating, judging, fixed or BATCH, fixed=fixed is not None)
-    options = Options(
-        symmetric=is_symmetric(asked, names),
-        weight_bits=asked.bits(names),
-        method=asked.calibration,
-        rungs=asked.rungs,
-        adaround_iterations=asked.adaround_iterations,
-        seed=asked.seed,
-    )
-    ladder = Ladder(template, lambda: feeds, OutputError(floating, lambda: feeds), options, progress)
-    rungs = ladder.climb(lambda found: judge(runnable(found.canonical)).loss, asked.budget)
-    chosen = min(rungs, key=lambda rung: (rung.loss > asked.budget, rung.loss))
+    rungs: Sequence[Rung] = ()
+    if template is not None:
+        options = Options(
+            symmetric=is_symmetric(asked, names),
+            weight_bits=asked.bits(names),
+            method=asked.calibration,
+            rungs=asked.rungs,
+            adaround_iterations=asked.adaround_iterations,
+            seed=asked.seed,
+        )
+        ladder = Ladder(template, lambda: feeds, OutputError(floating, lambda: feeds), options, progress)
+        rungs = ladder.climb(lambda found: judge(runnable(found.canonical)).loss, asked.budget)
+    chosen = min(rungs, key=lambda rung: (rung.loss > asked.budget, rung.loss), default=None)
+    canonical = None if chosen is None else chosen.result.canonical
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".quantize-") as scratch:
         folder = Path(scratch) / "out"
-        files = write_files(folder, model, floating, chosen.result.canonical, names, judge)
+        files = write_files(folder, model, floating, canonical, names, judge, asked.ignore)
         measured = measure(files, place, asked.shapes, progress)
         content = content_of(model, files, rungs, chosen, measured, judge=judge, asked=asked, target=place, notes=notes)
         write_report(content, folder)
         _publish(folder, out)
     found = {item.name: out / item.path.name for item in files}
     return QuantizedFile(out, found, content["deploy"], content["met"], tuple(content["reasons"]), content)
+
+
+def _check_uncalibrated(floating: ModelProto, names: Sequence[str], ignore: Sequence[str]) -> None:
+    """Nothing, unless files without calibration are asked for that hold no integers.
+
+    Raises:
+        UsageError: they are, or a glob matches no layer.
+    """
+    layers = [node.name for node in floating.graph.node]
+    for glob in ignore:
+        if not fnmatch.filter(layers, glob):
+            raise UsageError(f"--ignore: {glob!r} matches no operator")
+    for name in names:
+        if reason := useless(floating, name, ignore):
+            raise UsageError(f"--emit {name}: {reason}")
 
 
 def _check_place(out: Path) -> None:

@@ -17,6 +17,7 @@ INTEGER = frozenset(
         "DynamicQuantizeMatMul",
         "MatMulInteger",
         "MatMulIntegerToFloat",
+        "MatMulNBits",
         "QGemm",
         "QLinearAdd",
         "QLinearConv",

@@ -22,6 +22,7 @@ from compress.exporting.int8_share import int8_share
 from compress.exporting.lint.check import lint, refuse
 from compress.exporting.mobile import write_mobile
 from compress.exporting.references import answers_in_float16, round_as
+from compress.exporting.rounded import MADE_OF_FLOAT, check_rounded, emitted
 from compress.exporting.sizes import fill, with_sizes
 from compress.exporting.stage import Export
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, fixed, save, to_proto
@@ -30,7 +31,7 @@ from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.deployment import copy_tokenizer
 from compress.stage import Context, Metrics
-from compress.targets.settings import FLOAT_EMISSIONS
+from compress.targets.settings import FLOAT_EMISSIONS, UNCALIBRATED_EMISSIONS, precision_of
 from compress.tasks.open import open_task
 
 BATCH = 32
@@ -60,8 +61,11 @@ def export_emission(
     task = open_task(context.task)
     data = None if context.data is None else task.prepare(open_data(context.data))
     deployment = with_sizes(source.deployment, settings.sizes)
-    proto, module = _proto(source, emission, settings.opset)
-    metrics = finish(proto, module, emission, out, deployment=deployment, data=data, settings=settings, context=context)
+    proto, module, floating = _proto(source, emission, settings.opset)
+    metrics = finish(
+        proto, module, emission, out,
+        deployment=deployment, data=data, settings=settings, context=context, floating=floating,
+    )  # fmt: skip
     copy_tokenizer(source.path, out)
     return metrics | ({"notes": [NO_CACHE]} if task.name in WRITING else {})
 
@@ -76,9 +80,15 @@ def finish(
     data: Data | None,
     settings: Export,
     context: Context,
+    floating: ModelProto | None = None,
 ) -> Metrics:
-    """Write an emission of `module` as a bundle and check it; as `export_emission`."""
+    """Write an emission of `module` as a bundle and check it; as `export_emission`.
+
+    `floating` is the float graph that a file was made of which needs no calibration.
+    """
     fixed(proto, settings.sizes)
+    if floating is not None:
+        fixed(floating, settings.sizes)
     findings = lint(proto, emission)
     refuse(findings, "the file", emission)
     out.mkdir(parents=True, exist_ok=True)
@@ -86,9 +96,8 @@ def finish(
     save(proto, path)
     onnx.checker.check_model(str(path))
     write_bundle(out, Kind.ONNX, deployment)
-    integer = emission not in FLOAT_EMISSIONS
     metrics: Metrics = {
-        "precision": "int8" if integer else emission,
+        "precision": precision_of(emission),
         "profile": emission,
         "size_bytes": path.stat().st_size,
         "int8_share": None,
@@ -105,21 +114,24 @@ def finish(
     if data is not None:
         count = 2 if context.rehearsal else settings.parity_examples
         metrics["parity"] = _parity(
-            path, module, data, deployment, count, emission=emission, strict=not context.rehearsal
-        ).as_json()
+            path, module, data, deployment, count,
+            emission=emission, strict=not context.rehearsal, floating=floating,
+        ).as_json()  # fmt: skip
     return metrics
 
 
-def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Module]:
-    """The graph, and the torch model whose answers it must give."""
+def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Module, ModelProto | None]:
+    """The graph, the torch model whose answers it must give, and the float graph that it was rounded from, if any."""
     if emission not in EMISSIONS:
         raise UsageError(f"export: unknown emission {emission!r}; there are {', '.join(EMISSIONS)}")
     if source.kind is Kind.TORCH:
-        if emission not in FLOAT_EMISSIONS:
+        if emission not in (*FLOAT_EMISSIONS, *UNCALIBRATED_EMISSIONS):
             raise UsageError(f"export: {emission} is int8, and the model is float: put `quantize:` before `export:`")
         module = rest.load(source.path)
         proto = to_proto(module, source.deployment, example_inputs(source.deployment), opset)
-        return proto if emission == "fp32" else EMISSIONS[emission](proto), module
+        return emitted(proto, emission), module, proto if emission in UNCALIBRATED_EMISSIONS else None
+    if emission in UNCALIBRATED_EMISSIONS:
+        raise UsageError(f"export: {emission} {MADE_OF_FLOAT}: name that with `model:` or `from:`")
     from compress.quantization.convert import canonical
     from compress.quantization.rest import CANONICAL_FILE, load_quantized
 
@@ -130,7 +142,7 @@ def _proto(source: Bundle, emission: str, opset: int) -> tuple[ModelProto, nn.Mo
         graph = canonical(model, source.deployment, example_inputs(source.deployment), opset)
     proto = EMISSIONS[emission](graph)
     round_as(model, emission, proto)
-    return proto, model
+    return proto, model, None
 
 
 def _any_feeds(deployment: Deployment) -> dict[str, npt.NDArray[Any]]:
@@ -144,7 +156,15 @@ def _any_feeds(deployment: Deployment) -> dict[str, npt.NDArray[Any]]:
 
 
 def _parity(
-    path: Path, module: nn.Module, data: Data, deployment: Deployment, count: int, *, emission: str, strict: bool
+    path: Path,
+    module: nn.Module,
+    data: Data,
+    deployment: Deployment,
+    count: int,
+    *,
+    emission: str,
+    strict: bool,
+    floating: ModelProto | None = None,
 ) -> parity.Parity:
     """The file against torch on the first validation examples, in batches that the file takes."""
     feeds, expected, again, counted = [], [], [], []
@@ -162,6 +182,10 @@ def _parity(
                     again.append(module(*tensors).numpy())
         counted.append(_unpadded(feeds[-1], expected[-1], deployment))
     tokens = counted if _answers_tokens(deployment) else None
+    if floating is not None:
+        return check_rounded(
+            path, floating, feeds, emission=emission, reference=expected, again=again, counted=tokens, strict=strict
+        )
     integer = emission not in FLOAT_EMISSIONS
     return parity.check(
         path,

@@ -12,7 +12,10 @@ from compress.bundle import Bundle, Kind
 from compress.errors import UsageError
 from compress.stage import Context, Metrics, Stage
 
-Emission = Literal["fp32", "fp16", "bf16", "ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt"]
+Emission = Literal[
+    "fp32", "fp16", "bf16", "ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt", "ort-dynamic", "ort-weights8",
+    "ort-weights4",
+]  # fmt: skip
 
 
 class Export(Stage):
@@ -27,9 +30,10 @@ class Export(Stage):
     model: str | None = None
     """Name of the model or stage to export; by default the model before this stage."""
     emit: Literal["auto"] | tuple[Emission, ...] = "auto"
-    """Which files: float ones (`fp32`, `fp16`, `bf16`) or int8 ones: `ort-x86` for processors with VNNI, `ort-x86-avx2`
-    for those without (needs `weight_bits: 7`), `ort-arm`, `tensorrt` (needs `grid: symmetric`); `auto` takes what the
-    targets need."""
+    """Which files: float ones (`fp32`, `fp16`, `bf16`); int8 ones of a quantized network: `ort-x86` for processors with
+    VNNI, `ort-x86-avx2` for those without (needs `weight_bits: 7`), `ort-arm`, `tensorrt` (needs `grid: symmetric`); of
+    a float network whose linear layers do the work, without calibration: `ort-dynamic` (int8, scales as inputs come),
+    `ort-weights8` and `ort-weights4` (a scale for each block of 32 weights). `auto` takes what the targets need."""
     batch: int | None = Field(None, ge=1)
     """A fixed batch size; by default the file takes any."""
     axes: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)

@@ -15,7 +15,9 @@ BOUNDARIES = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLi
 MOVERS = frozenset({"Transpose", "ReorderInput", "ReorderOutput"})
 """Operators that only change the order of numbers in memory."""
 FLOAT_LAYERS = frozenset({"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
-INT8_LAYERS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
+INT8_LAYERS = frozenset(
+    {"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulNBits", "DynamicQuantizeMatMul"}
+)
 SHORTEST_SHARE, DEAR_SHARE = 0.03, 0.1
 """Shares of a file's time below which boundaries, layers and moves, and other operators, are not worth a word."""
 SMALL_CHANNELS = 16

@@ -15,12 +15,16 @@ UNKNOWN = (0.0, float("inf"))
 
 @dataclass(frozen=True)
 class Timed:
-    """A file as a choice by time sees it; `rounds_ms` are the calls of each round, interleaved with other files'."""
+    """A file as a choice by time sees it; `rounds_ms` are the calls of each round, interleaved with other files'.
+
+    `is_int8` says whether it computes with integers, `precision` which its weights are: `int8` or `int4`.
+    """
 
     name: str
     is_int8: bool
     p50_ms: float
     rounds_ms: Sequence[Sequence[float]] = field(default=(), repr=False)
+    precision: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,12 @@ def worth(file: Timed, over: Timed, *, missed: str = "", needed: str = "", costs
         said = f"no int8 file is within the budget: {file.name} {missed}"
         speed = f"it would be {speedup.value:.2f}x faster than {over.name}{ends}" if faster else ""
     elif faster:
-        said = f"int8 pays here: {file.name} is {speedup.value:.2f}x faster than {over.name}{ends}"
+        said = f"{file.precision} pays here: {file.name} is {speedup.value:.2f}x faster than {over.name}{ends}"
         speed = ""
     else:
-        said = f"int8 does not pay here: {file.name} runs at {speedup.value:.2f}x of {over.name}'s speed{ends}"
+        said = (
+            f"{file.precision} does not pay here: {file.name} runs at {speedup.value:.2f}x of {over.name}'s speed{ends}"
+        )
         chance = "this may be chance: the interval holds 1, and a difference within noise does not decide for int8"
         speed = chance if speedup.value > 1 else ""
     reasons = [*filter(None, (needed, speed)), *(() if faster else costs)]

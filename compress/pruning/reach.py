@@ -36,7 +36,7 @@ from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
 from compress.pruning.timing import Timing
 from compress.stage import Progress
-from compress.targets.settings import FLOAT_EMISSIONS, TargetSettings, emissions
+from compress.targets.settings import CALIBRATED_EMISSIONS, TargetSettings, emissions
 
 FAR = 1.1
 """How much slower than asked a file may stay, in the end, without a word."""
@@ -245,7 +245,7 @@ def emission_for(target: TargetSettings, precision: str) -> str:
     """
     if precision == "fp32":
         return "fp32"
-    found = next((name for name in emissions(target) if name not in FLOAT_EMISSIONS), None)
+    found = next((name for name in emissions(target) if name in CALIBRATED_EMISSIONS), None)
     if found is None:
         raise UsageError(f"prune.reach.precision: the target {target.name} runs no int8 files")
     return found

@@ -19,6 +19,7 @@ from compress.report.words import (
     ratio,
     rounded,
     seconds,
+    size,
 )
 
 FAMILIES = {
@@ -26,6 +27,7 @@ FAMILIES = {
     "DynamicQuantizeMatMul": "MatMul",
     "MatMulInteger": "MatMul",
     "MatMulIntegerToFloat": "MatMul",
+    "MatMulNBits": "MatMul",
     "QAttention": "Attention",
     "QGemm": "Gemm",
 }
@@ -142,9 +144,13 @@ def time_section(report: Report) -> TimeSection | None:
         caption = (
             f"Microseconds of one call{batch} by kind of operator, as the runtime itself counts them on "
             f"{report.target}; small: how many there are, and their share of the file's time. Counting takes time "
-            f"itself, so that the sum is more than the file's latency. Float: {floating.name}; int8: {int8.name}."
+            f"itself, so that the sum is more than the file's latency. Float: {_sized(floating)}; int8: {_sized(int8)}."
         )
     return TimeSection(_sentence(report.int8.said), report.int8.reasons, caption, table)
+
+
+def _sized(model: Model) -> str:
+    return model.name if model.size_bytes is None else f"{model.name}, a file of {size(model.size_bytes)}"
 
 
 def operator_table(floating: Model, int8: Model) -> Table:

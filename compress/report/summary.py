@@ -10,6 +10,7 @@ from compress.bundle import Kind
 from compress.plan import Plan, Row
 from compress.profiling.operator_times import what_costs
 from compress.run import Done
+from compress.targets.settings import INTEGER_PRECISIONS
 
 LATENCY_KEYS_FOR_BUDGET = ("p50_ms", "p90_ms", "p99_ms")
 
@@ -148,6 +149,7 @@ def _candidate(model: Mapping[str, Any], target: str, metric: str) -> Candidate:
         **{key: entry[key] for key in LATENCY_KEYS_FOR_BUDGET},
         size_bytes=model["size_bytes"],
         peak_memory_bytes=entry.get("peak_memory_bytes"),
-        is_int8=model["precision"] == "int8",
+        is_int8=model["precision"] in INTEGER_PRECISIONS,
+        precision=model["precision"],
         rounds_ms=entry.get("rounds_ms") or (),
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 310.0, 40.0, 10.0, 36.0, 40.0  # units
-MARKERS = {"fp32": "o", "int8": "s", "fp16": "^", "bf16": "v"}
+MARKERS = {"fp32": "o", "int8": "s", "int4": "p", "fp16": "^", "bf16": "v"}
 OTHER_MARKER = "D"
 Point = tuple[Model, Latency, float]
 

@@ -9,13 +9,12 @@ fixed scales within 3 % for 128 x 384 times 384 x 1536, 13 % slower for 128 x 38
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
-from compress.exporting.emissions.attention import fuse_attention
-from compress.exporting.emissions.rows import compute_rows_that_are_read
+from compress.exporting.canonical import split
+from compress.exporting.emissions.constant_weights import constant_weights, faster_float
 from compress.exporting.graph import Array, Graph, attribute
 
 FEWEST_WEIGHTS = 2**12
@@ -23,22 +22,24 @@ FEWEST_WEIGHTS = 2**12
 LARGEST = 127
 
 
+def emit(graph: ModelProto) -> ModelProto:
+    """The file of a float graph, or of the float graph of a canonical one."""
+    return dynamic(split(graph)[0])
+
+
 def dynamic(float_proto: ModelProto, ignore: Sequence[str] = ()) -> ModelProto:
     """A copy of a float graph in which products with constant weights (inputs, outputs) run in int8.
 
     `ignore` are globs of operators' names, which are those of the network's modules, that stay float. What else makes
-    the file faster (`fuse_attention`, `compute_rows_that_are_read`) is done too.
+    the file faster (`faster_float`) is done too.
     """
-    result = ModelProto()
-    result.CopyFrom(float_proto)
-    fuse_attention(result)
-    compute_rows_that_are_read(result)
+    result = faster_float(float_proto)
     graph = Graph(result.graph)
     quantized: set[str] = set()
     nodes: list[NodeProto] = []
     for node in graph.nodes:
-        weights = _weights(graph, node)
-        if weights is None or any(fnmatchcase(node.name, glob) for glob in ignore):
+        weights = constant_weights(graph, node, FEWEST_WEIGHTS, ignore)
+        if weights is None:
             nodes.append(node)
             continue
         if node.input[0] not in quantized:
@@ -50,23 +51,11 @@ def dynamic(float_proto: ModelProto, ignore: Sequence[str] = ()) -> ModelProto:
     return result
 
 
-def would_quantize(float_proto: ModelProto) -> bool:
+def would_quantize(float_proto: ModelProto, ignore: Sequence[str] = ()) -> bool:
     """Whether linear layers, and no convolutions, do most of a graph's work: there dynamic scales are worth trying."""
     graph = Graph(float_proto.graph)
-    linear = sum(_weights(graph, node) is not None for node in graph.nodes)
+    linear = sum(constant_weights(graph, node, FEWEST_WEIGHTS, ignore) is not None for node in graph.nodes)
     return linear > sum(node.op_type == "Conv" for node in graph.nodes)
-
-
-def _weights(graph: Graph, node: NodeProto) -> Array | None:
-    """The constant float weights (inputs, outputs) of a linear layer that is worth it, None for other operators."""
-    array = graph.arrays.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
-    if array is None or array.ndim != 2 or array.dtype != np.float32 or array.size < FEWEST_WEIGHTS:
-        return None
-    if node.op_type == "MatMul":
-        return array
-    if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1:
-        return None
-    return array.T if attribute(node, "transB", 0) else array
 
 
 def _quantize(tensor: str) -> NodeProto:

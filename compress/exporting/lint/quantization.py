@@ -11,8 +11,8 @@ from compress.exporting.lint.view import View
 
 OPERATORS = frozenset(
     {
-        "ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger",
-        "MatMulIntegerToFloat", "QAttention", "QGemm",
+        "ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul",
+        "GatherBlockQuantized", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QGemm",
     }
 )  # fmt: skip
 """Operators that compute with integers, besides those whose name begins with QLinear."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from onnx import TensorProto
 
-from compress.exporting.lint import floating, onnxruntime, quantization, structure, tensorrt
+from compress.exporting.lint import floating, onnxruntime, quantization, structure, tensorrt, uncalibrated
 from compress.exporting.lint.finding import Rule
 
 _REEXPORT = "export the network again with `compress export`, which leaves nothing of the kind in a file"
 _QUANTIZE = "quantize the float network with QuantizeLinear and DequantizeLinear instead"
 _SYMMETRIC = "set `grid: symmetric` on the quantize stage"
 _PER_CHANNEL = "give weights one scale for each output channel"
+_AS_FLOAT = "lint it for the kind of file that it is"
 _NO_INTEGERS = "lint it for the runtime of int8 files that it is meant for, or export the float network"
 
 
@@ -73,6 +74,28 @@ _TENSORRT = (
 )
 
 
+_DYNAMIC = (
+    *_RUNTIME,
+    Rule("of-its-kind", "error", uncalibrated.holds("MatMulInteger", "DynamicQuantizeMatMul"), _AS_FLOAT),
+    Rule("dynamic-input", "error", uncalibrated.dynamic_inputs, "quantize its input by DynamicQuantizeLinear"),
+    Rule("integer-weights", "error", uncalibrated.integer_weights, "store weights as int8 with zero point 0"),
+)
+
+
+def _weights(bits: int) -> tuple[Rule, ...]:
+    pack = "quantize the float file again with `compress quantize`"
+    return (
+        *_RUNTIME,
+        Rule("of-its-kind", "error", uncalibrated.holds("MatMulNBits"), _AS_FLOAT),
+        Rule("microsoft-opset", "error", uncalibrated.microsoft_opset, "import com.microsoft in version 1"),
+        Rule("bits", "error", uncalibrated.bits_of(bits), "lint it for the file of its bits"),
+        Rule("block-size", "error", uncalibrated.block_size, "give blocks 32 inputs, or another power of two over 8"),
+        Rule("packed-shape", "error", uncalibrated.packed_shape, pack),
+        Rule("block-scale", "error", uncalibrated.block_scales, pack),
+        Rule("int8-level", "warning", uncalibrated.int8_level, "set the attribute accuracy_level to 4"),
+    )
+
+
 def _float(wanted: int) -> tuple[Rule, ...]:
     narrow = (
         Rule("wide-ends", "error", floating.wide_ends, "keep inputs and outputs float32 behind a Cast"),
@@ -95,5 +118,8 @@ PROFILES: Mapping[str, tuple[Rule, ...]] = {
     "ort-x86-avx2": (*_ORT, _UINT8, _SEVEN_BITS),
     "ort-arm": (*_ORT, _INT8),
     "tensorrt": _TENSORRT,
+    "ort-dynamic": _DYNAMIC,
+    "ort-weights8": _weights(8),
+    "ort-weights4": _weights(4),
 }
 """Profile, which is an emission -> its rules."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import onnx
@@ -51,6 +52,37 @@ READ = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\n"
 WRITE = "rq = QuantizeLinear(r, t, z)\ny = DequantizeLinear(rq, t, z)"
 ONES = "float[2,2,1,1] f = {1.0, 1.0, 1.0, 1.0}"
 DOUBLE_SCALE = "float[2] ss = {0.1, 0.2}, int8[2] sz = {0, 0}"
+
+MICROSOFT = ', "com.microsoft" : 1'
+
+
+def product(
+    *,
+    size: int = 16,
+    scale: str = "1.0",
+    attributes: str = "accuracy_level=4",
+    bits: int = 4,
+    more: str = "",
+    given: str = "",
+    integers: str = "uint8[2,1,8]",
+) -> str:
+    """A product with 2 outputs of 16 inputs, in one block."""
+    count = math.prod(map(int, integers.partition("[")[2].rstrip("]").split(",")))
+    constants = f"{integers} w = {{{', '.join(['1'] * count)}}}, float[2,1] s = {{1.0, {scale}}}{more}"
+    sizes = f"K=16, N=2, bits={bits}, block_size={size}, {attributes}"
+    body = f"[product] y = com.microsoft.MatMulNBits<{sizes}>(x, w, s{given})"
+    return graph(body, constants, "(float[1,16] x) => (float[1,2] y)")
+
+
+def integers(body: str, weights: str = "int8[2,2] w = {1, 2, 3, 4}", zero_point: str = "int8 wz = {0}") -> str:
+    """A product of integers that come from q, a, b."""
+    return graph(
+        body + "\ny = Cast<to=1>(i)", f"{weights}, {zero_point}, uint8 u = {{1}}, {SCALES}",
+        "(float[1,2] x) => (float[1,2] y)",
+    )  # fmt: skip
+
+
+DYNAMIC = "q, a, b = DynamicQuantizeLinear(x)\n"
 
 CASES: dict[str, Case] = {
     "foreign-domain": Case(
@@ -161,6 +193,20 @@ CASES: dict[str, Case] = {
     ),
     "wide-ends": Case(graph("y = Relu(x)", S8, "(float16[2] x) => (float16[2] y)"), "x"),
     "wide-weights": Case(graph("[conv] y = Conv<kernel_shape=[1,1]>(x, f)", ONES), "conv", opset=22),
+    # Without calibration
+    "of-its-kind": Case(graph("y = Relu(x)", S8), "the file"),
+    "dynamic-input": Case(
+        integers("q = QuantizeLinear(x, s, u)\n[product] i = MatMulInteger(q, w, u, wz)"), "product"
+    ),
+    "integer-weights": Case(
+        integers(DYNAMIC + "[product] i = MatMulInteger(q, w, b)", "uint8[2,2] w = {1, 2, 3, 4}"), "product"
+    ),
+    "microsoft-opset": Case(product(), "the file", domains=', "com.microsoft" : 2'),
+    "bits": Case(product(bits=2, integers="uint8[2,1,4]"), "product", domains=MICROSOFT),
+    "block-size": Case(product(size=24, integers="uint8[2,1,12]"), "product", domains=MICROSOFT),
+    "packed-shape": Case(product(integers="uint8[2,1,9]"), "product", domains=MICROSOFT),
+    "block-scale": Case(product(scale="0.0"), "product", domains=MICROSOFT),
+    "int8-level": Case(product(attributes="accuracy_level=0"), "product", domains=MICROSOFT),
 }  # fmt: skip
 """Rule -> a case that serves every profile which has the rule."""
 
@@ -252,6 +298,27 @@ OTHER_CASES: dict[tuple[str, str], list[Case]] = {
         Case(graph("q, a, b = DynamicQuantizeLinear(x)\n[d] y = DequantizeLinear(q, a, b)", S8), "d")
     ],
     ("fp16", "one-float"): [Case(graph("[b] d = Cast<to=16>(x)\ny = Cast<to=1>(d)", S8), "b")],
+    ("ort-dynamic", "dynamic-input"): [
+        Case(integers(DYNAMIC + "[product] i = MatMulInteger(q, w, u, wz)"), "product")
+    ],
+    ("ort-dynamic", "integer-weights"): [
+        Case(
+            integers(DYNAMIC + "[product] i = MatMulInteger(q, w, b, wz)", zero_point="int8 wz = {1}"),
+            "product",
+        )
+    ],
+    ("ort-weights4", "block-size"): [
+        Case(product(size=8, integers="uint8[2,2,4]"), "product", domains=MICROSOFT)
+    ],
+    ("ort-weights8", "packed-shape"): [Case(product(bits=8), "product", domains=MICROSOFT)],
+    ("ort-weights4", "packed-shape"): [
+        Case(product(integers="int8[2,1,8]"), "product", domains=MICROSOFT),
+        Case(product(more=", uint8[2,2] z = {1, 1, 1, 1}", given=", z"), "product", domains=MICROSOFT),
+    ],
+    ("ort-weights4", "block-scale"): [
+        Case(product(scale=number), "product", domains=MICROSOFT) for number in ("inf", "nan")
+    ],
+    ("fp32", "no-integers"): [Case(product(), "product", domains=MICROSOFT)],
     ("fp32", "one-float"): [Case(graph("[h] d = Cast<to=10>(x)\ny = Cast<to=1>(d)", S8), "h")],
 }  # fmt: skip
 """(profile, rule) -> more cases."""

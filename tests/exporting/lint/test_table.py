@@ -9,7 +9,9 @@ from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.lint.check import lint
 from compress.exporting.lint.table import PROFILES
 from compress.exporting.stage import Emission
+from compress.targets.settings import UNCALIBRATED_EMISSIONS
 from tests.exporting.canonical_graphs import canonical_graph
+from tests.exporting.emissions.token_graphs import token_network
 from tests.exporting.lint.broken import CASES, OTHER_CASES, Case
 
 RULES = [(profile, rule.name) for profile, rules in PROFILES.items() for rule in rules]
@@ -48,11 +50,21 @@ def test_so_are_other_ways_to_break_it(profile: str, name: str, case: Case) -> N
     broken(case, profile, name)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [name for name in PROFILES if name not in UNCALIBRATED_EMISSIONS])
 @pytest.mark.parametrize("network", ["residual", "encoder-decoder", "mobile"])
 def test_what_we_emit_is_clean(network: str, profile: str) -> None:
     canonical = canonical_graph(network, symmetric=profile == "tensorrt", weight_bits=7)[0]
     assert lint(EMISSIONS[profile](canonical), profile) == []
+
+
+@pytest.mark.parametrize("profile", UNCALIBRATED_EMISSIONS)
+def test_so_is_what_needs_no_calibration_and_none_of_it_is_a_float_file(profile: str) -> None:
+    made = EMISSIONS[profile](token_network())
+    assert lint(made, profile) == []
+    assert {finding.rule for finding in lint(made, "fp32")} >= {"no-integers"}
+    others = [name for name in UNCALIBRATED_EMISSIONS if name != profile]
+    assert all(finding.severity == "error" for name in others for finding in lint(made, name)[:1])
+    assert all(lint(made, name) for name in others)
 
 
 def test_a_file_for_one_is_not_one_for_another() -> None:
