@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -11,39 +10,9 @@ from torch import Tensor, nn
 
 from compress.errors import StageError
 from compress.quantization.fake_quantize import FakeQuantize
-from compress.quantization.ranges import CHOICES, Floats
+from compress.quantization.observers import Extremes, Histogram, spacing
+from compress.quantization.ranges import CHOICES
 from compress.quantization.weighted import Weighted
-
-BINS = 2048
-VALUES_PER_BATCH = 2**17
-"""Values of a tensor that one batch adds to its histogram, evenly spaced; extremes are taken over all."""
-
-
-class _Extremes:
-    """Least and greatest value of each batch."""
-
-    def __init__(self) -> None:
-        self.lows: list[float] = []
-        self.highs: list[float] = []
-
-    def __call__(self, values: Tensor) -> None:
-        low, high = torch.aminmax(values)
-        self.lows.append(low.item())
-        self.highs.append(high.item())
-
-
-class _Histogram:
-    """Counts of a tensor's values in equal bins from `low` to `high`, between which all of them lie."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-        self.counts: Floats = np.zeros(BINS)
-
-    def __call__(self, values: Tensor) -> None:
-        flat = values.reshape(-1)
-        flat = flat[:: math.ceil(flat.numel() / VALUES_PER_BATCH)].double()
-        bins = ((flat - self.low) * (BINS / (self.high - self.low))).long().clamp_(0, BINS - 1)
-        self.counts += torch.bincount(bins, minlength=BINS).cpu().numpy()
 
 
 def squared_error(quantized: Tensor, reference: Tensor) -> Tensor:
@@ -70,13 +39,13 @@ def calibrate(
     set_quantizing(model, False)
     model.eval()
     try:
-        extremes = [_Extremes() for _ in quantizers]
-        _watch(model, quantizers, extremes, batches())
+        extremes = [Extremes() for _ in quantizers]
+        _watch(model, quantizers, list(map(_noting, extremes)), batches())
         for (name, _), found in zip(named, extremes, strict=True):
-            if not found.lows or not np.isfinite([*found.lows, *found.highs]).all():
+            if not found.is_finite:
                 raise StageError(f"calibration: {name.rpartition('.')[2]} is not finite on the training examples")
-        histograms = [_Histogram(*_edges(found)) for found in extremes]
-        _watch(model, quantizers, histograms, batches())
+        histograms = [Histogram(*found.range) for found in extremes]
+        _watch(model, quantizers, list(map(_counting, histograms)), batches())
     finally:
         for quantizer in quantizers:
             quantizer.values = None
@@ -113,15 +82,29 @@ def set_quantizing(model: nn.Module, enabled: bool) -> None:
             module.enabled = enabled
 
 
-def _edges(found: _Extremes) -> tuple[float, float]:
-    """A range that holds all values and 0, never empty."""
-    low, high = min(*found.lows, 0.0), max(*found.highs, 0.0)
-    return (low, high) if high > low else (low, low + 1.0)
+def _noting(extremes: Extremes) -> Callable[[Tensor], None]:
+    """Extremes are found where the tensor is: only two numbers leave the device."""
+
+    def see(values: Tensor) -> None:
+        low, high = torch.aminmax(values)
+        extremes.add(low.item(), high.item())
+
+    return see
 
 
-def _choose(quantizer: FakeQuantize, found: _Extremes, seen: _Histogram, method: str) -> None:
+def _counting(histogram: Histogram) -> Callable[[Tensor], None]:
+    """Only the values that are counted leave the device."""
+
+    def see(values: Tensor) -> None:
+        flat = values.detach().reshape(-1)
+        histogram(flat[:: spacing(flat.numel())].float().cpu().numpy())
+
+    return see
+
+
+def _choose(quantizer: FakeQuantize, found: Extremes, seen: Histogram, method: str) -> None:
     """Set a quantizer's range: the mean extremes of a batch, and the share of them that stands for the choice."""
-    low, high = min(*found.lows, 0.0), max(*found.highs, 0.0)
+    low, high = found.range
     shares = CHOICES[method](seen.counts, seen.low, seen.high, quantizer.bounds, quantizer.symmetric)
     mean_low, mean_high = min(float(np.mean(found.lows)), 0.0), max(float(np.mean(found.highs)), 0.0)
     quantizer.set_range(
@@ -135,7 +118,7 @@ def _choose(quantizer: FakeQuantize, found: _Extremes, seen: _Histogram, method:
 def _watch(
     model: nn.Module,
     quantizers: Sequence[FakeQuantize],
-    watchers: Sequence[_Extremes] | Sequence[_Histogram],
+    watchers: Sequence[Callable[[Tensor], None]],
     batches: Iterable[tuple[Tensor, ...]],
 ) -> None:
     for quantizer, watcher in zip(quantizers, watchers, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,56 +12,19 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from compress.errors import StageError
+from compress.quantization.observers import Extremes, Histogram
 from compress.quantization.ranges import Floats
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
 Batches = Callable[[], Iterable[Feeds]]
 """Gives the same batches of inputs each time that it is called."""
-BINS = 2048
-VALUES_PER_BATCH = 2**17
-"""Values of a tensor that one batch adds to its histogram, evenly spaced; extremes are taken over all."""
-
-
-class Extremes:
-    """Least and greatest value of each batch."""
-
-    def __init__(self) -> None:
-        self.lows: list[float] = []
-        self.highs: list[float] = []
-
-    def __call__(self, values: Array) -> None:
-        """Note one batch."""
-        self.lows.append(float(values.min()))
-        self.highs.append(float(values.max()))
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """What holds all values and 0."""
-        return min(*self.lows, 0.0), max(*self.highs, 0.0)
-
-
-class Histogram:
-    """Counts of a tensor's values in equal bins from `low` to `high`, between which all of them lie."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high if high > low else low + 1.0
-        self.counts: Floats = np.zeros(BINS)
-
-    def __call__(self, values: Array) -> None:
-        """Count one batch."""
-        flat = values.reshape(-1)
-        flat = flat[:: math.ceil(flat.size / VALUES_PER_BATCH)]
-        steps = ((flat - self.low) * (BINS / (self.high - self.low))).astype(np.int64)
-        self.counts += np.bincount(np.clip(steps, 0, BINS - 1), minlength=BINS)
 
 
 class Watching:
     """A graph in ONNX Runtime that also gives inner tensors."""
 
     def __init__(self, proto: ModelProto, tensors: Sequence[str], threads: int = 1, *, optimize: bool = True) -> None:
-        import onnxruntime
-
         watched = ModelProto()
         watched.CopyFrom(proto)
         known = {value.name for value in (*watched.graph.output, *watched.graph.input)}
@@ -72,13 +34,8 @@ class Watching:
             for name in dict.fromkeys(tensors)
             if name not in known
         )
-        options = onnxruntime.SessionOptions()
-        levels = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
         self.tensors = list(tensors)
-        self.session = _session(watched, options)
+        self.session = session(watched, threads, optimize=optimize)
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         """The watched tensors for one batch."""
@@ -90,9 +47,15 @@ class Watching:
         return {name: np.asarray(found[name] if name in found else feeds[name]) for name in self.tensors}
 
 
-def _session(proto: ModelProto, options: Any) -> Any:
+def session(proto: ModelProto, threads: int = 1, *, optimize: bool = True) -> Any:
+    """An ONNX Runtime session of a graph of any size, on the CPU."""
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
     try:
         content: Any = proto.SerializeToString()
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -128,7 +91,7 @@ def extremes(proto: ModelProto, tensors: Sequence[str], batches: Batches, thread
     if not watch(proto, dict(found), batches(), threads):
         raise StageError("calibration: there is no sample to take ranges from")
     for name, seen in found.items():
-        if not np.isfinite([*seen.lows, *seen.highs]).all():
+        if not seen.is_finite:
             raise StageError(f"calibration: {name} is not finite on the samples")
     return found
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compress.errors import StageError
-from compress.quantization.observe import Histogram, Watching, channel_means, extremes, histograms
+from compress.quantization.observe import Watching, channel_means, extremes, histograms
 from tests.quantization.graphs import batches_of, floats, graph, node, run, two_convolutions
 
 X = floats(20, 3, 8, 8, seed=9)
@@ -38,19 +38,6 @@ def test_histograms_count_what_numpy_counts() -> None:
     expected, _ = np.histogram(run(two_convolutions(), "c1", x=X)[0], len(found.counts), edges["c1"])
     assert found.counts.sum() == expected.sum()
     assert np.abs(found.counts - expected).sum() <= 4  # a value on the edge of two bins
-
-
-def test_of_a_large_tensor_every_so_many_values_are_counted() -> None:
-    histogram = Histogram(0.0, 1.0)
-    histogram(np.linspace(0, 1, 2**20, dtype=np.float32))
-    assert histogram.counts.sum() == 2**17
-    assert np.ptp(histogram.counts) <= 2
-
-
-def test_a_constant_tensor_has_a_histogram() -> None:
-    histogram = Histogram(0.0, 0.0)
-    histogram(np.zeros(10, np.float32))
-    assert histogram.counts[0] == 10
 
 
 @pytest.mark.parametrize(("name", "axis"), [("c1", 1), ("f", -1), ("x", 1)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compress.quantization.fake_quantize import grid
-from compress.quantization.observe import Batches, Extremes, Histogram, extremes, histograms
+from compress.quantization.observe import Batches, extremes, histograms
+from compress.quantization.observers import Extremes, Histogram
 from compress.quantization.ranges import CHOICES
 from compress.quantization.template import GridPoint, Template
 
