@@ -6,18 +6,21 @@ h(V), a regularizer that drives h to 0 or 1, and the error of the layer's output
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 from torch import Tensor
 
-from compress.exporting.graph import Graph, attribute
-from compress.quantization.observe import Batches, Watching
+from compress.exporting.graph import Graph
+from compress.quantization.observe import Batches, Feeds, Watching
 from compress.quantization.onnx_graph import Layer
+from compress.quantization.post_training.layer_rows import Geometry
+from compress.quantization.post_training.stepwise import Stepwise
 from compress.quantization.template import GridPoint, QuantizedWeight, Template, insert
 from compress.stage import Progress, Silent
 
@@ -29,6 +32,8 @@ BETA_FIRST, BETA_LAST = 20.0, 2.0
 LEARNING_RATE = 0.03
 SMALLEST_ERROR = 1e-20
 ROWS, ROWS_AT_ONCE = 8192, 512
+TARGET_BYTES = 2**28
+"""Of targets that are kept at once."""
 _SILENT = Silent()
 
 
@@ -131,28 +136,58 @@ def adaround(
     """
     result = dict(weights)
     arrays = Graph(template.proto.graph).arrays
+    products = {name: node for node in template.proto.graph.node for name in node.output}
     points = {point.tensor: point.bounds for point in template.points}
-    layers = [layer for layer in template.layers.values() if layer.kind in ("conv", "linear")]
+    geometries = {
+        layer.output: Geometry.of(products[layer.product], arrays[layer.weight], layer)
+        for layer in template.layers.values()
+        if layer.kind in ("conv", "linear")
+    }
+    layers = [template.layers[output] for output in geometries]
+    feeds = list(batches())
+    quantized = _Quantized(insert(template, grid, weights), layers, feeds, threads)
     with progress.task("rounding weights", len(layers)) as advance:
-        for layer in layers:
-            node = next(n for n in template.proto.graph.node if layer.product in n.output)
-            geometry = Geometry.of(node, arrays[layer.weight], layer)
-            rows = _rows(template, insert(template, grid, result), layer, geometry, batches, threads, seed)
-            found = result[layer.output]
-            bias = arrays[layer.bias] if layer.bias is not None else np.zeros(len(found.scale), np.float32)
-            integers, _, _ = round_rows(
-                geometry.flatten(arrays[layer.weight]),
-                torch.from_numpy(found.scale.copy()).reshape(geometry.groups, -1, 1),
-                torch.from_numpy(bias.copy()).reshape(geometry.groups, 1, -1),
-                rows,
-                bounds=_bounds_behind(template, layer, points),
-                top=2 ** (bits - 1) - 1,
-                iterations=iterations,
-                seed=seed,
-            )
-            result[layer.output] = QuantizedWeight(geometry.unflatten(integers), found.scale)
-            advance()
+        for block in _blocks(layers, weights):
+            exact = _targets(template, block, geometries, feeds, threads, seed)
+            for layer in block:
+                geometry, (where, targets) = geometries[layer.output], exact.pop(layer.output)
+                scale = weights[layer.output].scale
+                integers, _, _ = round_rows(
+                    geometry.flatten(arrays[layer.weight]),
+                    torch.from_numpy(scale.copy()).reshape(geometry.groups, -1, 1),
+                    _bias(arrays, layer, geometry),
+                    Rows(quantized.rows(layer, geometry, where), targets),
+                    bounds=_bounds_behind(template, layer, points),
+                    top=2 ** (bits - 1) - 1,
+                    iterations=iterations,
+                    seed=seed,
+                )
+                result[layer.output] = QuantizedWeight(geometry.unflatten(integers), scale)
+                quantized.set(layer, result[layer.output].integers)
+                advance()
     return result
+
+
+def _blocks(layers: Sequence[Layer], weights: Mapping[str, QuantizedWeight]) -> Iterator[list[Layer]]:
+    """Layers in a row whose targets fit `TARGET_BYTES`: the float network is computed once for each block."""
+    block: list[Layer] = []
+    size = 0
+    for layer in layers:
+        more = 4 * ROWS * len(weights[layer.output].scale)
+        if block and size + more > TARGET_BYTES:
+            yield block
+            block, size = [], 0
+        block.append(layer)
+        size += more
+    if block:
+        yield block
+
+
+def _bias(arrays: Mapping[str, Array], layer: Layer, geometry: Geometry) -> Tensor:
+    """(groups, 1, outputs of a group), zeros for a layer without one."""
+    outputs = arrays[layer.weight].shape[layer.axis]
+    bias = arrays[layer.bias] if layer.bias is not None else np.zeros(outputs, np.float32)
+    return torch.from_numpy(bias.copy()).reshape(geometry.groups, 1, -1)
 
 
 def _bounds_behind(
@@ -163,111 +198,50 @@ def _bounds_behind(
     return points.get(readers[0].output) if len(readers) == 1 and readers[0].kind in ("relu", "clip") else None
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How a layer's weights and inputs become those of a product of rows, one for each group."""
-
-    groups: int
-    shape: tuple[int, ...]
-    axis: int
-    kernel: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-    pads: tuple[int, ...] = ()
-    dilations: tuple[int, ...] = ()
-    auto_pad: str = "NOTSET"
-
-    @classmethod
-    def of(cls, node: Any, weight: Array, layer: Layer) -> Geometry:
-        """Of a Conv, MatMul or Gemm."""
-        if layer.kind == "linear":
-            return cls(1, weight.shape, layer.axis)
-        axes = weight.ndim - 2
-        return cls(
-            int(attribute(node, "group", 1)),
-            weight.shape,
-            0,
-            weight.shape[2:],
-            tuple(attribute(node, "strides", [1] * axes)),
-            tuple(attribute(node, "pads", [0] * 2 * axes)),
-            tuple(attribute(node, "dilations", [1] * axes)),
-            attribute(node, "auto_pad", b"NOTSET").decode(),
-        )
-
-    def margins(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
-        """Zeros before and after each axis of an input of these sizes."""
-        axes = len(self.kernel)
-        if not self.auto_pad.startswith("SAME"):
-            return list(zip(self.pads[:axes], self.pads[axes:], strict=True))
-        found = []
-        for size, d, k, s in zip(sizes, self.dilations, self.kernel, self.strides, strict=True):
-            whole = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
-            less, more = whole // 2, whole - whole // 2
-            found.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))
-        return found
-
-    def flatten(self, weight: Array) -> Tensor:
-        """(groups, outputs of a group, inputs of a group times kernel)."""
-        moved = np.ascontiguousarray(np.moveaxis(weight, self.axis, 0).astype(np.float32))
-        return torch.from_numpy(moved).reshape(self.groups, moved.shape[0] // self.groups, -1)
-
-    def unflatten(self, integers: Tensor) -> Array:
-        """The inverse of `flatten`, as int8."""
-        moved_shape = (self.shape[self.axis], *(n for i, n in enumerate(self.shape) if i != self.axis))
-        result: Array = np.moveaxis(integers.numpy().astype(np.int8).reshape(moved_shape), 0, self.axis)
-        return np.ascontiguousarray(result)
-
-    def rows(self, x: Array, rng: np.random.Generator, count: int) -> list[Array]:
-        """Where to look: `count` positions of the outputs for the inputs `x`, as index arrays."""
-        if not self.kernel:
-            return [rng.integers(0, int(np.prod(x.shape[:-1])), count)]
-        sizes = [
-            (size + sum(margin) - d * (k - 1) - 1) // s + 1
-            for size, margin, d, k, s in zip(
-                x.shape[2:], self.margins(x.shape[2:]), self.dilations, self.kernel, self.strides, strict=True
-            )
-        ]
-        return [rng.integers(0, n, count) for n in (len(x), *sizes)]
-
-    def gather(self, x: Array, where: list[Array]) -> Tensor:
-        """(groups, rows, inputs of a group times kernel) at those positions."""
-        if not self.kernel:
-            return torch.from_numpy(x.reshape(-1, x.shape[-1])[where[0]]).unsqueeze(0)
-        padded = np.pad(x, [(0, 0), (0, 0), *self.margins(x.shape[2:])])
-        grids = np.meshgrid(
-            *(np.arange(k) * d for k, d in zip(self.kernel, self.dilations, strict=True)), indexing="ij"
-        )
-        places = [
-            w[:, None] * s + grid.reshape(1, -1) for w, s, grid in zip(where[1:], self.strides, grids, strict=True)
-        ]
-        found = np.moveaxis(padded, 1, -1)[(where[0][:, None], *places)]  # (rows, kernel positions, channels)
-        rows = np.moveaxis(found, -1, 1).reshape(len(found), self.groups, -1)
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rows, 1, 0)))
+Places = list[list[Array]]
+"""Where to look in each batch: index arrays of positions of a layer's outputs."""
 
 
-def _rows(
+def _targets(
     template: Template,
-    quantized: Any,
-    layer: Layer,
-    geometry: Geometry,
-    batches: Batches,
+    layers: Sequence[Layer],
+    geometries: Mapping[str, Geometry],
+    feeds: Sequence[Feeds],
     threads: int,
     seed: int,
-) -> Rows:
-    """Rows of a layer at random places, the same ones of the float and of the quantized network."""
-    node = next(n for n in quantized.graph.node if n.name == layer.name)
-    floating = Watching(template.proto, [layer.data], threads)
-    rounded = Watching(quantized, [node.input[0]], threads)
+) -> dict[str, tuple[Places, Tensor]]:
+    """Of each layer, by what it writes, random places in each batch and what the float network writes there."""
+    floating = Watching(template.proto, list(dict.fromkeys(layer.data for layer in layers)), threads)
     arrays = Graph(template.proto.graph).arrays
-    weight = geometry.flatten(arrays[layer.weight])
-    bias = arrays[layer.bias] if layer.bias is not None else np.zeros(weight.shape[0] * weight.shape[1], np.float32)
-    feeds = list(batches())
-    rng = np.random.default_rng(seed)
-    inputs, targets = [], []
+    random = {layer.output: np.random.default_rng(seed) for layer in layers}
+    places: dict[str, Places] = {layer.output: [] for layer in layers}
+    targets: dict[str, list[Tensor]] = {layer.output: [] for layer in layers}
     for feed in feeds:
-        exact, near = floating(feed)[layer.data], rounded(feed)[node.input[0]]
-        where = geometry.rows(exact, rng, -(-ROWS // len(feeds)))
-        inputs.append(geometry.gather(near, where))
-        reference = geometry.gather(exact, where)
-        shift = torch.from_numpy(bias.copy()).reshape(geometry.groups, 1, -1)
-        targets.append(torch.baddbmm(shift, reference, weight.transpose(1, 2)))
-    return Rows(torch.cat(inputs, 1), torch.cat(targets, 1))
+        seen = floating(feed)
+        for layer in layers:
+            name, geometry = layer.output, geometries[layer.output]
+            where = geometry.rows(seen[layer.data], random[name], -(-ROWS // len(feeds)))
+            inputs = geometry.gather(seen[layer.data], where)
+            weight = geometry.flatten(arrays[layer.weight]).transpose(1, 2)
+            targets[name].append(torch.baddbmm(_bias(arrays, layer, geometry), inputs, weight))
+            places[name].append(where)
+    return {name: (places[name], torch.cat(found, 1)) for name, found in targets.items()}
+
+
+class _Quantized:
+    """The quantized network, computed from layer to layer, each with the integers that the layers before it got."""
+
+    def __init__(self, canonical: ModelProto, layers: Sequence[Layer], feeds: Sequence[Feeds], threads: int) -> None:
+        nodes = {node.name: node for node in canonical.graph.node}
+        self.inputs = {layer.output: nodes[layer.name].input[0] for layer in layers}
+        self.graph = Stepwise(canonical, feeds, list(self.inputs.values()), threads)
+        self.integers = {layer.output: self.graph.writers[nodes[layer.name].input[1]].input[0] for layer in layers}
+
+    def rows(self, layer: Layer, geometry: Geometry, where: Places) -> Tensor:
+        """What a layer reads at those places: (groups, rows, inputs of a group times kernel)."""
+        batches = self.graph(self.inputs[layer.output])
+        return torch.cat([geometry.gather(x, places) for x, places in zip(batches, where, strict=True)], 1)
+
+    def set(self, layer: Layer, integers: Array) -> None:
+        """Give a layer new integers, before what reads it is computed."""
+        self.graph.arrays[self.integers[layer.output]] = integers

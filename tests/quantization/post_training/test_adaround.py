@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from onnx import ModelProto
 
 from compress.exporting.graph import Graph
 from compress.quantization.post_training.adaround import (
-    Geometry,
     Rows,
     adaround,
     rectified_sigmoid,
@@ -19,112 +16,11 @@ from compress.quantization.post_training.adaround import (
 from compress.quantization.post_training.static import grids, observe
 from compress.quantization.post_training.weights import dequantized, quantize_weights
 from compress.quantization.template import QuantizedWeight, Template, template_of
-from tests.quantization.graphs import batches_of, floats, graph, node, run
+from tests.quantization.graphs import batches_of, run
+from tests.quantization.post_training.layers import CASES, convolution
 
 BITS = 4
 """So few that rounding matters."""
-
-
-def correlated(count: int, *shape: int) -> np.ndarray:
-    """Images that change slowly from channel to channel and pixel to pixel."""
-    rng = np.random.default_rng(7)
-    few = rng.normal(0, 1, (count, 2)).astype(np.float32)
-    mixing = rng.normal(0, 1, (2, *shape)).astype(np.float32)
-    noise = rng.normal(0, 0.1, (count, *shape)).astype(np.float32)
-    result: np.ndarray = np.tensordot(few, mixing, 1).astype(np.float32) + noise
-    return result
-
-
-CONVOLUTIONS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
-    "plain": ((6, 4, 3, 3), {}),
-    "strides and uneven pads": ((6, 4, 3, 3), {"strides": [2, 1], "pads": [1, 0, 2, 1]}),
-    "dilations": ((6, 4, 3, 2), {"dilations": [2, 3], "pads": [2, 2, 2, 2]}),
-    "groups": ((6, 2, 3, 3), {"group": 2, "pads": [1, 1, 1, 1]}),
-    "depthwise": ((8, 1, 3, 3), {"group": 4, "pads": [1, 1, 1, 1]}),
-    "same upper": ((6, 4, 3, 4), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
-    "same lower": ((6, 4, 4, 3), {"auto_pad": "SAME_LOWER", "strides": [1, 2]}),
-    "valid": ((6, 4, 3, 3), {"auto_pad": "VALID"}),
-    "one axis": ((6, 4, 3), {"pads": [1, 1], "strides": [2]}),
-}
-
-
-def convolution(name: str) -> tuple[ModelProto, np.ndarray]:
-    shape, attributes = CONVOLUTIONS[name]
-    image = (4, 10, 9) if len(shape) == 4 else (4, 20)
-    proto = graph(
-        [node("Conv", "x w b", "c", **attributes), node("Relu", "c", "y")],
-        {"w": floats(*shape), "b": floats(shape[0], seed=1)},
-        {"x": ["batch", *image]},
-        {"y": None},
-    )
-    return proto, correlated(64, *image)
-
-
-def linear(form: str) -> tuple[ModelProto, np.ndarray]:
-    if form == "gemm":
-        nodes = [node("Gemm", "x w b", "y", transB=1)]
-        proto = graph(nodes, {"w": floats(6, 24), "b": floats(6, seed=1)}, {"x": ["batch", 24]}, {"y": None})
-        return proto, correlated(256, 24)
-    nodes = [node("MatMul", "x w", "p"), node("Add", "p b", "y")]
-    proto = graph(nodes, {"w": floats(24, 6), "b": floats(6, seed=1)}, {"x": ["batch", 3, 24]}, {"y": None})
-    return proto, correlated(128, 3, 24)
-
-
-CASES = {**dict.fromkeys(CONVOLUTIONS, convolution), **dict.fromkeys(("gemm", "matmul"), linear)}
-
-
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_rows_times_weights_are_the_convolution(name: str) -> None:
-    proto, x = convolution(name)
-    template = template_of(proto)
-    (layer,) = template.layers.values()
-    arrays = Graph(proto.graph).arrays
-    geometry = Geometry.of(proto.graph.node[0], arrays["w"], layer)
-    where = geometry.rows(x, np.random.default_rng(0), 500)
-    found = torch.baddbmm(
-        torch.from_numpy(arrays["b"].copy()).reshape(geometry.groups, 1, -1),
-        geometry.gather(x, where),
-        geometry.flatten(arrays["w"]).transpose(1, 2),
-    )
-    expected = np.moveaxis(run(proto, "c", x=x)[0], 1, -1)[tuple(where)]  # (rows, channels)
-    flat = found.transpose(0, 1).reshape(500, -1).numpy()
-    assert np.abs(flat - expected).max() < 1e-4
-    assert [int(w.max()) + 1 for w in where] == [len(x), *run(proto, "c", x=x)[0].shape[2:]]  # every place is looked at
-
-
-@pytest.mark.parametrize("name", ["plain", "strides and uneven pads", "dilations", "groups", "depthwise"])
-def test_they_are_torchs_convolution(name: str) -> None:
-    _, attributes = CONVOLUTIONS[name]
-    proto, x = convolution(name)
-    arrays = Graph(proto.graph).arrays
-    top, left, bottom, right = attributes.get("pads", [0] * 4)
-    padded = torch.nn.functional.pad(torch.from_numpy(x), (left, right, top, bottom))
-    weight, bias = torch.from_numpy(arrays["w"].copy()), torch.from_numpy(arrays["b"].copy())
-    expected = torch.nn.functional.conv2d(
-        padded,
-        weight,
-        bias,
-        attributes.get("strides", 1),
-        0,
-        attributes.get("dilations", 1),
-        attributes.get("group", 1),
-    )
-    (layer,) = template_of(proto).layers.values()
-    geometry = Geometry.of(proto.graph.node[0], arrays["w"], layer)
-    where = geometry.rows(x, np.random.default_rng(0), 200)
-    rows = torch.bmm(geometry.gather(x, where), geometry.flatten(arrays["w"]).transpose(1, 2))
-    found = rows.transpose(0, 1).reshape(200, -1) + bias
-    assert torch.allclose(found, expected.moveaxis(1, -1)[tuple(torch.from_numpy(w) for w in where)], atol=1e-4)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_weights_come_back_from_rows(name: str) -> None:
-    proto, _ = CASES[name](name)
-    (layer,) = template_of(proto).layers.values()
-    written = next(n for n in proto.graph.node if layer.product in n.output)
-    weight = np.rint(Graph(proto.graph).arrays["w"] * 20)
-    geometry = Geometry.of(written, weight, layer)
-    assert np.array_equal(geometry.unflatten(geometry.flatten(weight)), weight.astype(np.int8))
 
 
 def quantized(
