@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from compress.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +40,12 @@ class Claim:
         return (
             f"{self.what}: {self.form.format(self.value)} ({self.relation} {self.form.format(self.limit)}): {verdict}"
         )
+
+
+def cifar10(**limit: int | None) -> dict[str, Any]:
+    """The shipped settings of CIFAR-10, with fewer examples of a split: `train=10_000`."""
+    content = yaml.safe_load((ROOT / "configs" / "data" / "cifar10.yaml").read_text())
+    return {**content, "limit": limit}
 
 
 def command() -> str:

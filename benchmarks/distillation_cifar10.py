@@ -19,7 +19,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from common import Claim, save_result
+from common import Claim, cifar10, save_result
 
 from compress.data.dataset import Data
 from compress.data.locations import cache_folder
@@ -73,30 +73,6 @@ LOSSES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def cifar10(limit: int | None) -> Data:
-    """CIFAR-10 as the published ResNets read it."""
-    return load_data(
-        {
-            "source": {
-                "table": {
-                    "train": "$COMPRESS_DATA/cifar10/train.parquet",
-                    "test": "$COMPRESS_DATA/cifar10/test.parquet",
-                    "input": "img",
-                    "target": "label",
-                }
-            },
-            "split": {"validation": 0.1, "seed": 0},
-            "limit": {"train": limit, "validation": 500},
-            "preprocessing": [
-                {"color": "rgb"},
-                {"scale": 1 / 255},
-                {"normalize": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}},
-            ],
-            "augmentation": [{"pad_crop": 4}, "flip"],
-        }
-    )
-
-
 def resnet(name: str, seed: int) -> torch.nn.Module:
     """A new ResNet with the seed's weights."""
     torch.manual_seed(seed)
@@ -141,7 +117,7 @@ def main() -> int:
     arguments.student = "resnet20" if arguments.full else "resnet8"
     if arguments.full:
         arguments.epochs = 240
-    data = cifar10(None if arguments.full else 10_000)
+    data = load_data(cifar10(train=None if arguments.full else 10_000, validation=500))
     which = f"{arguments.student}-{arguments.epochs}-{len(data.train)}"
     folder = cache_folder() / "benchmarks" / "distillation_cifar10" / which
     folder.mkdir(parents=True, exist_ok=True)

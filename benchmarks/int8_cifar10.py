@@ -12,6 +12,7 @@ answered by ONNX Runtime without optimizations, because no engine can be built w
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 from arm64_digits import answers_on_arm
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, cifar10, save_result
 
 import compress
 from compress.config import read_pipeline
@@ -37,25 +38,13 @@ LOST = 0.001
 AGREEMENT = 0.995
 ON_ARM = 1000
 BATCH = 100
+IMAGES = 12800
 SYMMETRIC = ("ort-x86", "ort-arm", "tensorrt")
 CACHE = Path.home() / ".cache" / "compress" / "benchmarks" / "int8_cifar10"
 PIPELINE = """
 name: int8-cifar10-{name}
 seed: 0
-data:
-  source:
-    table:
-      train: $COMPRESS_DATA/cifar10/train.parquet
-      test: $COMPRESS_DATA/cifar10/test.parquet
-      input: img
-      target: label
-  split: {{validation: 0.1, seed: 0}}
-  limit: {{train: 12800}}
-  preprocessing:
-    - color: rgb
-    - scale: 0.00392156862745098
-    - normalize: {{mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}
-  augmentation: [{{pad_crop: 4}}, flip]
+data: {data}
 models:
   {name}: {{zoo: {name}, shortcut: A, weights: $COMPRESS_DATA/models/resnet_cifar10/{weights}}}
 stages:
@@ -76,7 +65,8 @@ def files_of(name: str, store: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """The files by emission, and which weights each quantization kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / f"{name}.yaml"
-    path.write_text(PIPELINE.format(name=name, weights=WEIGHTS[name], training=TRAINING))
+    data = json.dumps(cifar10(train=IMAGES))
+    path.write_text(PIPELINE.format(name=name, data=data, weights=WEIGHTS[name], training=TRAINING))
     outcome = execute(read_pipeline(path, []), Store(store), Path("runs"), ConsoleProgress())
     assert outcome is not None
     rows = {row["name"]: row for row in outcome.report["models"]}

@@ -11,6 +11,7 @@ is chosen on them. About twenty minutes on one core.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import int8_hard_networks as networks
 import numpy as np
 import torch
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, cifar10, save_result
 from torch import nn
 
 import compress
@@ -41,20 +42,7 @@ DATA = ROOT / "configs" / "data" / "cifar10.yaml"
 PIPELINE = """
 name: int8-hard-{name}
 seed: 0
-data:
-  source:
-    table:
-      train: $COMPRESS_DATA/cifar10/train.parquet
-      test: $COMPRESS_DATA/cifar10/test.parquet
-      input: img
-      target: label
-  split: {{validation: 0.1, seed: 0}}
-  limit: {{train: {images}}}
-  preprocessing:
-    - color: rgb
-    - scale: 0.00392156862745098
-    - normalize: {{mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}
-  augmentation: [{{pad_crop: 4}}, flip]
+data: {data}
 models:
   net: {{python: "{code}:{name}", weights: {weights}}}
 stages:
@@ -134,7 +122,8 @@ def main() -> int:
         weights = trained(name)
         code = ROOT / "benchmarks" / "int8_hard_networks.py"
         path = CACHE / f"{name}.yaml"
-        path.write_text(PIPELINE.format(name=name, code=code, weights=weights, budget=BUDGET, images=IMAGES))
+        data = json.dumps(cifar10(train=IMAGES))
+        path.write_text(PIPELINE.format(name=name, data=data, code=code, weights=weights, budget=BUDGET))
         outcome = execute(read_pipeline(path, []), Store(arguments.store), Path("runs"), ConsoleProgress())
         assert outcome is not None
         more, held = lines_of(name, dict(outcome.report))
