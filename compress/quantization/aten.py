@@ -14,8 +14,10 @@ aten = torch.ops.aten
 
 KINDS: dict[Any, str] = {
     aten.conv1d.default: "conv",
+    aten.conv1d.padding: "conv",
     aten.conv2d.default: "conv",
     aten.conv2d.padding: "conv",
+    aten.conv_transpose1d.default: "conv_transpose",
     aten.conv_transpose2d.input: "conv_transpose",
     aten.linear.default: "linear",
     aten.add.Tensor: "add",
@@ -130,6 +132,11 @@ def _adds_two_tensors(node: Node) -> bool:
     return tensors and len(node.args) >= 2 and argument(node, 2, "alpha", 1) == 1
 
 
+def _reads_all_channels(node: Node) -> bool:
+    """A transposed convolution without groups and dilation, whose output channels lie on one axis of its weights."""
+    return argument(node, 6, "groups", 1) == 1 and set(argument(node, 7, "dilation", [1])) == {1}
+
+
 def _pools_everything(node: Node) -> bool:
     return list(argument(node, 1, "output_size")) == [1, 1] if node.target is not None else False
 
@@ -156,6 +163,7 @@ def _clips_around_zero(node: Node) -> bool:
 _SUITS = {
     "add": _adds_two_tensors,
     "mul": _adds_two_tensors,
+    "conv_transpose": _reads_all_channels,
     "average_pool": _pools_whole_windows,
     "global_average_pool": _pools_everything,
     "pad": _pads_zeros,

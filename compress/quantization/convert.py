@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,7 +20,19 @@ from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.weighted import Weighted
 
 DOMAIN = "compress"
-Marks = dict[str, tuple[np.ndarray[Any, Any] | None, np.ndarray[Any, Any], np.ndarray[Any, Any]]]
+Array = np.ndarray[Any, Any]
+
+
+class Mark(NamedTuple):
+    """What a mark stands for: `weights` are None for an activation, `axis` is theirs of output channels."""
+
+    weights: Array | None
+    scale: Array
+    zero_point: Array
+    axis: int = 0
+
+
+Marks = dict[str, Mark]
 
 
 def canonical(model: nn.Module, deployment: Deployment, example_inputs: tuple[Tensor, ...], opset: int) -> ModelProto:
@@ -49,13 +61,13 @@ def _mark(model: GraphModule) -> tuple[GraphModule, Marks]:
         label, module = labels[node.name]
         if isinstance(module, FakeQuantize):
             scale, zero_point = np.float32(module.scale.item()), np.int8(module.zero_point.item())
-            marks[label] = (None, np.asarray(scale), np.asarray(zero_point))
+            marks[label] = Mark(None, np.asarray(scale), np.asarray(zero_point))
             marked.add_submodule("marks." + label, _Mark(label))
             node.target = "marks." + label
         else:
             if module.bits is not None:
                 weights, scales = (item.numpy() for item in module.integers())
-                marks[label] = (weights, scales, np.zeros_like(scales, dtype=np.int8))
+                marks[label] = Mark(weights, scales, np.zeros_like(scales, dtype=np.int8), module.axis)
             marked.set_submodule(str(node.target), _Plain(module, label))
     return GraphModule(marked, marked.graph), marks
 
@@ -126,7 +138,7 @@ def _resolve(proto: ModelProto, marks: Marks) -> None:
         label = helper.get_node_attr_value(node, "label").decode()
         if label not in marks:
             raise StageError(f"export: the exporter made a mark {label!r} that nothing stands for")
-        if marks[label][0] is None:
+        if marks[label].weights is None:
             nodes += _activation(graph, label, marks[label], node)
         else:
             transposed[node.output[0]] = label
@@ -148,10 +160,10 @@ def _name_after_weight(node: NodeProto, labels: dict[str, str]) -> None:
         node.name = label
 
 
-def _activation(graph: Any, label: str, mark: Any, node: NodeProto) -> list[NodeProto]:
-    _, scale, zero_point = mark
+def _activation(graph: Any, label: str, mark: Mark, node: NodeProto) -> list[NodeProto]:
     names = [f"{label}_scale", f"{label}_zero_point"]
-    graph.initializer.extend([numpy_helper.from_array(scale, names[0]), numpy_helper.from_array(zero_point, names[1])])
+    arrays = (mark.scale, mark.zero_point)
+    graph.initializer.extend(numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True))
     quantized = f"{label}_quantized"
     return [
         helper.make_node("QuantizeLinear", [node.input[0], *names], [quantized], f"{label}_quantize"),
@@ -159,16 +171,17 @@ def _activation(graph: Any, label: str, mark: Any, node: NodeProto) -> list[Node
     ]
 
 
-def _weight(graph: Any, label: str, mark: Any, output: str, transpose: bool = False) -> list[NodeProto]:
-    weights, scales, zero_points = mark
+def _weight(graph: Any, label: str, mark: Mark, output: str, transpose: bool = False) -> list[NodeProto]:
+    assert mark.weights is not None
     suffix = "_transposed" if transpose else ""
     names = [f"{label}.weight_quantized{suffix}", f"{label}.weight_scale{suffix}", f"{label}.weight_zero_point{suffix}"]
-    arrays = (np.ascontiguousarray(weights.T) if transpose else weights, scales, zero_points)
+    weights = np.ascontiguousarray(mark.weights.T) if transpose else mark.weights
+    arrays = (weights, mark.scale, mark.zero_point)
     known = {item.name for item in graph.initializer}
     graph.initializer.extend(
         numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True) if name not in known
     )
-    axis = 1 if transpose else 0
+    axis = 1 if transpose else mark.axis
     return [helper.make_node("DequantizeLinear", names, [output], f"{label}.dequantize{suffix}", axis=axis)]
 
 

@@ -105,9 +105,10 @@ def _rounded_by_parts(x: Tensor, scale: Tensor, zero_point: Tensor, *, learning:
     return (steps + (rounded - steps).detach()) * slowed
 
 
-def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
-    """Scale per output channel, shape (channels, 1, ...): the greatest absolute weight falls on the last step."""
-    greatest = weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
+def weight_scale(weight: Tensor, bits: int = 8, axis: int = 0) -> Tensor:
+    """Scale per output channel, 1 on all axes but `axis`: the greatest absolute weight falls on the last step."""
+    others = tuple(i for i in range(weight.dim()) if i != axis)
+    greatest = weight.detach().abs().amax(dim=others, keepdim=True)
     return greatest.div_(2 ** (bits - 1) - 1).clamp_(min=SMALLEST_SCALE)
 
 

@@ -83,6 +83,13 @@ class Types:
         value = self._values.get(name)
         return len(value.shape.dim) if value is not None and value.HasField("shape") else None
 
+    def places(self, name: str) -> list[int | None] | None:
+        """The sizes behind batch and channels, each None where it is unknown; None where the rank is."""
+        value = self._values.get(name)
+        if value is None or not value.HasField("shape"):
+            return None
+        return [axis.dim_value if axis.HasField("dim_value") else None for axis in value.shape.dim[2:]]
+
 
 def read(graph: Graph, types: Types, ignore: Sequence[str] = ()) -> tuple[list[Operator], dict[str, Layer]]:
     """The operators on float tensors, in order, and the layers among them by what they write.
@@ -181,6 +188,18 @@ def _plain_gemm(reader: _Reader, node: NodeProto) -> bool:
     return node.op_type == "MatMul" or (factors == (1.0, 1.0) and not attribute(node, "transA", 0))
 
 
+def _reads_all_channels(reader: _Reader, node: NodeProto) -> bool:
+    """A transposed convolution without groups and dilation, of a line or of images of a known size.
+
+    That is what `compress.exporting.emissions.transposed` makes an int8 operator of.
+    """
+    plain = all(step == 1 for step in attribute(node, "dilations", [1])) and attribute(node, "group", 1) == 1
+    padded = attribute(node, "auto_pad", b"NOTSET") == b"NOTSET" and attribute(node, "output_shape") is None
+    places = reader.types.places(node.input[0])
+    known = places is not None and (len(places) == 1 or (len(places) == 2 and None not in places))
+    return plain and padded and known
+
+
 def _two_activations(reader: _Reader, node: NodeProto) -> bool:
     return len(node.input) == 2 and not any(name in reader.constants for name in node.input)
 
@@ -229,6 +248,7 @@ def _picks(reader: _Reader, node: NodeProto) -> bool:
 
 _SUITS: dict[str, Callable[[_Reader, NodeProto], bool]] = {
     "linear": _plain_gemm,
+    "conv_transpose": _reads_all_channels,
     "add": _two_activations,
     "mul": _two_activations,
     "concat": _joins_activations,

@@ -20,7 +20,7 @@ from compress.quantization.weighted import Norm, Weighted
 
 aten = torch.ops.aten
 
-INTEGER_SOURCES = ("add", "concat", "conv", "average_pool", "max_pool")
+INTEGER_SOURCES = ("add", "concat", "conv", "conv_transpose", "average_pool", "max_pool")
 WEIGHTED_KINDS = tuple(kind for kind, role in ROLES.items() if role in WEIGHTED)
 
 
@@ -72,7 +72,7 @@ def _check_globs(module: nn.Module, ignore: Sequence[str]) -> None:
 def _name_paths(graph: Graph) -> None:
     """Note on each layer with weights the module that they belong to."""
     for node in graph.nodes:
-        if node_kind(node) in (*WEIGHTED_KINDS, "conv_transpose") and is_constant(argument(node, 1, "weight")):
+        if node_kind(node) in WEIGHTED_KINDS and is_constant(argument(node, 1, "weight")):
             node.meta["path"] = _owner(argument(node, 1, "weight"))
 
 
@@ -91,8 +91,9 @@ def _make_weighted(graph_module: GraphModule, bits: int) -> None:
             continue
         if bias is not None and not is_constant(bias):
             continue
+        axis = 1 if kind == "conv_transpose" else 0
         layer = Weighted(
-            node.target, _tensor(graph_module, weight), _tensor(graph_module, bias), tuple(node.args[3:]), bits
+            node.target, _tensor(graph_module, weight), _tensor(graph_module, bias), tuple(node.args[3:]), bits, axis
         )
         assert not set(node.kwargs) - {"weight", "bias"}, node.kwargs
         last = _fold_norm(graph_module, node, layer)

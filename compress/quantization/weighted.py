@@ -62,7 +62,7 @@ class Weighted(nn.Module):
     With `frozen`, or in evaluation, the norm's running statistics are folded in: one operator instead of two; and the
     bias is rounded as integer kernels have it, to multiples of (scale of the input * scale of the weights), if `source`
     holds the quantizer of the input. `step` holds a scale for each output channel; where it is 0 the scale follows the
-    weights.
+    weights. `axis` is the axis of the weights that holds output channels: 1 in a transposed convolution.
     """
 
     step: Tensor
@@ -77,6 +77,7 @@ class Weighted(nn.Module):
         bias: Tensor | None,
         arguments: tuple[Any, ...],
         bits: int | None,
+        axis: int = 0,
     ) -> None:
         super().__init__()
         self.function = function
@@ -85,10 +86,11 @@ class Weighted(nn.Module):
         self.arguments = tuple(_plain(argument) for argument in arguments)
         self.norm = None
         self.bits = bits
+        self.axis = axis
         self.enabled = True
         self.frozen = False
         self.source: tuple[FakeQuantize, ...] = ()
-        self.register_buffer("step", torch.zeros(len(weight), *[1] * (weight.dim() - 1)))
+        self.register_buffer("step", self._per_channel(torch.zeros(weight.shape[axis])))
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float operator, with rounded weights."""
@@ -109,9 +111,9 @@ class Weighted(nn.Module):
         return round_to_multiples(self.weight, self.scale())
 
     def scale(self) -> Tensor:
-        """Of the weights before the norm, shape (output channels, 1, ...)."""
+        """Of the weights before the norm, shape (output channels, 1, ...), or with the channels on `axis`."""
         assert self.bits is not None
-        follows = weight_scale(self.weight, self.bits)
+        follows = weight_scale(self.weight, self.bits, self.axis)
         return torch.where(self.step > 0, self.step, follows)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
@@ -125,7 +127,7 @@ class Weighted(nn.Module):
         steps = self.weight.detach().div(scale).round_()
         if self.norm is not None:
             factor = self.norm.factor_and_offset()[0].detach()
-            steps = steps * factor.sign().reshape(-1, *[1] * (steps.dim() - 1))
+            steps = steps * self._per_channel(factor.sign())
         return steps.to(torch.int8), self._folded_scale()
 
     def set_folded(self, integers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
@@ -172,9 +174,12 @@ class Weighted(nn.Module):
         if self.norm is None:
             return weight, self.bias
         factor, offset = self.norm.factor_and_offset()
-        shape = [-1] + [1] * (weight.dim() - 1)
         bias = offset if self.bias is None else self.bias * factor + offset
-        return weight * factor.reshape(shape), bias
+        return weight * self._per_channel(factor), bias
+
+    def _per_channel(self, values: Tensor) -> Tensor:
+        """A number for each output channel, shaped to fit the weights."""
+        return values.reshape([-1 if i == self.axis else 1 for i in range(self.weight.dim())])
 
 
 def _plain(argument: Any) -> Any:

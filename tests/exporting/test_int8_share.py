@@ -3,15 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
-from compress.exporting.torch_onnx import save
+from compress.exporting.torch_onnx import example_inputs, save
+from compress.quantization.calibrate import calibrate
+from compress.quantization.convert import canonical
+from compress.quantization.prepare import prepare
 from tests.exporting.canonical_graphs import canonical_graph
+from tests.quantization.networks import deployment, network
 
 
 @pytest.mark.parametrize(("emission", "signed"), [("ort-x86", False), ("ort-arm", True)])
-@pytest.mark.parametrize("name", ["residual", "mobile", "pre-activation", "perceptron"])
+@pytest.mark.parametrize("name", ["residual", "encoder-decoder", "mobile", "pre-activation", "perceptron"])
 def test_all_of_it(name: str, emission: str, signed: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     save(EMISSIONS[emission](canonical_graph(name)[0]), path)
@@ -23,7 +28,12 @@ def test_all_of_it(name: str, emission: str, signed: bool, tmp_path: Path) -> No
 
 def test_what_is_left_is_named_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    save(EMISSIONS["ort-x86"](canonical_graph("encoder-decoder")[0]), path)
+    module, x = network("encoder-decoder")
+    module.up = nn.ConvTranspose2d(16, 16, 2, 2, groups=2)
+    model = prepare(module.eval(), (x[:2],))
+    calibrate(model, lambda: [(x,)], "minmax")
+    described = deployment(x, module(x))
+    save(EMISSIONS["ort-x86"](canonical(model, described, example_inputs(described), 18)), path)
     counted = int8_share(path)
     assert counted.integer == 4
     (left,) = counted.not_int8

@@ -37,7 +37,7 @@ class Residual(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """Regression on images: pooling, a transposed convolution without an int8 kernel, a skip connection by concat."""
+    """Regression on images: pooling, a transposed convolution, a skip connection by concat."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -101,6 +101,26 @@ def test_the_axis_of_output_channels_follows_trans_b() -> None:
     assert {name: layer.axis for name, layer in layers.items()} == {"h": 1, "y": 0}
 
 
+TRANSPOSED: dict[str, tuple[dict[str, Any], list[Any], str]] = {
+    "an image": ({}, ["batch", 4, 8, 8], "conv_transpose"),
+    "a line of any length": ({}, ["batch", 4, "length"], "conv_transpose"),
+    "an image of any size": ({}, ["batch", 4, "height", 8], "other"),
+    "groups": ({"group": 2}, ["batch", 4, 8, 8], "other"),
+    "dilation": ({"dilations": [1, 2]}, ["batch", 4, 8, 8], "other"),
+    "pads by a word": ({"auto_pad": "SAME_UPPER"}, ["batch", 4, 8, 8], "other"),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_a_transposed_convolution_counts_if_it_can_be_made_a_convolution(name: str) -> None:
+    attributes, shape, kind = TRANSPOSED[name]
+    arrays = {"w": floats(4, 6, *[2] * (len(shape) - 2)), "b": floats(6)}
+    proto = graph([node("ConvTranspose", "x w b", "y", **attributes)], arrays, {"x": shape}, {"y": None})
+    operators, layers = reading(proto)
+    assert operators["y"].kind == kind
+    assert [layer.axis for layer in layers.values()] == ([1] if kind == "conv_transpose" else [])
+
+
 @pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"beta": 2.0}, {"transA": 1}])
 def test_a_gemm_of_another_formula_is_other(attributes: dict[str, Any]) -> None:
     rows = 4 if "transA" in attributes else "batch"

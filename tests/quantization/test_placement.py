@@ -78,8 +78,14 @@ def test_ignored_operators_stay_float() -> None:
 
 
 def test_operators_without_an_int8_kernel_stay_float() -> None:
-    operators = [conv("a", "x"), Operator("t", "conv_transpose", ("a",)), conv("b", "t")]
+    operators = [conv("a", "x"), Operator("t", "gelu", ("a",)), conv("b", "t")]
     assert names(operators)[0] == {"a", "b"}
+
+
+def test_a_transposed_convolution_is_quantized_as_a_convolution_is() -> None:
+    integer, points = names([conv("a", "x"), Operator("t", "conv_transpose", ("a",)), relu("r", "t"), conv("b", "r")])
+    assert integer == {"a", "t", "b"}
+    assert set(points) == {"x", "a", "r", "b"}
 
 
 def test_silu_between_convolutions_is_int8_in_both_factors_and_its_sigmoid_stays_within_0_and_1() -> None:

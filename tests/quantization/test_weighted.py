@@ -114,3 +114,26 @@ def test_unrounded_is_the_float_layer_with_its_norm() -> None:
     x = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(1))
     weight, bias = weighted.unrounded()
     assert torch.allclose(functional.conv2d(x, weight, bias, padding=1), norm.eval()(conv(x)), atol=1e-5)
+
+
+def test_a_transposed_convolution_has_its_output_channels_on_the_second_axis() -> None:
+    torch.manual_seed(0)
+    conv, norm, x = nn.ConvTranspose2d(4, 6, 3, 2, 1, 1), nn.BatchNorm2d(6), torch.randn(8, 4, 5, 5)
+    nn.init.normal_(norm.weight)
+    norm(conv(x))
+    arguments = ([2, 2], [1, 1], [1, 1], 1, [1, 1])
+    function = torch.ops.aten.conv_transpose2d.input
+    weighted = Weighted(function, conv.weight, conv.bias, arguments, 8, axis=1).eval()
+    assert norm.running_mean is not None and norm.running_var is not None
+    weighted.norm = Norm((norm.weight, norm.bias), (norm.running_mean, norm.running_var), 0.1, norm.eps)
+    step = conv.weight.detach().abs().amax((0, 2, 3), keepdim=True) / 127
+    conv.weight.data = torch.round(conv.weight / step) * step
+    assert torch.allclose(weighted(x), norm.eval()(conv(x)), atol=1e-5)
+    integers, scale = weighted.integers()
+    factor = weighted.norm.factor_and_offset()[0].reshape(1, 6, 1, 1)
+    assert torch.allclose(integers * scale.reshape(1, 6, 1, 1), conv.weight * factor, atol=1e-6)
+    bias = torch.randn(6)
+    weighted.set_folded(integers // 2, scale, bias)
+    assert torch.equal(weighted.integers()[0], integers // 2)
+    expected = functional.conv_transpose2d(x, integers // 2 * scale.reshape(1, 6, 1, 1), bias, 2, 1, 1)
+    assert torch.allclose(weighted(x), expected, atol=1e-5)

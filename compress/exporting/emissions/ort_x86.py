@@ -14,13 +14,14 @@ from compress.exporting.emissions.integer import rewrite
 from compress.exporting.emissions.linear import fuse_linear
 from compress.exporting.emissions.rows import compute_rows_that_are_read
 from compress.exporting.emissions.shapes import merge_shortcuts, pad_input_channels, shuffle_by_convolution
+from compress.exporting.emissions.transposed import convolve_transposed
 
 RESHAPED = (merge_shortcuts, shuffle_by_convolution, pad_input_channels, add_hard_sigmoids)
 
 
 def emit(canonical: ModelProto) -> ModelProto:
     """The graph to deploy, of the same numbers as the canonical one."""
-    proto = rewrite(canonical, unsigned=True, reshape=RESHAPED)
+    proto = rewrite(convolve_transposed(canonical), unsigned=True, reshape=RESHAPED)
     fuse_attention(proto)
     compute_rows_that_are_read(proto)
     fuse_linear(proto)

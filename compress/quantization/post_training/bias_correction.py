@@ -6,6 +6,7 @@ E[y'] = E[y] + (W' - W) E[x], with E[x] from samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +47,8 @@ def correct_biases(
     template: Template, weights: Mapping[str, QuantizedWeight], batches: Batches, threads: int = 1
 ) -> Template:
     """The template with the biases of its layers corrected for `weights`; shared ones stay as they are."""
-    layers = [layer for layer in template.layers.values() if layer.bias is not None and layer.kind != "conv_transpose"]
-    axis_of = {layer.data: 1 if layer.kind == "conv" else -1 for layer in layers}
+    layers = [layer for layer in template.layers.values() if layer.bias is not None]
+    axis_of = {layer.data: -1 if layer.kind == "linear" else 1 for layer in layers}
     means = channel_means(template.proto, list(axis_of), list(axis_of.values()), batches, threads)
     proto = ModelProto()
     proto.CopyFrom(template.proto)
@@ -56,6 +57,7 @@ def correct_biases(
         assert layer.bias is not None
         rounded = dequantized(weights[layer.output], layer.axis)
         shift = correction(graph.arrays[layer.weight], rounded, means[layer.data], layer.axis, groups_of(graph, layer))
+        shift /= _outputs_for_an_input(graph, layer)
         _set_bias(graph, layer, graph.arrays[layer.bias].astype(np.float64) - shift)
     graph.write()
     return template.with_proto(proto)
@@ -64,6 +66,13 @@ def correct_biases(
 def groups_of(graph: Graph, layer: Layer) -> int:
     """The groups of a layer's convolution, 1 for a product."""
     return next(int(attribute(node, "group", 1)) for node in graph.nodes if layer.product in node.output)
+
+
+def _outputs_for_an_input(graph: Graph, layer: Layer) -> int:
+    """How many places a transposed convolution writes for each that it reads: its weights are spread over these."""
+    if layer.kind != "conv_transpose":
+        return 1
+    return next(int(math.prod(attribute(n, "strides", [1]))) for n in graph.nodes if layer.product in n.output)
 
 
 def _set_bias(graph: Graph, layer: Layer, values: Array) -> None:

@@ -22,6 +22,7 @@ Array = NDArray[Any]
 ROUNDS = 20
 ENOUGH = 1e-3
 LARGEST, SMALLEST = 1e4, 1e-4
+CONVOLUTIONS = ("conv", "conv_transpose")
 PASSES_SCALE = frozenset(
     {"relu", "max_pool", "average_pool", "global_average_pool", "pad", "reshape", "resize_nearest"}
 )
@@ -65,11 +66,11 @@ def pairs(template: Template) -> list[Pair]:
     found = []
     for layer in template.layers.values():
         tensor = layer.output
-        while layer.kind == "conv" and tensor not in outputs and len(readers.get(tensor, [])) == 1:
+        while layer.kind in CONVOLUTIONS and tensor not in outputs and len(readers.get(tensor, [])) == 1:
             (reader,) = readers[tensor]
             if reader.output in template.layers:
                 second = template.layers[reader.output]
-                if second.kind == "conv":
+                if second.kind in CONVOLUTIONS:
                     found.append(Pair(layer, second))
                 break
             if reader.kind not in KEEPS_CHANNELS:
@@ -105,14 +106,18 @@ def equalize(template: Template) -> Template:
 
 def _equalize_pair(graph: Graph, pair: Pair) -> float:
     """Rescale; how far the scales are from 1."""
-    first, second = graph.arrays[pair.first.weight], graph.arrays[pair.second.weight]
+    first, second = (
+        np.moveaxis(graph.arrays[layer.weight], layer.axis, 0) for layer in (pair.first, pair.second)
+    )  # output channels first, as those of a transposed convolution are not
     groups = groups_of(graph, pair.second)
     writes = np.abs(first).reshape(len(first), -1).max(1)
     by_group = second.reshape(groups, len(second) // groups, second.shape[1], -1)
     reads = np.abs(by_group).max((1, 3)).reshape(-1)
     scale = scales(writes, reads).astype(np.float32)
-    graph.arrays[pair.first.weight] = first / scale.reshape(-1, *[1] * (first.ndim - 1))
+    divided = first / scale.reshape(-1, *[1] * (first.ndim - 1))
+    multiplied = (by_group * scale.reshape(groups, 1, -1, 1)).reshape(second.shape)
+    for layer, changed in ((pair.first, divided), (pair.second, multiplied)):
+        graph.arrays[layer.weight] = np.ascontiguousarray(np.moveaxis(changed, 0, layer.axis))
     if pair.first.bias is not None:
         graph.arrays[pair.first.bias] = graph.arrays[pair.first.bias] / scale
-    graph.arrays[pair.second.weight] = (by_group * scale.reshape(groups, 1, -1, 1)).reshape(second.shape)
     return float(np.abs(np.log(scale)).max())

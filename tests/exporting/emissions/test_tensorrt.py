@@ -14,6 +14,7 @@ from compress.errors import StageError
 from compress.exporting.canonical import scale_of
 from compress.exporting.emissions.tensorrt import emit, emit_float32
 from compress.exporting.graph import Graph, attribute
+from compress.exporting.lint.check import lint
 from compress.exporting.parity import run
 from compress.exporting.references import answers_in_float16, round_only
 from compress.exporting.torch_onnx import save
@@ -110,10 +111,17 @@ def pair(tensor: str, name: str) -> list[NodeProto]:
 
 def test_what_only_float_operators_read_is_not_quantized() -> None:
     graph = Graph(emit_float32(symmetric("encoder-decoder")).graph)
+    assert graph.writers()[graph.outputs[0]].op_type == "Conv"
+
+
+def test_a_transposed_convolution_reads_int8_with_a_scale_per_output_channel() -> None:
+    graph = Graph(emit(symmetric("encoder-decoder")).graph)
     writers = graph.writers()
     (transposed,) = [node for node in graph.nodes if node.op_type == "ConvTranspose"]
-    assert writers[transposed.input[0]].op_type == "Relu"
-    assert writers[graph.outputs[0]].op_type == "Conv"
+    data, weight = (writers[name] for name in transposed.input[:2])
+    assert {data.op_type, weight.op_type} == {"DequantizeLinear"}
+    assert scale_of(graph, weight).axis == 1
+    assert lint(emit(symmetric("encoder-decoder")), "tensorrt") == []
 
 
 def test_what_is_joined_has_the_scale_of_the_whole() -> None:

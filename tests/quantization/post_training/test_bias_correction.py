@@ -24,6 +24,9 @@ def single(kind: str) -> tuple[ModelProto, str, np.ndarray]:
     elif kind == "depthwise":
         arrays["w"] = floats(8, 1, 3, 3)
         nodes = [node("Conv", "x w b", "y", group=4)]
+    elif kind == "transposed":
+        arrays["w"] = floats(4, 8, 2, 3)
+        nodes = [node("ConvTranspose", "x w b", "y", strides=[2, 3])]
     elif kind == "gemm":
         arrays["w"] = floats(8, 256)
         nodes = [node("Flatten", "x", "f"), node("Gemm", "f w b", "y", transB=1)]
@@ -39,7 +42,7 @@ def mean(proto: ModelProto, x: np.ndarray, axis: int) -> np.ndarray:
     return result
 
 
-@pytest.mark.parametrize("kind", ["conv", "grouped", "depthwise", "gemm", "matmul"])
+@pytest.mark.parametrize("kind", ["conv", "grouped", "depthwise", "transposed", "gemm", "matmul"])
 def test_the_mean_output_with_rounded_weights_is_the_float_one(kind: str) -> None:
     proto, _, x = single(kind)
     axis = -1 if kind in ("gemm", "matmul") else 1

@@ -72,6 +72,30 @@ def test_outputs_stay_and_ranges_become_equal(name: str) -> None:
     assert np.allclose(writes, np.sqrt(before[0] * before[1]), rtol=1e-3)  # equation 11's product is kept
 
 
+def test_transposed_convolutions_take_part_on_both_sides() -> None:
+    arrays = {
+        "w": floats(8, 3, 3, 3) * WIDE.reshape(8, 1, 1, 1),
+        "b": floats(8, seed=1),
+        "d": floats(8, seed=4),
+        "t": floats(8, 8, 2, 2, seed=2) * WIDE.reshape(1, 8, 1, 1),
+        "v": floats(4, 8, 1, 1, seed=3),
+    }
+    nodes = [
+        node("Conv", "x w b", "c"),
+        node("Relu", "c", "r"),
+        node("ConvTranspose", "r t d", "u", strides=[2, 2]),
+        node("Conv", "u v", "y"),
+    ]
+    template = template_of(graph(nodes, arrays, {"x": ["batch", 3, 8, 8]}, {"y": None}))
+    assert [(pair.first.name, pair.second.name) for pair in pairs(template)] == [("c", "u"), ("u", "y")]
+    found = equalize(template).proto
+    (exact,), (same,) = run(template.proto, x=X), run(found, x=X)
+    assert np.abs(same - exact).max() <= 1e-4 * np.abs(exact).max()
+    w, t, v = (np.abs(Graph(found.graph).arrays[name]) for name in "wtv")
+    assert np.allclose(w.max((1, 2, 3)), t.max((1, 2, 3)), rtol=2e-3)
+    assert np.allclose(t.max((0, 2, 3)), v.max((0, 2, 3)), rtol=2e-3)
+
+
 def test_the_paper_s_scales() -> None:
     assert scales(np.array([4.0, 1.0]), np.array([1.0, 4.0])) == pytest.approx([2.0, 0.5])
     assert np.array_equal(scales(np.array([0.0, 1.0]), np.array([1.0, 0.0])), np.ones(2))
