@@ -26,29 +26,19 @@ __all__ = [
     "save",
     "train",
 ]
+_ON_FILES = frozenset({"load", "profile", "quantize_file", "save"})
 
 if TYPE_CHECKING:
-    from compress.library import (
-        distill,
-        export,
-        load,
-        load_data,
-        load_task,
-        profile,
-        prune,
-        quantize,
-        quantize_file,
-        save,
-        train,
-    )
+    from compress.library import distill, export, load_data, load_task, prune, quantize, train
+    from compress.library_files import load, profile, quantize_file, save
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'compress' has no attribute {name!r}")
-    from compress import library
+    from compress import library, library_files
 
-    return getattr(library, name)
+    return getattr(library_files if name in _ON_FILES else library, name)
 
 
 def __dir__() -> list[str]:

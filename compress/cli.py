@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. No logic."""
+"""The command line: parse, call, print. No logic. Verbs on bare files are in `cli_files`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from compress import __version__
+from compress import __version__, cli_files
 from compress.errors import DONE, INTERRUPTED, BudgetMissedError, CompressError
 
 app = typer.Typer(
@@ -62,10 +61,10 @@ def run(
     )
     if outcome is None:  # one of several processes, and not the one that reports
         return
-    from compress.report.table import terminal_table
+    from compress.report.table import deploy_line, terminal_table
 
     OUT.print(terminal_table(outcome.report))
-    OUT.print(f"{_verdict(outcome.report)}\nreport: {outcome.folder / 'report.html'}", soft_wrap=True)
+    OUT.print(f"{deploy_line(outcome.report)}\nreport: {outcome.folder / 'report.html'}", soft_wrap=True)
     if not outcome.report["met"]:
         raise BudgetMissedError(f"the budget is not met: {outcome.report['deploy_reason']}; all files are kept")
 
@@ -116,96 +115,17 @@ def plan(pipeline: PipelineFile, set_: Overrides = None, store: StoreFolder = No
 def report(folder: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/digits.")]) -> None:
     """Write report.md and report.html again from a run's report.json, and print its table."""
     from compress.console import OUT
-    from compress.report.table import terminal_table
+    from compress.report.table import deploy_line, terminal_table
     from compress.report.write import read_report, write_report
 
     content = read_report(folder)
     write_report(content, folder)
     OUT.print(terminal_table(content))
-    OUT.print(f"{_verdict(content)}\nreport: {folder / 'report.html'}", soft_wrap=True)
+    OUT.print(f"{deploy_line(content)}\nreport: {folder / 'report.html'}", soft_wrap=True)
 
 
-@app.command()
-def profile(
-    model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
-    target: Annotated[str, typer.Option(help="A target's name or file.")] = "local",
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.")] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(metavar="AXIS=SIZE", help="Size of another dynamic axis: --shape sequence=128")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Measure latency, throughput, memory and load time of an ONNX file; no pipeline is needed."""
-    from compress.console import OUT, ConsoleProgress
-    from compress.profiling.bare import latency_table, profile_bare_file
-
-    measured = profile_bare_file(model, target, batch or [], shape or [], ConsoleProgress())
-    if as_json:
-        typer.echo(json.dumps(measured, indent=1))
-    else:
-        OUT.print(latency_table(model.name, measured))
-
-
-@app.command()
-def quantize(
-    model: Annotated[Path, typer.Argument(help="A float ONNX file.")],
-    samples: Annotated[
-        Path,
-        typer.Option(
-            help="An .npz file of arrays named as the inputs (and `labels`), or a folder of such, of .npy "
-            "files or of images (in a folder for each class, if known)."
-        ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the model's name and -int8.")] = None,
-    target: Annotated[str, typer.Option(help="A target's name or file.")] = "local",
-    emit: Annotated[list[str] | None, typer.Option(help="An int8 file such as ort-x86; default: by target.")] = None,
-    budget: Annotated[float, typer.Option(help="Greatest loss of accuracy, of agreement, or relative error.")] = 0.01,
-    rung: Annotated[list[str] | None, typer.Option(help="A rung that may be climbed; default: all.")] = None,
-    grid: Annotated[str, typer.Option(help="auto, affine or symmetric.")] = "auto",
-    weight_bits: Annotated[
-        int | None, typer.Option(min=7, max=8, help="7 for x86 without VNNI; default: by file.")
-    ] = None,
-    calibration: Annotated[str, typer.Option(help="auto, minmax, percentile, entropy or mse.")] = "auto",
-    ignore: Annotated[list[str] | None, typer.Option(help="Glob of operators that stay in float.")] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(metavar="AXIS=SIZE", help="Size of another dynamic axis: --shape sequence=128")
-    ] = None,
-    scale: Annotated[float, typer.Option(help="What pixels are multiplied with.")] = 1 / 255,
-    mean: Annotated[list[float] | None, typer.Option(help="Taken off scaled pixels, once or once a channel.")] = None,
-    std: Annotated[list[float] | None, typer.Option(help="What they are divided by then.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="Of images, if the model takes any.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
-    """Quantize a bare ONNX file to int8 from samples, prove it, measure it, and say whether it pays."""
-    from compress.bare.call import quantize_from_call
-    from compress.console import OUT, ConsoleProgress
-    from compress.report.table import terminal_table
-
-    options = {key: value for key, value in locals().items() if key not in ("model", "samples", "out", "as_json")}
-    found = quantize_from_call(model, samples, out, options, ConsoleProgress())
-    if as_json:
-        typer.echo(json.dumps(found.report, indent=1))
-    else:
-        OUT.print(terminal_table(found.report))
-        OUT.print(f"{_verdict(found.report)}\nreport: {found.folder / 'report.html'}", soft_wrap=True)
-    if not found.met:
-        raise BudgetMissedError(f"no int8 file is within the budget: {found.reasons[0]}; all files are kept")
-
-
-@app.command()
-def lint(
-    model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
-    for_: Annotated[
-        str, typer.Option("--for", metavar="PROFILE", help="What it is meant for: an emission, such as tensorrt.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Say what is wrong with an ONNX file for a runtime and hardware, and what to do; status 5 if there are errors."""
-    from compress.exporting.lint.bare import fail_on_errors, lines, lint_bare_file
-
-    found = lint_bare_file(model, for_)
-    typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
-    fail_on_errors(found)
+for verb in (cli_files.profile, cli_files.quantize, cli_files.lint):
+    app.command()(verb)
 
 
 @app.command()
@@ -277,12 +197,6 @@ def _read(path: Path, overrides: list[str] | None) -> Any:
     from compress.config import read_pipeline
 
     return read_pipeline(path, overrides or [])
-
-
-def _verdict(content: Mapping[str, Any]) -> str:
-    if content["deploy"] is None:
-        return f"deploy: nothing ({content['deploy_reason']})"
-    return f"deploy: {content['deploy']} ({content['deploy_reason']})"
 
 
 def _flat(found: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

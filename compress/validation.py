@@ -64,6 +64,18 @@ def validated(model: type[Model], raw: Any, source: Source, place: Place = ()) -
     return (None, faults_of(errors, model, raw, source, place)) if errors else (result, [])
 
 
+def checked(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """Keyword arguments as a `model`.
+
+    Raises:
+        UsageError: some are wrong; it lists all of them.
+    """
+    result, faults = validated(model, dict(given), Source(dict(given)))
+    if result is None or faults:
+        raise UsageError(faults)
+    return result
+
+
 def _loose(model: type[BaseModel], raw: Any, base: Path | None) -> list[Any]:
     """What pydantic let pass as a number or boolean but is none: `epochs: true`, `epochs: "3"`, `nesterov: 1`."""
     try:

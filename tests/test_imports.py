@@ -28,7 +28,7 @@ KNOWLEDGE = (
 MACHINE = (
     "stages", "chain", "overrides", "pipeline", "stage_items", "config", "store", "plan", "environment", "ranks",
     "run", "rehearse", "budget", "report", "publish", "execute", "console", "reference", "schema", "init", "bare",
-    "library", "cli", "__main__",
+    "library_files", "library", "cli_files", "cli", "__main__",
 )  # fmt: skip
 """In the order in which data flows: each imports only what stands before it."""
 WORKERS = {"compress.training.worker", "compress.training.job"}

@@ -8,7 +8,7 @@ from typing import Any
 from compress.report.int8_section import rung_sections, time_section
 from compress.report.method import environment_lines, method, total_seconds
 from compress.report.page import file_details
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 from compress.report.table import files_table, markdown, models_table, steps_table, target_table
 from compress.report.verdict import budget_table, verdict
 

@@ -11,7 +11,8 @@ from compress.report.int8_section import rung_sections, time_section
 from compress.report.method import environment_lines, method, total_seconds
 from compress.report.plots import stage_pictures, target_pictures
 from compress.report.pruned_section import pruned_sections
-from compress.report.rows import Model, Report, read_rows
+from compress.report.reading import read_rows
+from compress.report.rows import Model, Report
 from compress.report.table import files_table, models_table, steps_table, target_table
 from compress.report.verdict import budget_table, verdict
 from compress.report.words import percent

@@ -1,4 +1,4 @@
-"""`report.json` as typed rows. The one place that knows its keys."""
+"""What a report shows, as typed rows."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compress.errors import UsageError
-from compress.report.int8_rows import (
-    Left,
-    Operators,
-    Quantized,
-    Worth,
-    read_left,
-    read_operators,
-    read_quantized,
-    read_worth,
-)
-from compress.report.pruned_rows import Pruned, read_pruned
+from compress.report.int8_rows import Left, Operators, Quantized, Worth
+from compress.report.pruned_rows import Pruned
 from compress.report.words import metric_name
 
 Interval = tuple[float, float]
@@ -202,101 +192,8 @@ class Report:
         return next((model for model in self.models if model.name == name), None)
 
 
-def read_rows(report: Mapping[str, Any]) -> Report:
-    """Typed rows of the dictionary that `report.json` holds.
-
-    Raises:
-        UsageError: a key is missing or of the wrong type, so that this is not a report that we wrote.
-    """
-    try:
-        models = tuple(_model(row) for row in report["models"])
-        primary = report.get("primary_metric") or {}
-        measured = [latency.target for model in models for latency in model.latency]
-        return Report(
-            name=report["name"],
-            met=bool(report["met"]),
-            reference=report["reference"],
-            deploy=report["deploy"],
-            models=models,
-            budget=tuple(
-                Requirement(row["name"], row["limit"], row["value"], bool(row["met"]), row.get("target"))
-                for row in report["budget"]
-            ),
-            steps=tuple(
-                Step(row["name"], row["stage"], row["key"], row["seconds"], bool(row["reused"]))
-                for row in report["steps"]
-            ),
-            environment=dict(report["environment"]),
-            metric=primary.get("name") or _first_metric(models),
-            higher_is_better=bool(primary.get("higher_is_better", True)),
-            target=report.get("target") or next(iter(measured), None),
-            deploy_reason=report.get("deploy_reason") or "",
-            reference_row=report.get("reference_row"),
-            judged=report.get("judged"),
-            notes=tuple(report.get("notes") or ()),
-            int8=read_worth(report["int8"]) if report.get("int8") else None,
-            split=report.get("split") or "test",
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"lacks the key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
-        raise UsageError(f"report.json {what}: it was not written by this version; run the pipeline again") from error
-
-
-def _model(row: Mapping[str, Any]) -> Model:
-    return Model(
-        name=row["name"],
-        stage=row["stage"],
-        kind=row["kind"],
-        precision=row.get("precision"),
-        profile=row.get("profile"),
-        path=row.get("path"),
-        sha256=row.get("sha256"),
-        size_bytes=row.get("size_bytes"),
-        parameters=row.get("parameters"),
-        macs=row.get("macs"),
-        int8_share=row.get("int8_share"),
-        metrics=dict(row.get("metrics") or {}),
-        validation=dict(row.get("validation") or {}),
-        latency=tuple(_latency(entry) for entry in row.get("latency") or ()),
-        parent=row.get("parent"),
-        parity=_mapping(row.get("parity")),
-        not_int8=tuple(read_left(left) for left in row.get("not_int8") or ()),
-        pruned=read_pruned(row["pruning"]) if row.get("pruning") else None,
-        quantized=read_quantized(row["quantization"]) if row.get("quantization") else None,
-        operators=tuple(read_operators(kind) for kind in row.get("operators") or ()),
-    )
-
-
-def _latency(entry: Mapping[str, Any]) -> Latency:
-    return Latency(
-        target=entry["target"],
-        runtime=entry["runtime"],
-        threads=entry.get("threads"),
-        batch=entry["batch"],
-        shape=entry.get("shape"),
-        p50_ms=entry["p50_ms"],
-        p90_ms=entry.get("p90_ms"),
-        p99_ms=entry.get("p99_ms"),
-        p50_ci95_ms=ends(entry.get("p50_ci95_ms")),
-        samples=entry.get("samples"),
-        throughput_per_s=entry.get("throughput_per_s") or None,
-        peak_memory_bytes=entry.get("peak_memory_bytes"),
-        load_ms=entry.get("load_ms"),
-        speedup_ci95=ends(entry.get("speedup_ci95")),
-        rounds_ms=tuple(tuple(calls) for calls in entry.get("rounds_ms") or ()),
-    )
-
-
 def ends(pair: Sequence[float | None] | None) -> Interval | None:
     """An interval's two ends; None if it or one end is absent."""
     if pair is None or len(pair) != 2 or pair[0] is None or pair[1] is None:
         return None
     return (float(pair[0]), float(pair[1]))
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {} if value is None else {"parity": value}
-
-
-def _first_metric(models: Sequence[Model]) -> str:
-    return next((name for model in models for name in (*model.metrics, *model.validation)), "accuracy")

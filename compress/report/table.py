@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from compress.report.comparison import compare
 from compress.report.int8_rows import Quantized
 from compress.report.int8_words import rung_lines
-from compress.report.rows import Latency, Model, Report, ends, read_rows
+from compress.report.reading import read_rows
+from compress.report.rows import Latency, Model, Report, ends
 from compress.report.words import (
     ABSENT,
     count,
@@ -142,6 +143,11 @@ def terminal_table(report: Mapping[str, Any]) -> RichTable:
         name.append({"deploy": "  deploy", "reference": "  reference"}.get(row.mark, ""), style="dim")
         drawn.add_row(name, *numbers, style="bold green" if row.mark == "deploy" else None)
     return drawn
+
+
+def deploy_line(report: Mapping[str, Any]) -> str:
+    """Which file to deploy and why, from `report.json`'s dictionary."""
+    return f"deploy: {report['deploy'] or 'nothing'} ({report['deploy_reason']})"
 
 
 def _caption(report: Report) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from compress.report.comparison import compare, difference_interval, ratio_interval
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 
 
 def test_difference_interval_gives_newcombes_published_example() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from compress.errors import UsageError
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 
 
 def test_reads_rungs_operators_and_what_int8_is_worth(variants: dict[str, dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from compress.report.card import markdown_card
 from compress.report.int8_section import family, operator_table, rung_sections, time_section
 from compress.report.page import html_page
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 from compress.report.table import Row
 
 Json = dict[str, Any]

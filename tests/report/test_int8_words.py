@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from compress.report.int8_words import loss_heading, loss_words, rung_lines
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from compress.report.plots import Picture, stage_pictures, target_pictures
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 
 
 def all_pictures(report: dict[str, Any]) -> tuple[Picture, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from compress.errors import UsageError
 from compress.report.pruned_section import Section, by_reason, pruned_sections
-from compress.report.rows import read_rows
+from compress.report.reading import read_rows
 
 Json = dict[str, Any]
 

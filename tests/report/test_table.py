@@ -4,8 +4,16 @@ from typing import Any
 
 from rich.console import Console
 
-from compress.report.rows import read_rows
-from compress.report.table import files_table, markdown, models_table, steps_table, target_table, terminal_table
+from compress.report.reading import read_rows
+from compress.report.table import (
+    deploy_line,
+    files_table,
+    markdown,
+    models_table,
+    steps_table,
+    target_table,
+    terminal_table,
+)
 
 
 def test_files_table(digits: dict[str, Any]) -> None:
@@ -68,3 +76,8 @@ def test_terminal_table_takes_names_as_they_are(digits: dict[str, Any]) -> None:
     console = Console(width=80, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(terminal_table(digits))
     assert "[red]x[/red]" in console.export_text()
+
+
+def test_what_to_deploy_is_one_line(digits: dict[str, Any]) -> None:
+    assert deploy_line(digits) == f"deploy: {digits['deploy']} ({digits['deploy_reason']})"
+    assert deploy_line({**digits, "deploy": None}).startswith("deploy: nothing (")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from compress.report.method import method
-from compress.report.rows import Requirement, read_rows
+from compress.report.reading import read_rows
+from compress.report.rows import Requirement
 from compress.report.table import files_table
 from compress.report.verdict import budget_table, requirement_words, verdict
 
