@@ -61,6 +61,17 @@ def test_every_model_shows_the_way_with_a_file(file: Path) -> None:
     assert set(profile.inputs) == {row.name for row in plan.rows if row.kind is Kind.ONNX}
 
 
+@pytest.mark.parametrize(
+    "emit", ["fp16, ort-x86", "fp32, bf16, fp16, ort-arm", "ort-x86, fp16", "ort-dynamic, tensorrt"]
+)
+def test_a_quantized_model_is_shown_by_its_int8_file_whatever_is_listed_before(file: Path, emit: str) -> None:
+    wanted = next(name for name in ("ort-x86", "ort-arm", "tensorrt") if name in emit)
+    text = PIPELINE.replace("  - export: {emit: [fp32, ort-x86, ort-arm]}\n", "")
+    file.write_text(text.replace("targets: [local]", f"targets: [{{name: board, emit: [{emit}]}}]"))
+    shown = [row.emission for row in plan_of(file).rows if row.origin == "quantize" and row.kind is Kind.ONNX]
+    assert shown == [wanted]
+
+
 def test_changing_the_export_touches_only_files_and_their_measurements(file: Path) -> None:
     names = changed(plan_of(file), plan_of(file, "export.emit=[ort-x86]", "export.opset=19"))
     assert names == {"quantize.ort-x86-2", "student-quantize-ort-x86-2 on local", "profile on local"}

@@ -272,6 +272,7 @@ def test_a_choice_survives_json(machine: Machine) -> None:
 
 def test_int8_needs_a_target_that_runs_it() -> None:
     assert emission_for(TargetSettings(emit=("fp32", "ort-arm")), "int8") == "ort-arm"
+    assert emission_for(TargetSettings(emit=("fp16", "bf16", "ort-x86")), "int8") == "ort-x86"
     assert emission_for(TargetSettings(emit=("ort-x86",)), "fp32") == "fp32"
     with pytest.raises(UsageError, match=r"prune.reach.precision: the target board runs no int8 files"):
         emission_for(TargetSettings(name="board", emit=("fp32",)), "int8")
