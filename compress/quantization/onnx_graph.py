@@ -228,7 +228,7 @@ def _clips_around_zero(reader: _Reader, node: NodeProto) -> bool:
 
 def _plain_pool(reader: _Reader, node: NodeProto) -> bool:
     """ONNX Runtime's int8 kernel answers wrongly where a window reaches beyond the image's end (`ceil_mode`)."""
-    return _two_dimensional_pool(reader, node) and not attribute(node, "ceil_mode", 0)
+    return _pool_of_places(reader, node) and not attribute(node, "ceil_mode", 0)
 
 
 def _sixth(reader: _Reader, node: NodeProto) -> bool:
@@ -237,8 +237,9 @@ def _sixth(reader: _Reader, node: NodeProto) -> bool:
     return bool(abs(slope - 1 / 6) < 1e-4 and middle == 0.5)
 
 
-def _two_dimensional_pool(reader: _Reader, node: NodeProto) -> bool:
-    return reader.types.rank(node.input[0]) in (None, 4)
+def _pool_of_places(reader: _Reader, node: NodeProto) -> bool:
+    """Over a line or an image."""
+    return reader.types.rank(node.input[0]) in (None, 3, 4)
 
 
 def _picks(reader: _Reader, node: NodeProto) -> bool:
@@ -257,7 +258,7 @@ _SUITS: dict[str, Callable[[_Reader, NodeProto], bool]] = {
     "clip": _clips_around_zero,
     "average_pool": _plain_pool,
     "hard_sigmoid": _sixth,
-    "global_average_pool": _two_dimensional_pool,
+    "global_average_pool": _pool_of_places,
     "slice": _picks,
     "reshape": _picks,
     "transpose": _picks,

@@ -102,7 +102,7 @@ def _make_weighted(graph_module: GraphModule, bits: int) -> None:
 
 
 def _make_norms_convolutions(graph_module: GraphModule, bits: int) -> None:
-    """A batch norm of images that stands alone, behind what runs in int8, becomes a depthwise 1x1 convolution.
+    """A batch norm of images or lines that stands alone, behind what runs in int8, becomes a depthwise 1x1 convolution.
 
     That has an int8 kernel; its weight of 1 is exact in int8, whatever the norm makes of it.
     """
@@ -111,15 +111,13 @@ def _make_norms_convolutions(graph_module: GraphModule, bits: int) -> None:
         source = norm.args[0]
         while node_kind(source) in ("relu", "clip"):
             source = source.args[0]
-        if (
-            node_kind(source) not in INTEGER_SOURCES
-            or norm.args[0].meta["val"].dim() != 4
-            or not is_constant(norm.args[3])
-        ):
+        axes = norm.args[0].meta["val"].dim() - 2
+        if node_kind(source) not in INTEGER_SOURCES or axes not in (1, 2) or not is_constant(norm.args[3]):
             continue
         mean = _tensor(graph_module, norm.args[3])
-        arguments = ([1, 1], [0, 0], [1, 1], len(mean))
-        layer = Weighted(aten.conv2d.default, torch.ones(len(mean), 1, 1, 1), None, arguments, bits)
+        function = aten.conv1d.default if axes == 1 else aten.conv2d.default
+        arguments = ([1] * axes, [0] * axes, [1] * axes, len(mean))
+        layer = Weighted(function, torch.ones(len(mean), 1, *[1] * axes), None, arguments, bits)
         layer.weight.requires_grad_(False)
         last = _take_norm(graph_module, norm, layer)
         _replace(graph_module, norm, last, layer, kind="conv", path=_owner(norm.args[3]))

@@ -18,6 +18,14 @@ from compress.quantization.aten import argument, is_constant
 aten = torch.ops.aten
 Dim = torch.export.Dim
 
+KEEPS_CHANNELS = frozenset(
+    {
+        aten.add.Tensor, aten.avg_pool1d.default, aten.batch_norm.default, aten.dropout.default, aten.gelu.default,
+        aten.hardswish.default, aten.hardtanh.default, aten.leaky_relu.default, aten.max_pool1d.default,
+        aten.mul.Tensor, aten.relu.default, aten.silu.default,
+    }
+)  # fmt: skip
+"""Operators behind which the axes of a convolved line are still channels and places."""
 VMAP = "torch._functorch.predispatch"
 """Where torch keeps what it writes into a graph for `vmap`."""
 CHECKS = (aten._assert_tensor_metadata.default,)
@@ -88,6 +96,7 @@ def _is_to_be_rewritten(node: Node) -> bool:
 def spell_out(graph_module: GraphModule) -> None:
     """Write operators that an int8 kernel could do as those that the placement knows."""
     _spell_out_means(graph_module.graph)
+    _spell_out_pools_of_lines(graph_module.graph)
     _spell_out_gated(graph_module.graph)
     _spell_out_products(graph_module)
 
@@ -113,6 +122,46 @@ def _spell_out_means(graph: Graph) -> None:
                 result.meta = dict(node.meta)
         node.replace_all_uses_with(result)
         graph.erase_node(node)
+
+
+def _spell_out_pools_of_lines(graph: Graph) -> None:
+    """A mean over the whole of a convolved line becomes a global average pool of an image of height 1, as in ONNX."""
+    for node in [node for node in graph.nodes if _pools_a_line(node)]:
+        x = node.args[0].meta["val"]
+        with graph.inserting_before(node):
+            image = graph.call_function(aten.unsqueeze.default, (node.args[0], 2))
+            pool = graph.call_function(aten.adaptive_avg_pool2d.default, (image, [1, 1]))
+            keep = node.target is not aten.mean.dim or argument(node, 2, "keepdim", False)
+            arguments = (aten.squeeze.dim, (pool, 2)) if keep else (aten.flatten.using_ints, (pool, 1))
+            result = graph.call_function(*arguments)
+        image.meta, pool.meta = (
+            {**node.meta, "val": x.unsqueeze(2)},
+            {**node.meta, "val": x.unsqueeze(2).mean((2, 3), True)},
+        )
+        result.meta = dict(node.meta)
+        node.replace_all_uses_with(result)
+        graph.erase_node(node)
+
+
+def _pools_a_line(node: Node) -> bool:
+    if node.target is aten.adaptive_avg_pool1d.default:
+        return list(argument(node, 1, "output_size")) == [1]
+    if node.target is not aten.mean.dim or node.kwargs.get("dtype") is not None:
+        return False
+    x, axes = argument(node, 0, "self"), argument(node, 1, "dim") or []
+    return x.meta["val"].dim() == 3 and [axis % 3 for axis in axes] == [2] and _is_convolved(x)
+
+
+def _is_convolved(node: Any) -> bool:
+    """Whether a tensor of three axes is what a convolution wrote, behind norms, sums and functions of single values.
+
+    Others are tokens, whose last axis holds channels.
+    """
+    while isinstance(node, Node) and node.target not in (aten.conv1d.default, aten.conv1d.padding):
+        if node.target not in KEEPS_CHANNELS:
+            return False
+        node = node.args[0]
+    return isinstance(node, Node)
 
 
 def _covers_the_image(node: Node) -> bool:

@@ -16,7 +16,7 @@ from tests.quantization.networks import deployment, network
 
 
 @pytest.mark.parametrize(("emission", "signed"), [("ort-x86", False), ("ort-arm", True)])
-@pytest.mark.parametrize("name", ["residual", "encoder-decoder", "mobile", "pre-activation", "perceptron"])
+@pytest.mark.parametrize("name", ["residual", "encoder-decoder", "mobile", "pre-activation", "signal", "perceptron"])
 def test_all_of_it(name: str, emission: str, signed: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     save(EMISSIONS[emission](canonical_graph(name)[0]), path)

@@ -88,6 +88,24 @@ class PreActivation(nn.Module):
         return result
 
 
+class Signal(nn.Module):
+    """Convolutions of a line, padded by numbers and by a word; a residual sum, pools, and a norm that stands alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv1d(2, 8, 5, 2, 2, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2))
+        self.conv1, self.norm1 = nn.Conv1d(8, 8, 3, padding="same", bias=False), nn.BatchNorm1d(8)
+        self.conv2, self.norm2 = nn.Conv1d(8, 8, 3, padding=2, dilation=2), nn.BatchNorm1d(8)
+        self.pool, self.norm3 = nn.AvgPool1d(2), nn.BatchNorm1d(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = functional.relu(x + self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x))))))
+        result: Tensor = self.head(functional.relu(self.norm3(self.pool(x))).mean(-1))
+        return result
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(
         nn.Linear(12, 32),
@@ -105,6 +123,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "encoder-decoder": (EncoderDecoder, (1, 8, 8)),
     "mobile": (Mobile, (3, 12, 12)),
     "pre-activation": (PreActivation, (3, 8, 8)),
+    "signal": (Signal, (2, 40)),
     "perceptron": (perceptron, (12,)),
 }
 

@@ -73,3 +73,33 @@ def test_an_average_pool_of_more_than_the_image_is_a_global_one() -> None:
     graph_module.recompile()
     assert any(node.target is torch.ops.aten.adaptive_avg_pool2d.default for node in graph_module.graph.nodes)
     torch.testing.assert_close(graph_module(x), expected, rtol=1e-6, atol=1e-7)
+
+
+class MeanOfLine(nn.Module):
+    """The mean over the last of three axes, behind a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.layer(x)).mean(-1)
+
+
+@pytest.mark.parametrize(
+    ("module", "pools"),
+    [
+        (MeanOfLine(nn.Conv1d(4, 6, 3)), True),
+        (nn.Sequential(nn.Conv1d(4, 6, 3, padding="same"), nn.AdaptiveAvgPool1d(1)), True),
+        (MeanOfLine(nn.Linear(9, 5)), False),  # tokens: the last axis holds channels
+        (nn.Sequential(nn.Conv1d(4, 6, 3), nn.AdaptiveAvgPool1d(2)), False),
+    ],
+)
+def test_the_mean_of_a_convolved_line_is_a_global_pool(module: nn.Module, pools: bool) -> None:
+    x = torch.randn(2, 4, 9)
+    graph_module = trace(module, (x,))
+    spell_out(graph_module)
+    graph_module.recompile()
+    targets = [node.target for node in graph_module.graph.nodes]
+    assert (torch.ops.aten.adaptive_avg_pool2d.default in targets) == pools
+    torch.testing.assert_close(graph_module(x), module(x), rtol=1e-6, atol=1e-6)
