@@ -7,6 +7,7 @@ scale in it shows as a difference of answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,8 +38,10 @@ def twin(floating: ModelProto, file: ModelProto) -> ModelProto:
     nodes: list[NodeProto] = []
     done: set[str] = set()
     for node in graph.nodes:
-        layer = layers.get(node.name) if node.op_type in ("MatMul", "Gemm") else None
-        if layer is not None:
+        layer = layers.get(node.name) if node.op_type in ("Gather", "MatMul", "Gemm") else None
+        if layer is not None and node.op_type == "Gather":
+            node.input[0] = graph.add_array(f"{node.name}_twin_rows", np.ascontiguousarray(layer.weights.T))
+        elif layer is not None:
             turned = node.op_type == "Gemm" and attribute(node, "transB", 0)
             weights = layer.weights.T if turned else layer.weights
             node.input[1] = graph.add_array(f"{node.name}_twin_weights", np.ascontiguousarray(weights))
@@ -63,6 +66,8 @@ def _layers(graph: Graph) -> dict[str, _Layer]:
             level = attribute(node, "accuracy_level", 0)
             weights = dequantize_blocks(blocks_of(graph, node)).T
             found[node.name] = _Layer(weights, "blocks" if level == INT8_LEVEL else "float")
+        elif node.op_type == "GatherBlockQuantized":
+            found[node.name] = _Layer(dequantize_blocks(_rows_of(graph, node, writers)).T, "float")
         elif node.op_type == "MatMulInteger":
             (cast,) = readers[node.output[0]]
             (scaled,) = readers[cast.output[0]]
@@ -74,9 +79,20 @@ def _layers(graph: Graph) -> dict[str, _Layer]:
 def blocks_of(graph: Graph, node: NodeProto) -> Blocks:
     """What a MatMulNBits of the graph reads as weights."""
     bits, outputs, inputs = (attribute(node, name) for name in ("bits", "N", "K"))
+    return _blocks(graph, node, graph.arrays[node.input[1]], bits, (outputs, inputs))
+
+
+def _rows_of(graph: Graph, node: NodeProto, writers: Mapping[str, NodeProto]) -> Blocks:
+    """What a GatherBlockQuantized reads rows of, behind a Reshape."""
+    stored, bits = graph.arrays[writers[node.input[0]].input[0]], attribute(node, "bits")
+    return _blocks(graph, node, stored, bits, (len(stored), stored[0].size * 8 // bits))
+
+
+def _blocks(graph: Graph, node: NodeProto, stored: Array, bits: int, shape: tuple[int, int]) -> Blocks:
+    outputs, inputs = shape
     count = -(-inputs // BLOCK)
     scales = graph.arrays[node.input[2]].reshape(outputs, count)
-    integers = unpacked(graph.arrays[node.input[1]], bits, BLOCK)
+    integers = unpacked(stored, bits, BLOCK)
     zero_points = np.full((outputs, count), 2 ** (bits - 1), np.uint8)
     if len(node.input) > 3 and node.input[3]:
         zero_points = unpacked(graph.arrays[node.input[3]].reshape(outputs, -1), bits, count)
@@ -109,7 +125,7 @@ def _by_blocks(graph: Graph, data: str, layer: _Layer) -> list[NodeProto]:
         "axes": np.array([1]),
         "last": np.array([2]),
         "largest": np.array(127, np.float32),
-        "least": np.array(np.finfo(np.float32).tiny),
+        "least": np.array(1e-30, np.float32),
     }
     name = {key: graph.add_array(f"{data}_twin_{key}", value) for key, value in constants.items()}
     steps = [
@@ -119,9 +135,10 @@ def _by_blocks(graph: Graph, data: str, layer: _Layer) -> list[NodeProto]:
         ("Reshape", ["padded", name["blocks"]], "blocked"),
         ("Abs", ["blocked"], "size"),
         ("ReduceMax", ["size", name["last"]], "furthest"),
-        ("Div", ["furthest", name["largest"]], "ratio"),
-        ("Max", ["ratio", name["least"]], "scale"),
-        ("Div", ["blocked", "scale"], "scaled"),
+        ("Max", ["furthest", name["least"]], "extent"),
+        ("Div", [name["largest"], "extent"], "per_unit"),
+        ("Div", ["extent", name["largest"]], "scale"),
+        ("Mul", ["blocked", "per_unit"], "scaled"),
         ("Round", ["scaled"], "integers"),
         ("Mul", ["integers", "scale"], "rounded"),
         ("Reshape", ["rounded", name["filled"]], "joined"),

@@ -25,6 +25,7 @@ from compress.report.words import (
 FAMILIES = {
     "ConvInteger": "Conv",
     "DynamicQuantizeMatMul": "MatMul",
+    "GatherBlockQuantized": "Gather",
     "MatMulInteger": "MatMul",
     "MatMulIntegerToFloat": "MatMul",
     "MatMulNBits": "MatMul",

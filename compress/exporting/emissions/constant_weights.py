@@ -39,11 +39,26 @@ def constant_weights(graph: Graph, node: NodeProto, fewest: int, ignore: Sequenc
     return array.T if attribute(node, "transB", 0) else array
 
 
+def embedding(graph: Graph, node: NodeProto, fewest: int, ignore: Sequence[str] = ()) -> Array | None:
+    """The float32 constant (rows, width) of which a Gather reads rows; None for other operators, as above."""
+    if node.op_type != "Gather" or node.domain or any(fnmatchcase(node.name, glob) for glob in ignore):
+        return None
+    array = graph.arrays.get(node.input[0])
+    if array is None or array.ndim != 2 or array.dtype.name != "float32" or attribute(node, "axis", 0) != 0:
+        return None
+    return array if array.size >= fewest else None
+
+
+def turned(graph: Graph, name: str) -> str:
+    """The constant that a tensor is the transpose of; empty if it is none."""
+    writer = next((node for node in graph.nodes if name in node.output), None)
+    if writer is None or writer.op_type != "Transpose" or list(attribute(writer, "perm", [1, 0])) != [1, 0]:
+        return ""
+    return writer.input[0] if writer.input[0] in graph.arrays else ""
+
+
 def _constant(graph: Graph, name: str) -> Array | None:
     if name in graph.arrays:
         return graph.arrays[name]
-    writer = next((node for node in graph.nodes if name in node.output), None)
-    if writer is None or writer.op_type != "Transpose" or list(attribute(writer, "perm", [1, 0])) != [1, 0]:
-        return None
-    array = graph.arrays.get(writer.input[0])
-    return None if array is None else array.T
+    source = turned(graph, name)
+    return graph.arrays[source].T if source else None

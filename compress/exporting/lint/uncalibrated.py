@@ -14,7 +14,7 @@ from compress.exporting.lint.finding import Check
 from compress.exporting.lint.structure import Faults
 from compress.exporting.lint.view import View
 
-PRODUCTS = "MatMulNBits"
+PRODUCTS, ROWS = "MatMulNBits", "GatherBlockQuantized"
 MICROSOFT = "com.microsoft"
 LEAST_BLOCK = 16
 INT8_LEVEL = 4
@@ -25,7 +25,7 @@ def microsoft_opset(view: View) -> Faults:
     if not view.outermost:
         return
     versions = [item.version for item in view.model.opset_import if item.domain == MICROSOFT]
-    if versions != [1] and any(view.of(PRODUCTS)):
+    if versions != [1] and any(view.of(PRODUCTS, ROWS)):
         found = f"in version {versions[0]}" if versions else "in no version"
         yield "the file", f"imports {MICROSOFT} {found}"
 
@@ -34,7 +34,7 @@ def bits_of(wanted: int) -> Check:
     """Products whose weights have another number of bits than the file's."""
 
     def check(view: View) -> Faults:
-        for node in view.of(PRODUCTS):
+        for node in view.of(PRODUCTS, ROWS):
             bits = attribute(node, "bits", 4)
             if bits != wanted:
                 yield view.label(node), f"its weights have {bits} bits and not {wanted}"
@@ -44,8 +44,8 @@ def bits_of(wanted: int) -> Check:
 
 def block_size(view: View) -> Faults:
     """Blocks that the kernels refuse: no power of two, or less than 16 inputs."""
-    for node in view.of(PRODUCTS):
-        size = attribute(node, "block_size", 0)
+    for node in view.of(PRODUCTS, ROWS):
+        size = attribute(node, "block_size", 0 if node.op_type == PRODUCTS else 128)
         if size < LEAST_BLOCK or size & (size - 1):
             yield view.label(node), f"has blocks of {size} inputs"
 
@@ -81,7 +81,7 @@ def _shapes(node: NodeProto) -> list[tuple[str, str, tuple[tuple[int, ...], ...]
 
 def block_scales(view: View) -> Faults:
     """Scales of blocks that are zero, infinite or no number. Negative ones are right."""
-    for node in view.of(PRODUCTS):
+    for node in view.of(PRODUCTS, ROWS):
         scales = view.arrays.get(node.input[2])
         if scales is not None and not (np.isfinite(scales) & (scales != 0)).all():
             yield view.label(node), "has a scale that is zero, infinite or no number"

@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, helper, numpy_helper
 
-GENERATOR = np.random.default_rng(0)
-LAYER, EMBEDDING = (GENERATOR.normal(size=size).astype(np.float32) for size in ((80, 80), (90, 80)))
-NARROW, BIAS = GENERATOR.normal(size=(90, 3)).astype(np.float32), GENERATOR.normal(size=80).astype(np.float32)
+TOKENS = 90
 
 
-def token_network(*, turned: bool = True) -> ModelProto:
-    """Of tokens: an embedding, a linear layer with a bias, the embedding again as the head, a layer of few weights."""
-    arrays = {"embedding": EMBEDDING, "layer": LAYER.T if turned else LAYER, "bias": BIAS, "narrow": NARROW}
+def token_arrays(width: int) -> dict[str, np.ndarray]:
+    """An embedding (tokens, width), a linear layer (outputs, inputs) with its bias, a layer of few weights."""
+    generator = np.random.default_rng(0)
+    sizes = {"embedding": (TOKENS, width), "layer": (width, width), "bias": (width,), "narrow": (TOKENS, 3)}
+    return {name: generator.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+
+
+def token_network(width: int = 80, *, turned: bool = True) -> ModelProto:
+    """The embedding, the layer (by outputs where `turned`), the embedding again as the head, the small layer."""
+    arrays = token_arrays(width)
+    arrays["layer"] = arrays["layer"] if turned else arrays["layer"].T
     nodes = [
         helper.make_node("Gather", ["embedding", "tokens"], ["x"], "embed"),
         helper.make_node("Gemm", ["x", "layer", "bias"], ["h"], "layer", transB=int(turned)),
