@@ -49,6 +49,16 @@ def wide_weights(wanted: int) -> Check:
     return check
 
 
+def holds(wanted: int) -> Check:
+    """A file of another type of float altogether."""
+
+    def check(view: View) -> Faults:
+        if view.outermost and not any(view.type_of(name) == wanted for node in view.nodes for name in node.output):
+            yield "the file", f"computes nothing in {WORDS[wanted]}"
+
+    return check
+
+
 def wide_ends(view: View) -> Faults:
     """Inputs and outputs of 16 bits, which callers with NumPy arrays of float32 cannot feed or read."""
     if view.outermost:

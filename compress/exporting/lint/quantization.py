@@ -25,6 +25,13 @@ def integer_operators(view: View) -> Faults:
             yield view.label(node), f"{node.op_type} computes with integers itself"
 
 
+def float_file(view: View) -> Faults:
+    """A file that none of the rules for int8 looks into, because nothing in it is int8."""
+    rounds = ("QuantizeLinear", "DequantizeLinear")
+    if view.outermost and not any(view.of(*rounds)) and not any(integer_operators(view)):
+        yield "the file", "is a float file: nothing in it is int8"
+
+
 def positive_scales(view: View) -> Faults:
     """Scales that are zero, negative, infinite or no number."""
     for node in view.of("QuantizeLinear", "DequantizeLinear"):

@@ -28,6 +28,7 @@ def _any(known: frozenset[str]) -> tuple[Rule, ...]:
 
 _RUNTIME = _any(structure.ONNX | structure.MICROSOFT | structure.TRADITIONAL)
 _INTEGER = (
+    Rule("of-its-kind", "warning", quantization.float_file, _AS_FLOAT),
     Rule("positive-scale", "error", quantization.positive_scales, "calibrate again"),
     Rule("equal-pair", "error", quantization.equal_pairs, "give both the same scale and zero point"),
     Rule("weight-axis", "error", quantization.weight_axis, _PER_CHANNEL),
@@ -98,6 +99,7 @@ def _weights(bits: int) -> tuple[Rule, ...]:
 
 def _float(wanted: int) -> tuple[Rule, ...]:
     narrow = (
+        Rule("of-its-kind", "warning", floating.holds(wanted), _AS_FLOAT),
         Rule("wide-ends", "error", floating.wide_ends, "keep inputs and outputs float32 behind a Cast"),
         Rule("wide-weights", "warning", floating.wide_weights(wanted), "store it in 16 bits"),
     )
