@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ from compress.exporting.torch_onnx import DEFAULT_OPSET, PRODUCER, pool_globally
 OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 IR_VERSION = 8
+LOADING = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
+"""What ONNX Runtime puts before its messages."""
 LARGEST = 2**31 - 1
 """Bytes of a serialized graph: protobuf's limit."""
 
@@ -133,7 +136,8 @@ def folded(proto: ModelProto) -> ModelProto:
         try:
             onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base
-            raise StageError(f"ONNX Runtime does not load the graph: {_first_line(error)}") from error
+            said = LOADING.sub("", _first_line(error))  # which names a copy in a folder that is gone by then
+            raise StageError(f"ONNX Runtime does not load the graph: {said}") from error
         return onnx.load(target)
 
 
