@@ -17,6 +17,8 @@ from tests.exporting.canonical_graphs import canonical_graph
 from tests.exporting.planted import constant, four_times, planted, quantizers
 
 SHORTCUT = "node_pad_shortcut_weight_dequantize"
+REARRANGED = (SHORTCUT, "up_", "layers_up_")
+"""How the names begin of operators that stand for another one together, of which a file has no tensor between them."""
 
 
 @functools.cache
@@ -32,7 +34,8 @@ def test_any_scale_times_four_is_found_where_it_is(name: str) -> None:
     for operator in quantizers(file)[::2]:
         found = explain(proto, planted(file, operator, constant(1, four_times)), feeds)
         assert found is not None, operator
-        assert operator in found.operators if operator == SHORTCUT else operator == found.operator, found.sentence()
+        several = operator.startswith(REARRANGED)
+        assert operator in found.operators if several else operator == found.operator, found.sentence()
 
 
 @pytest.mark.parametrize("name", ["residual", "mobile", "encoder-decoder", "pre-activation", "perceptron"])

@@ -124,7 +124,10 @@ def bounds_of(view: View, node: NodeProto) -> tuple[float, float] | None:
 
 
 def same_scales(view: View) -> Faults:
-    """Operators that move values between DequantizeLinear and QuantizeLinear of unlike scales."""
+    """Operators that move values between DequantizeLinear and QuantizeLinear of unlike scales.
+
+    A concatenation of rectified and other tensors has to: a relu folds only into a range that begins at 0.
+    """
     for node in view.of("Concat", *MOVES):
         data = list(node.input) if node.op_type == "Concat" else list(node.input[:1])
         before = [view.writers.get(name) for name in data]
@@ -134,7 +137,8 @@ def same_scales(view: View) -> Faults:
         if any(item is None or item.op_type != "DequantizeLinear" for item in before):
             continue
         around = [view.quantization(item) for item in (*before, *behind) if item is not None]
-        if not all(item.same(around[0]) for item in around):
+        begins_at_zero = {found[0] == 0 for item in around[: len(before)] if (found := item.range()) is not None}
+        if len(begins_at_zero) <= 1 and not all(item.same(around[0]) for item in around):
             yield view.label(node), f"{node.op_type} reads and writes int8 with unlike scales"
 
 
