@@ -1,6 +1,6 @@
 """Files of a language model that need no calibration: time, size and perplexity, beside ONNX Runtime's own quantizers.
 
-    COMPRESS_DATA=... python benchmarks/weight_only.py [--rounds 6]
+    COMPRESS_DATA=... python benchmarks/weight_only.py [--rounds 6] [--set train.epochs=1]
 
 Time and size: a Llama of 13.7 million parameters (6 layers of 384, 8,000 tokens, the embedding is the head) with seeded
 weights, without a key-value cache, batch 1, 64 tokens and 1 token, one thread, rounds of fresh processes in which every
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from common import Claim, save_result
 from distillation_shakespeare import PIPELINE, Bench
@@ -52,8 +53,9 @@ THEIRS = {
 NAMES = ("input_ids", "attention_mask")
 
 
-def float_graph(module: nn.Module, vocabulary: int) -> ModelProto:
-    """A language model of that many tokens as an ONNX graph with a free batch and length."""
+def float_graph(module: Any) -> ModelProto:
+    """A language model of `transformers` as an ONNX graph with a free batch and length."""
+    vocabulary = module.network.config.vocab_size
     deployment = Deployment(
         task={},
         inputs=tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in NAMES),
@@ -105,13 +107,14 @@ def main() -> int:
     """Measure, compare, keep; 0 if the claims hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--set", action="append", default=[], help="override a value of the pipeline")
     arguments = parser.parse_args()
     target = TargetSettings(rounds=arguments.rounds, seconds=0.3, throughput_batch=8)
-    bench = Bench(read_pipeline(PIPELINE), threads=1)
+    bench = Bench(read_pipeline(PIPELINE, arguments.set), threads=1)
     with tempfile.TemporaryDirectory() as scratch:
-        trained = write_files(float_graph(bench.teacher(), bench.data.vector_size), Path(scratch) / "trained")
+        trained = write_files(float_graph(bench.teacher()), Path(scratch) / "trained")
         perplexity = {name: perplexity_of(path, bench, target) for name, path in trained.items()}
-        files = write_files(float_graph(seeded(), VOCABULARY), Path(scratch) / "seeded")
+        files = write_files(float_graph(seeded()), Path(scratch) / "seeded")
         size = {name: path.stat().st_size for name, path in files.items()}
         profiles = {
             length: profile(files, target.model_copy(update={"shapes": {"sequence": length}})) for length in LENGTHS
@@ -134,7 +137,7 @@ def perplexity_of(path: Path, bench: Bench, target: TargetSettings) -> float:
     """Of the validation text, by the file."""
     split = bench.data.validation
     found = answers(path, bench.data, split, target, task=bench.task)
-    return float(bench.task.metrics(found, split.targets(range(len(split))))["perplexity"])  # type: ignore[arg-type]
+    return float(bench.task.metrics(found, split.targets(np.arange(len(split))))["perplexity"])
 
 
 def claims_of(size: dict[str, int], perplexity: dict[str, float], profiles: dict[int, Any]) -> list[Claim]:

@@ -7,6 +7,7 @@ import pytest
 from compress.bundle import Kind
 from compress.cli import main
 from compress.config import read_pipeline
+from compress.errors import UsageError
 from compress.plan import Plan, make_plan
 
 PIPELINE = """
@@ -256,3 +257,36 @@ def test_the_grid_is_a_part_of_the_key(file: Path) -> None:
     names = changed(plan_of(file), plan_of(file, "export.emit=[tensorrt]"))
     assert "quantize" in names
     assert "quantize" not in changed(plan_of(file), plan_of(file, "quantize.grid=affine", "quantize.weight_bits=8"))
+
+
+UNCALIBRATED = ("ort-dynamic", "ort-weights8", "ort-weights4")
+
+
+def test_files_without_calibration_are_made_of_float_networks(file: Path) -> None:
+    plan = plan_of(file, f"stages[4].export.emit=[{', '.join(UNCALIBRATED)}]", "stages[4].from=small")
+    made = [row for row in plan.rows if row.emission in UNCALIBRATED]
+    assert [row.emission for row in made] == list(UNCALIBRATED)
+    assert {row.origin for row in made} == {"small"}
+    (profile,) = [step for step in plan.steps if step.stage.verb == "profile"]
+    assert {row.name for row in made} <= set(profile.inputs)
+
+
+def test_of_a_quantized_network_they_are_refused_with_the_way_out(file: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        plan_of(file, "export.emit=[ort-x86, ort-dynamic]")
+    assert "export: ort-dynamic is made of a float network, and this one is quantized" in str(error.value)
+    assert "with `from: small`" in str(error.value)
+
+
+def test_a_target_may_ask_for_them(tmp_path: Path) -> None:
+    """They are no files of a quantized network, nor what shows what quantizing has done."""
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "data: digits\nmodels: {net: {zoo: resnet8}}\ntargets: [{emit: [fp32, ort-weights8, ort-x86]}]\n"
+        "stages:\n  - train: {epochs: 1}\n  - export: {}\n  - quantize: {model: net, epochs: 0}\n  - export: {}\n"
+        "    name: again\n"
+    )
+    found = {row.name: (row.origin, row.emission) for row in make_plan(read_pipeline(file)).rows if row.emission}
+    assert set(found.values()) == {
+        ("train", "fp32"), ("train", "ort-weights8"), ("quantize", "fp32"), ("quantize", "ort-x86"),
+    }  # fmt: skip

@@ -103,6 +103,43 @@ def test_a_missed_budget_leaves_everything_written(place: Path, capsys: pytest.C
     assert row["metrics"]["relative_error"] == pytest.approx(relative_error(near[:11], exact[:11]), rel=0.05)
 
 
+def test_files_without_calibration_need_no_ladder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = {"w1": floats(64, 96, scale=0.1), "b1": floats(96, seed=1), "w2": floats(96, 64, seed=2, scale=0.1)}
+    nodes = [
+        node("MatMul", "x w1", "a"), node("Add", "a b1", "h"), node("Relu", "h", "r"), node("MatMul", "r w2", "y"),
+    ]  # fmt: skip
+    onnx.save(graph(nodes, arrays, {"x": ["batch", 64]}, {"y": None}), place / "linear.onnx")
+    x = floats(64, 64, seed=5)
+    np.savez(place / "rows.npz", x=x)
+    out = place / "uncalibrated"
+    status = call(
+        place / "linear.onnx", "--samples", place / "rows.npz", "--out", out, "--emit", "ort-weights4", "--emit",
+        "ort-weights8", "--target", place / "quick.yaml", "--budget", "0.1", "--json",
+    )  # fmt: skip
+    assert status == 0
+    content = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in content["models"]}
+    assert list(rows) == ["given", "fp32", "ort-weights4", "ort-weights8", "ort-dynamic"]
+    assert [row["precision"] for row in rows.values()] == ["fp32", "fp32", "int4", "int8", "int8"]
+    assert not any("quantization" in row for row in rows.values())
+    assert content["budget"][0]["value"] == min(1 - rows[name]["metrics"]["agreement"] for name in list(rows)[2:])
+    judged = x[np.random.default_rng(0).permutation(64)[32:]]
+    exact, near = (run(onnx.load(out / f"{name}.onnx"), x=judged)[0].argmax(1) for name in ("fp32", "ort-weights4"))
+    assert rows["ort-weights4"]["metrics"]["agreement"] == pytest.approx(np.mean(exact == near), abs=0.04)
+    assert all(rows[name]["parity"]["within_step"] >= 0.99 for name in list(rows)[2:])
+
+
+def test_where_convolutions_do_the_work_such_files_are_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for emission in ("ort-dynamic", "ort-weights4"):
+        arguments = ("--out", tmp_path / "out", "--emit", emission, "--target", place / "quick.yaml")
+        assert call(place / "classifier.onnx", "--samples", place / "labelled.npz", *arguments) == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith(f"error: --emit {emission}: rounds the") and "leave it out" in last
+    assert not (tmp_path / "out").exists()
+
+
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no such model": ({"model": "none.onnx"}, "no such file"),
     "no model": ({"model": "quick.yaml"}, "not an ONNX file"),
