@@ -15,7 +15,7 @@ from compress.pruning.latency.micro import MARK, layers_model
 from tests.pruning.latency.layer_kinds import KINDS, answer, points
 
 BATCH = 2
-FLOAT = ("attention", "narrow_attention", "conv_transpose", "grouped_transpose")
+FLOAT = ("attention", "narrow_attention", "grouped_transpose")
 """What ONNX Runtime has no integer kernel for, or what int8 files leave as it is."""
 
 
