@@ -61,7 +61,8 @@ def test_a_calibrated_network_goes_over_and_gives_the_same_answers(name: str) ->
     assert np.mean(_steps(_answers(again.quantization().canonical, x), expected) <= 1) >= 0.999
 
 
-@pytest.mark.parametrize("name", ["mobile", "perceptron"])  # norms, depthwise and relu6; layers without a norm
+# norms, depthwise and relu6; layers without a norm; a transposed convolution
+@pytest.mark.parametrize("name", ["mobile", "perceptron", "encoder-decoder"])
 def test_what_the_ladder_found_comes_back_and_gives_the_same_answers(name: str) -> None:
     linked, x, described = _linked(name)
     feeds = [{"input": x.numpy()}]

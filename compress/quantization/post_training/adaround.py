@@ -132,6 +132,7 @@ def adaround(
 ) -> dict[str, QuantizedWeight]:
     """New integers for all convolutions and products, layer by layer; scales stay as they are.
 
+    Transposed convolutions keep the integers that they have: a row of theirs would be another one at each phase.
     Each layer's inputs are those of the network in which all layers before it are rounded already.
     """
     result = dict(weights)
