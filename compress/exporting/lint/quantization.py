@@ -29,7 +29,7 @@ def float_file(view: View) -> Faults:
     """A file that none of the rules for int8 looks into, because nothing in it is int8."""
     rounds = ("QuantizeLinear", "DequantizeLinear")
     if view.outermost and not any(view.of(*rounds)) and not any(integer_operators(view)):
-        yield "the file", "is a float file: nothing in it is int8"
+        yield "the file", "is a float file that holds nothing in int8"
 
 
 def positive_scales(view: View) -> Faults:
