@@ -75,7 +75,9 @@ def int8_share(model: Path, *, signed: bool = False) -> Int8Share:
         if node.op_type in INTEGER:
             integer += 1
         elif _counts(node, constants, writers):
-            left.append({"name": node.name, "operator": node.op_type, "reason": _reason(node, writers, readers)})
+            left.append(
+                {"name": node.name, "operator": node.op_type, "reason": _reason(node, constants, writers, readers)}
+            )
     return Int8Share(integer, integer + len(left), tuple(left))
 
 
@@ -104,7 +106,7 @@ def _is_constant(node: NodeProto | None) -> bool:
     return node is not None and node.op_type == "Constant"
 
 
-def _reason(node: NodeProto, writers: dict[str, NodeProto], readers: dict[str, list[str]]) -> str:
+def _reason(node: NodeProto, constants: set[str], writers: dict[str, NodeProto], readers: dict[str, list[str]]) -> str:
     """Why an operator runs in float."""
     if node.op_type == "ConvTranspose":
         return "ONNX Runtime has no int8 kernel for it"
@@ -113,7 +115,7 @@ def _reason(node: NodeProto, writers: dict[str, NodeProto], readers: dict[str, l
         return "its inputs are quantized, but only float operators read its output"
     if all(quantized):
         return "its inputs are quantized, but the runtime did not fuse it"
-    if node.op_type in ("MatMul", "FusedMatMul") and not any(quantized):
+    if node.op_type in ("MatMul", "FusedMatMul") and not any(quantized) and not constants.intersection(node.input):
         return "both sides are float activations"
     return "kept in float: its inputs or its output are not worth quantizing here"
 

@@ -11,7 +11,9 @@ from compress.exporting.torch_onnx import example_inputs, save
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
+from compress.targets.settings import UNCALIBRATED_EMISSIONS
 from tests.exporting.canonical_graphs import canonical_graph
+from tests.exporting.emissions.token_graphs import token_network
 from tests.quantization.networks import deployment, network
 
 
@@ -45,3 +47,15 @@ def test_a_float_file_has_none(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     save(EMISSIONS["fp32"](canonical_graph("residual")[0]), path)
     assert int8_share(path).share == 0.0
+
+
+@pytest.mark.parametrize("emission", UNCALIBRATED_EMISSIONS)
+def test_files_without_calibration_are_counted_and_a_small_layer_is_not_called_a_product_of_activations(
+    emission: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    save(EMISSIONS[emission](token_network()), path)
+    counted = int8_share(path)
+    assert (counted.integer, counted.total) == (2, 3)
+    (left,) = counted.not_int8
+    assert left["name"] == "narrow" and left["reason"].startswith("kept in float")
