@@ -15,7 +15,7 @@ from compress.bare.judge import Judge, Judgement
 from compress.errors import StageError
 from compress.exporting import parity
 from compress.exporting.divergence import explain
-from compress.exporting.element_types import at_least
+from compress.exporting.element_types import at_least, computes_in_float16
 from compress.exporting.emissions import dynamic, tensorrt
 from compress.exporting.emissions.narrow import narrow
 from compress.exporting.emissions.table import EMISSIONS
@@ -118,11 +118,11 @@ def _emitted(folder: Path, name: str, canonical: ModelProto, judge: Judge) -> Fi
 def _parity(path: Path, name: str, proto: ModelProto, canonical: ModelProto, judge: Judge) -> parity.Parity:
     """The emission against the canonical graph, both without the runtime's optimizations.
 
-    A file for TensorRT rounds at fewer places and computes in float16: so does what it is held against.
+    A file for TensorRT rounds at fewer places and may compute in float16: so does what it is held against.
     """
     plain = path.with_name(".canonical.onnx")
-    narrowed = name == "tensorrt"
-    reference = _rounding_as(canonical, proto) if narrowed else canonical
+    narrowed = name == "tensorrt" and computes_in_float16(proto)
+    reference = _rounding_as(canonical, proto) if name == "tensorrt" else canonical
     save(reference, plain)
     feeds = judge.feeds[:PARITY_BATCHES]
     try:
@@ -134,7 +134,7 @@ def _parity(path: Path, name: str, proto: ModelProto, canonical: ModelProto, jud
             again = _in_another_order(plain, feeds)
     finally:
         plain.unlink()
-    return parity.check(path, feeds, expected, integer=True, again=again, emission=name)
+    return parity.check(path, feeds, expected, integer=True, again=again, emission=name, narrow=narrowed)
 
 
 def _rounding_as(canonical: ModelProto, proto: ModelProto) -> ModelProto:

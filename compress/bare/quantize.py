@@ -75,7 +75,7 @@ def quantize_file(
     progress.say(f"reading {model.name}")
     floating = open_float(model)
     ranges = calibrated(names)
-    template = template_of(floating, asked.ignore) if ranges else None
+    template = template_of(floating, asked.ignore, symmetric=is_symmetric(asked, names)) if ranges else None
     _check_uncalibrated(floating, names, asked.ignore)
     inputs = inputs_of(floating)
     calibration, judging, notes = _halves(read_samples(samples, inputs, asked.images))
@@ -85,7 +85,7 @@ def quantize_file(
     rungs: Sequence[Rung] = ()
     if template is not None:
         options = Options(
-            symmetric=is_symmetric(asked, names),
+            symmetric=template.symmetric,
             weight_bits=asked.bits(names),
             method=asked.calibration,
             rungs=asked.rungs,

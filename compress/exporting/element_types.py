@@ -81,3 +81,8 @@ def _allowed(operator: str, domain: str, version: int, index: int, output: bool)
         return frozenset()
     slot = slots[min(index, len(slots) - 1)]
     return frozenset(slot.types)
+
+
+def computes_in_float16(proto: ModelProto) -> bool:
+    """Whether a file holds numbers of float16."""
+    return any(item.data_type == TensorProto.FLOAT16 for item in proto.graph.initializer)

@@ -89,13 +89,15 @@ def check(
     counted: Sequence[Array] | None = None,
     strict: bool = True,
     emission: str = "",
+    narrow: bool = False,
     network: Any = None,
 ) -> Parity:
     """Run the file on `feeds` (batches) and compare its first output with `reference` (one array per batch).
 
     `again` is the reference computed by torch in another order, where there is one. `counted` says of outputs for
     tokens, (examples, tokens) for each batch, which are no padding; each such token is then an example of its own.
-    `emission` says in which precision the file computes. One of bfloat16 is run as `widened` has it.
+    `emission` says in which precision a float file computes, `narrow` that an int8 one has float16 around it. A file of
+    bfloat16 is run as `widened` has it.
 
     Not `strict`, an int8 network is compared but not judged: before it is trained, its outputs hardly differ from
     each other, so that one step inside is many of theirs.
@@ -112,7 +114,7 @@ def check(
     parity = compare(plain, optimized, expected, integer=integer, output_scale=rounding, tolerance=tolerance)
     if again is not None:
         parity = replace(parity, torch_within_step=_share_within(_rows(again, counted), expected, parity.step))
-    slack = FLOAT16_NOISE_SLACK if emission == "tensorrt" else NOISE_SLACK
+    slack = FLOAT16_NOISE_SLACK if narrow else NOISE_SLACK
     faults = parity.faults(integer=integer, noise_slack=slack) if strict or not integer else []
     if faults:
         why = _why(model, emission, network, feeds, [*outputs, reference])

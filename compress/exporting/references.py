@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 from compress.exporting.graph import Graph
 from compress.exporting.tracing import quiet
 from compress.quantization.fake_quantize import FakeQuantize
+from compress.quantization.prepare import name_sources
 from compress.targets.settings import FLOAT_EMISSIONS
 
 
@@ -42,7 +43,12 @@ def round_to_grids_of(module: nn.Module, proto: ModelProto) -> None:
         quantizer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
         grid = grids.get(f"{node.args[0].name}_quantize") if isinstance(quantizer, FakeQuantize) else None
         if isinstance(quantizer, FakeQuantize) and grid is not None:
-            quantizer.set_grid(*grid)
+            own = copy.deepcopy(quantizer)  # tensors of one scale may have unlike zero points in the file
+            own.set_grid(*grid)
+            node.target = f"{node.target}_of_{node.args[0].name}"
+            module.add_submodule(node.target, own)
+    name_sources(module)
+    module.recompile()
 
 
 def _signed_grid(graph: Graph, node: NodeProto) -> tuple[float, int]:

@@ -17,6 +17,7 @@ from compress.data.dataset import Data
 from compress.data.open import open_data
 from compress.errors import UsageError
 from compress.exporting import parity
+from compress.exporting.element_types import computes_in_float16
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
 from compress.exporting.lint.check import lint, refuse
@@ -168,6 +169,7 @@ def _parity(
 ) -> parity.Parity:
     """The file against torch on the first validation examples, in batches that the file takes."""
     feeds, expected, again, counted = [], [], [], []
+    narrow = emission == "tensorrt" and computes_in_float16(onnx.load(path, load_external_data=False))
     module.eval()
     for indices in _batches(data, deployment, count):
         inputs = fill(data.batch(data.validation, indices).inputs, deployment)
@@ -175,7 +177,7 @@ def _parity(
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
         with torch.no_grad():
             expected.append(module(*tensors).numpy())
-            if emission == "tensorrt":
+            if narrow:
                 again.append(answers_in_float16(module, tuple(tensors)).numpy())
             else:
                 with quiet(), torch.backends.mkldnn.flags(enabled=False):
@@ -196,6 +198,7 @@ def _parity(
         counted=tokens,
         strict=strict,
         emission=emission,
+        narrow=narrow,
         network=module,
     )
 

@@ -125,7 +125,9 @@ def link(model: GraphModule, deployment: Deployment, examples: tuple[Tensor, ...
     integer = frozenset(chosen)
     groups = {point.group: marks[label] for label, point in points.items()}
     quantizers = {group: module for group, module in groups.items() if isinstance(module, FakeQuantize)}
-    return Link(model, Template(floating, tuple(points.values()), chosen, kept, integer), quantizers, modules)
+    symmetric = any(module.symmetric for module in quantizers.values())
+    template = Template(floating, tuple(points.values()), chosen, kept, integer, symmetric)
+    return Link(model, template, quantizers, modules)
 
 
 def _as_placed(operator: Operator, layers: Mapping[str, Layer], chosen: Mapping[str, Layer]) -> Operator:

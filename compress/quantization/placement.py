@@ -67,6 +67,9 @@ With groups or dilation it is `other`.
 WRITES: dict[str, tuple[float, float]] = {"hard_sigmoid": (0.0, 1.0), "sigmoid": (0.0, 1.0)}
 """The least and greatest value that an operator can write, which its output's range does not leave."""
 
+Bounds = tuple[float, float] | None
+RECTIFIED: Bounds = (0.0, float("inf"))
+POOLS = frozenset({"average_pool", "global_average_pool"})
 WEIGHTED = frozenset({Role.WEIGHTED, Role.WEIGHTED_OR_FLOAT_OUT})
 BETWEEN = frozenset({Role.COMBINES, Role.JOINS, Role.MAPS, Role.CURVES})
 
@@ -81,7 +84,7 @@ class Operator:
     output: str
     kind: str
     inputs: tuple[str, ...]
-    bounds: tuple[float, float] | None = None
+    bounds: Bounds = None
     ignored: bool = False
 
     @property
@@ -96,14 +99,14 @@ class Point:
     """A tensor that is quantized.
 
     `readers` are the outputs of the operators that read the quantized tensor, or None for all; `group` is the name
-    that tensors of one scale share; `bounds` is what a folded relu or clip leaves,
+    that tensors of one scale share; `bounds` limit the range of that scale: what a folded relu or clip leaves,
     or what the operator can write.
     """
 
     tensor: str
     group: str
     readers: frozenset[str] | None
-    bounds: tuple[float, float] | None
+    bounds: Bounds
 
 
 @dataclass(frozen=True)
@@ -114,17 +117,23 @@ class Placement:
     points: tuple[Point, ...]
 
 
-def place(operators: Sequence[Operator]) -> Placement:
-    """Decide for a graph, given in an order in which it can be computed; graph inputs are what nothing writes."""
+def place(operators: Sequence[Operator], *, symmetric: bool = False) -> Placement:
+    """Decide for a graph, given in an order in which it can be computed; graph inputs are what nothing writes.
+
+    `symmetric` is the grid without zero points, on which residual sums have one scale: see `_join_sums`.
+    """
     graph = _Graph(operators)
     integer = _settle(graph)
     needed, everywhere = _quantized_tensors(graph, integer)
     groups = _groups(graph, integer, needed)
+    bounds = {tensor: graph.bounds(tensor) for tensor in groups}
+    if symmetric:
+        _join_sums(graph, integer, groups, bounds)
     points = []
     for tensor in graph.tensors:
         if tensor in needed:
             readers = None if tensor in everywhere else frozenset(graph.readers_towards(tensor, integer))
-            points.append(Point(tensor, groups[tensor], readers, graph.bounds(tensor)))
+            points.append(Point(tensor, groups[tensor], readers, bounds[tensor]))
     return Placement(frozenset(integer), tuple(points))
 
 
@@ -165,6 +174,11 @@ class _Graph:
             tensor = self.by_output[tensor].inputs[0]
         return tensor
 
+    def branch(self, add: Operator) -> str | None:
+        """What a sum reads from the last layer with weights that writes for it alone."""
+        written = {name for name in add.inputs if self.role(name) in WEIGHTED and len(self.readers[name]) == 1}
+        return max(written, key=self.tensors.index, default=None)
+
     def follows_linear(self, operator: Operator) -> bool:
         """Whether a linear layer writes what an operator reads."""
         return any(self.role(self.writer(self.root(name))) is Role.WEIGHTED_OR_FLOAT_OUT for name in operator.inputs)
@@ -190,7 +204,7 @@ class _Graph:
                 pending += self.readers[operator.output]
         return False
 
-    def bounds(self, tensor: str) -> tuple[float, float] | None:
+    def bounds(self, tensor: str) -> Bounds:
         """What the relus and clips that write a tensor leave, or what its operator can write; None if all."""
         bounds = None
         while self.role(tensor) is Role.RECTIFIES:
@@ -264,3 +278,35 @@ def _groups(graph: _Graph, integer: set[str], needed: set[str]) -> dict[str, str
             if len(tied) == 1 and graph.bounds(output) in (None, graph.bounds(next(iter(tied)))):
                 group[output] = next(iter(tied))
     return {tensor: find(tensor) for tensor in group}
+
+
+def _join_sums(graph: _Graph, integer: set[str], groups: dict[str, str], bounds: dict[str, Bounds]) -> None:
+    """One scale for what a residual sum reads and what it writes, so that rounding the branch changes nothing.
+
+    TensorRT computes convolution, sum and relu as one and rounds once; ONNX Runtime rounds the convolution's output
+    first. If the skip holds multiples k s of the scale s, then round(b / s) + k = round(b / s + k): the integers are
+    the same, and one training serves both. A branch below -128 s is cut off, where the relu makes 0 of the sum anyway,
+    so that the range is that of the others. A sum that only a pool reads is left alone: there a rounding more decides
+    no other, and its range is often larger.
+    """
+    branches: set[str] = set()
+    joined: set[str] = set()
+    for operator in graph.operators:
+        if operator.kind != "add" or operator.output not in integer:
+            continue
+        tensors = [*(graph.root(tensor) for tensor in operator.inputs), graph.written(operator.output)]
+        branch = graph.branch(operator)
+        between = integer - {o.output for o in graph.operators if o.kind in POOLS}
+        if branch is None or not graph.feeds_integer(tensors[-1], between):
+            continue
+        if any(bounds[tensor] not in (None, RECTIFIED) for tensor in tensors):
+            continue
+        tied = {groups[tensor] for tensor in tensors}
+        first = min(tied, key=graph.tensors.index)
+        groups.update({tensor: first for tensor, group in groups.items() if group in tied})
+        branches.add(branch)
+        joined = (joined - tied) | {first}
+    for group in joined:
+        members = [tensor for tensor, name in groups.items() if name == group]
+        kept = {bounds[tensor] for tensor in members if tensor not in branches}
+        bounds.update(dict.fromkeys(members, kept.pop() if len(kept) == 1 else None))

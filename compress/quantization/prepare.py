@@ -49,12 +49,12 @@ def prepare(
     _name_paths(graph)
     _make_weighted(graph_module, weight_bits)
     _make_norms_convolutions(graph_module, weight_bits)
-    placement = place(read(graph, tuple(ignore)))
+    placement = place(read(graph, tuple(ignore)), symmetric=symmetric)
     for node in graph.nodes:
         if node.op == "call_module" and node.meta.get("kind") in WEIGHTED_KINDS and node.name not in placement.integer:
             _layer(graph_module, node).bits = None
     _insert_quantizers(graph_module, placement, symmetric)
-    _name_sources(graph_module)
+    name_sources(graph_module)
     graph.eliminate_dead_code()
     graph.lint()
     result = GraphModule(graph_module, graph)
@@ -181,7 +181,7 @@ def _insert_quantizers(graph_module: GraphModule, placement: Placement, symmetri
                 user.replace_input_with(node, call)
 
 
-def _name_sources(graph_module: GraphModule) -> None:
+def name_sources(graph_module: GraphModule) -> None:
     """Tell each int8 layer the quantizer of what it reads, directly or behind operators that move values."""
     for node in graph_module.graph.nodes:
         if node.op != "call_module" or node.meta.get("kind") not in WEIGHTED_KINDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, helper
 from compress.errors import UsageError
 from compress.exporting.graph import Graph, names, nested
 from compress.quantization.onnx_graph import Layer, Types, read
-from compress.quantization.placement import ROLES, Operator, Placement, Point, Role, place
+from compress.quantization.placement import ROLES, Operator, Point, Role, place
 
 Array = NDArray[Any]
 GridPoint = tuple[float, int]
@@ -23,13 +23,17 @@ GridPoint = tuple[float, int]
 
 @dataclass(frozen=True)
 class Template:
-    """`proto` is float; `layers` are those whose weights become int8, by the tensor that they write."""
+    """`proto` is float; `layers` are those whose weights become int8, by the tensor that they write.
+
+    `symmetric` is the grid without zero points.
+    """
 
     proto: ModelProto
     points: tuple[Point, ...]
     layers: Mapping[str, Layer]
     operators: tuple[Operator, ...]
     integer: frozenset[str]
+    symmetric: bool = False
 
     def source_group(self, layer: Layer) -> str | None:
         """The group of the point that a layer reads, directly or behind operators that only move values."""
@@ -50,11 +54,13 @@ class Template:
 
     def with_proto(self, proto: ModelProto) -> Template:
         """The same places in a graph of the same names with other weights."""
-        return Template(proto, self.points, self.layers, self.operators, self.integer)
+        return replace(self, proto=proto)
 
 
-def template_of(proto: ModelProto, ignore: Sequence[str] = ()) -> Template:
+def template_of(proto: ModelProto, ignore: Sequence[str] = (), *, symmetric: bool = False) -> Template:
     """Place int8 in a float graph. `ignore` are globs of operator names that stay in float.
+
+    `symmetric` is the grid without zero points.
 
     Raises:
         UsageError: Nothing in the graph can run in int8, or a glob matches no operator.
@@ -62,13 +68,13 @@ def template_of(proto: ModelProto, ignore: Sequence[str] = ()) -> Template:
     graph = Graph(proto.graph)
     operators, layers = read(graph, Types(proto), ignore)
     _check_globs(graph, ignore)
-    placement = place(operators)
+    placement = place(operators, symmetric=symmetric)
     found = {output: layer for output, layer in layers.items() if output in placement.integer}
     if layers and not found:
         raise UsageError("ignore: every layer of the graph is to stay in float")
     if not found:
         raise UsageError(_nothing_to_quantize(graph))
-    return _checked(proto, placement, found, operators)
+    return Template(proto, placement.points, found, tuple(operators), placement.integer, symmetric)
 
 
 def _nothing_to_quantize(graph: Graph) -> str:
@@ -84,15 +90,15 @@ def without(template: Template, kept_float: frozenset[str]) -> Template:
     operators = [
         Operator(o.output, o.kind, o.inputs, o.bounds, o.ignored or o.output in kept_float) for o in template.operators
     ]
-    placement = place(operators)
+    placement = place(operators, symmetric=template.symmetric)
     layers = {output: layer for output, layer in template.layers.items() if output in placement.integer}
-    return _checked(template.proto, placement, layers, operators)
-
-
-def _checked(
-    proto: ModelProto, placement: Placement, layers: Mapping[str, Layer], operators: Sequence[Operator]
-) -> Template:
-    return Template(proto, placement.points, dict(layers), tuple(operators), placement.integer)
+    return replace(
+        template,
+        points=placement.points,
+        layers=layers,
+        operators=tuple(operators),
+        integer=placement.integer,
+    )
 
 
 def _check_globs(graph: Graph, ignore: Sequence[str]) -> None:

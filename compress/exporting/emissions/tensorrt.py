@@ -1,4 +1,4 @@
-"""For TensorRT: int8 without zero points, quantized only where an int8 layer reads, in surroundings of float16.
+"""For TensorRT: int8 without zero points, quantized only where an int8 layer reads, in float16 where floats remain.
 
 TensorRT (11, strongly typed) takes precision from the graph. It fuses the quantization before a convolution, and a sum
 and relu behind it; a convolution whose output is quantized for float readers, or before a sum, costs a kernel more.
@@ -28,15 +28,29 @@ PASSES = frozenset(
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 """Operators behind which an int8 layer may read what they were given."""
+FUSED = PASSES | POOLS | frozenset({"Add", "DequantizeLinear", "QuantizeLinear"})
 
 
 def emit(canonical: ModelProto) -> ModelProto:
-    """The graph to deploy, with scales, weights and float operators in float16; inputs and outputs stay float32.
+    """The graph to deploy: in surroundings of float16, or of float32 where nothing would be gained by float16.
+
+    That is where all that is float lies inside of int8 kernels (`is_all_integer`): their epilogues compute in float32
+    anyway, no tensor in memory is wider for it, and scales and biases stay those that were trained.
 
     Raises:
         StageError: activations have zero points.
     """
-    result = at_least(emit_float32(canonical), OPSET)
+    wide = emit_float32(canonical)
+    return wide if is_all_integer(Graph(wide.graph)) else _narrowed(wide)
+
+
+def emit_float16(canonical: ModelProto) -> ModelProto:
+    """Scales, weights and float operators in float16; inputs and outputs stay float32. Raises as `emit`."""
+    return _narrowed(emit_float32(canonical))
+
+
+def _narrowed(wide: ModelProto) -> ModelProto:
+    result = at_least(wide, OPSET)
     graph = Graph(result.graph)
     _keep_scales_in_range(graph)
     graph.write()
@@ -44,7 +58,7 @@ def emit(canonical: ModelProto) -> ModelProto:
 
 
 def emit_float32(canonical: ModelProto) -> ModelProto:
-    """The same graph in surroundings of float32; raises as `emit`."""
+    """Everything that is float in float32; raises as `emit`."""
     result = ModelProto()
     result.CopyFrom(canonical)
     graph = Graph(result.graph)
@@ -59,6 +73,14 @@ def emit_float32(canonical: ModelProto) -> ModelProto:
     _complete_kernel_shapes(graph.sorted_nodes(), {name: array.shape for name, array in graph.arrays.items()})
     graph.write()
     return result
+
+
+def is_all_integer(graph: Graph) -> bool:
+    """Whether a graph consists of int8 layers and of what TensorRT fuses with them, or computes on int8 as it is."""
+    writers = graph.writers()
+    return all(
+        node.op_type in FUSED or (node.op_type in WEIGHTED and _is_integer(node, writers)) for node in graph.nodes
+    )
 
 
 def _is_activation(graph: Graph, node: NodeProto | None) -> bool:
