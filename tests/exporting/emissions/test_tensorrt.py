@@ -81,7 +81,7 @@ def test_where_a_float_operator_is_left_floats_are_float16(kind: str) -> None:
     graph = Graph(proto.graph)
     if kind == "Softmax":
         graph.nodes.append(helper.make_node("Softmax", [graph.outputs[0]], ["likelihoods"], axis=-1))
-        proto.graph.output[0].name = "likelihoods"
+        graph.outputs[0] = proto.graph.output[0].name = "likelihoods"
     else:
         (weight,) = [node for node in graph.nodes if node.name == "conv1.dequantize"]
         graph.arrays["float_weight"] = graph.arrays[weight.input[0]].astype(np.float32)
