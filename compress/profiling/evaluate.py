@@ -11,6 +11,7 @@ from compress.bundle import Bundle, Kind
 from compress.data.dataset import Data, Split
 from compress.data.open import open_data
 from compress.profiling.answers import answers
+from compress.profiling.flips import against
 from compress.stage import Context, Metrics
 from compress.tasks.open import open_task
 from compress.tasks.task import Task
@@ -24,7 +25,8 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
 
     ONNX files are answered by their runtime on the context's target, PyTorch models by PyTorch. Each split's entry
     holds the task's metrics, the 95 % interval of the primary one as `<metric>_ci95`, and, where the answers of a
-    reference are given, `agreement` with them.
+    reference are given, `agreement` with them; that of the test split also what is lost against them
+    (`<metric>_drop_ci95`) and, where there are classes, the `flips`.
     """
     if context.data is None:
         raise ValueError("evaluation needs data")
@@ -41,7 +43,10 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
         earlier = None if reference is None else np.load(reference.path / f"{name}.npy", mmap_mode="r")
         if context.rehearsal and earlier is not None:  # it may be the reference's finished answers to all examples
             earlier = earlier[: len(outputs)]
-        found[name] = judge(task, outputs, split.targets(np.arange(len(split))), earlier)
+        targets = split.targets(np.arange(len(split)))
+        found[name] = judge(task, outputs, targets, earlier)
+        if name == "test" and earlier is not None:
+            found[name] |= against(task, outputs, np.asarray(earlier), targets)
     return found
 
 

@@ -14,6 +14,7 @@ class Evaluate(Stage):
     """What a model answers on the validation and test examples, and what the task's metrics say of it."""
 
     verb: ClassVar[str] = "evaluate"
+    version: ClassVar[int] = 2
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED, Kind.ONNX)}
     reads: ClassVar[frozenset[str]] = frozenset({"data", "target"})
 
