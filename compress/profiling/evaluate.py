@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from compress.bundle import Bundle, Kind
 from compress.data.dataset import Data, Split
 from compress.data.open import open_data
 from compress.profiling.answers import answers
-from compress.profiling.flips import against
+from compress.profiling.flips import against, flips
+from compress.profiling.shown import shown_flips
 from compress.stage import Context, Metrics
+from compress.tasks.classes import OneClass
 from compress.tasks.open import open_task
 from compress.tasks.task import Task
 
 SPLITS = ("validation", "test")
+FLIPS_FILE = "flips.json"
+"""The first test examples whose class is another than the reference's, with their pictures or texts."""
 REHEARSAL_EXAMPLES = 8
 
 
@@ -36,6 +41,8 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
         data = data.head(REHEARSAL_EXAMPLES)
     module = _load(source)
     found: dict[str, Any] = {"primary": task.metric, "higher_is_better": task.higher_is_better}
+    found["examples"] = {name: len(getattr(data, name)) for name in ("train", *SPLITS)}
+    found["labels"] = None if data.labels is None else list(data.labels)
     for name in SPLITS:
         split: Split = getattr(data, name)
         outputs = _answers(source, module, data, split, task, context)
@@ -46,7 +53,17 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
         targets = split.targets(np.arange(len(split)))
         found[name] = judge(task, outputs, targets, earlier)
         if name == "test" and earlier is not None:
-            found[name] |= against(task, outputs, np.asarray(earlier), targets)
+            found[name] |= _against(task, outputs, np.asarray(earlier), data, out)
+    return found
+
+
+def _against(task: Task, outputs: np.ndarray, before: np.ndarray, data: Data, out: Path) -> dict[str, Any]:
+    """What the test split's answers are beside the reference's; the first flips, to be looked at, go into `out`."""
+    found = against(task, outputs, before, data.test.targets(np.arange(len(outputs))))
+    if isinstance(task, OneClass):
+        moved = flips(outputs, before, data.test.targets(np.arange(len(outputs))))
+        rows = shown_flips(data.test, moved, data.labels)
+        (out / FLIPS_FILE).write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return found
 
 

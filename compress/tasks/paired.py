@@ -63,12 +63,12 @@ def _correlation(both: int, only_first: int, only_second: int, neither: int) -> 
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p value of "both are right equally often": McNemar's exact test (McNemar 1947), a binomial one of 1/2."""
+    """Two-sided p value of "both are right equally often": McNemar's exact test (McNemar 1947), a binomial one."""
     changed = only_first + only_second
     if changed == 0:
         return 1.0
-    tail = sum(comb(changed, one) for one in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**changed)
+    tail: int = sum(comb(changed, one) for one in range(min(only_first, only_second) + 1))
+    return min(1.0, float(2 * tail / 2**changed))
 
 
 def paired_bootstrap(

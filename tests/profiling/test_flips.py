@@ -6,7 +6,6 @@ import pytest
 from compress.profiling.flips import MOST_BYTES, against, flips
 from compress.tasks.image_classification import ImageClassification
 from compress.tasks.regression import Regression
-from compress.tasks.text_classification import TextClassification
 
 
 def logits(classes: list[int]) -> np.ndarray:
@@ -61,12 +60,20 @@ def test_a_loss_is_paired_in_the_direction_of_the_metric() -> None:
     assert "flips" not in worse
 
 
-def test_a_correlation_of_classes_is_drawn_anew() -> None:
+class Recall(ImageClassification):
+    """Classes that are judged by another share than the accuracy."""
+
+    metric = "recall"
+
+    def metrics(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        return {"recall": float((outputs.argmax(axis=1) == targets)[targets == 1].mean())}
+
+
+def test_another_metric_of_classes_is_drawn_anew() -> None:
     chance = np.random.default_rng(0)
-    right = chance.integers(0, 2, 60)
-    before = np.eye(2)[right] + chance.normal(scale=0.5, size=(60, 2))
-    found = against(TextClassification(primary="matthews"), -before, before, right)
-    assert found["matthews_drop_ci95"][0] > 0.5
+    right = chance.integers(0, 3, 90)
+    found = against(Recall(), logits((2 - right).tolist()), logits(right.tolist()), right)
+    assert found["recall_drop_ci95"] == [0.0, 0.0] and len(found["flips"]["became_wrong"]) == int((right != 1).sum())
 
 
 def test_large_answers_are_not_drawn_anew() -> None:
