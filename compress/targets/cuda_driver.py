@@ -59,7 +59,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 class CudaError(Exception):
-    """A call of the driver failed, or there is no driver or GPU; `code` is its CUresult (-1: the library is missing)."""
+    """A call failed, or there is no driver or GPU; `code` is its CUresult (-1: the library is missing)."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class Cuda:
         self._call("cuMemFree_v2", address)
 
     def allocate_host(self, size: int) -> int:
-        """The address of at least `size` bytes of this machine's memory that the GPU copies from and to at full speed."""
+        """The address of at least `size` bytes of pinned memory, which the GPU copies from and to at full speed."""
         return self._handle("cuMemAllocHost_v2", max(size, 1))
 
     def release_host(self, address: int) -> None:

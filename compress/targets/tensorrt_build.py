@@ -1,0 +1,281 @@
+"""Builds a TensorRT engine from an ONNX file, on the machine whose GPU it is for. Runs there: NumPy and tensorrt alone.
+
+Written for TensorRT 11, whose networks are strongly typed: precision is what the ONNX file says. What an engine belongs
+to (GPU, CUDA, TensorRT) is told beside it, and `refuse_elsewhere` holds that against where it is loaded.
+
+Source: TensorRT 11's Python API (https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.targets import measure
+from compress.targets.cuda_driver import Cuda, CudaError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+MAJOR = "11"
+PROGRESS = "progress "
+"""How a line on standard output begins that tells how far a build is; JSON follows."""
+LAST_MESSAGES = 3
+"""How many of TensorRT's last complaints a failure names."""
+SHORT_OF_MEMORY = re.compile(r"insufficient (?:\w+ )?(?:memory|workspace)|out ?of ?memory|workspace", re.IGNORECASE)
+MOMENT_SECONDS = 0.2
+
+
+def import_tensorrt(target: str) -> Any:
+    """The module `tensorrt`. Raises RequestError if it, its libraries or its right version are not there."""
+    install = f"pip install 'tensorrt=={MAJOR}.*' there (on a Jetson: the JetPack that brings TensorRT {MAJOR})"
+    try:
+        import tensorrt
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorrt", "tensorrt_bindings", "tensorrt_libs"):
+            raise
+        raise measure.RequestError("library", f"tensorrt is not installed on {target}: {install}") from error
+    except (ImportError, OSError) as error:
+        raise measure.RequestError(
+            "library", f"tensorrt on {target} cannot be loaded ({measure.plain(error)}): {install}"
+        ) from error
+    if tensorrt.__version__.split(".")[0] != MAJOR:
+        raise measure.RequestError(
+            "library", f"{target} has TensorRT {tensorrt.__version__}, and version {MAJOR} is needed: {install}"
+        )
+    return tensorrt
+
+
+def open_gpu(target: str) -> Cuda:
+    """The first GPU. Raises RequestError if there is none."""
+    try:
+        return Cuda()
+    except CudaError as error:
+        raise measure.RequestError(
+            "gpu", f"{target} has no GPU that TensorRT can use: {error}; `nvidia-smi` there must show one"
+        ) from error
+
+
+def make_logger() -> Any:
+    """An ILogger that keeps warnings and errors in its list `said`, for the message of a failure."""
+    import tensorrt
+
+    class Kept(tensorrt.ILogger):
+        def __init__(self) -> None:
+            tensorrt.ILogger.__init__(self)
+            self.said: list[str] = []
+
+        def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
+            levels = tensorrt.ILogger.Severity
+            if severity in (levels.INTERNAL_ERROR, levels.ERROR, levels.WARNING):
+                self.said.append(" ".join(msg.split()))
+
+    return Kept()
+
+
+def make_monitor() -> Any:
+    """An IProgressMonitor that prints the outermost phase's steps, a line each, but no more than five a second."""
+    import tensorrt
+
+    class Told(tensorrt.IProgressMonitor):
+        def __init__(self) -> None:
+            tensorrt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+            self._told = 0.0
+            self._lock = threading.Lock()  # TensorRT calls from several threads
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: Any) -> None:
+            with self._lock:
+                if not parent_phase:
+                    self._steps[phase_name] = int(num_steps)
+                    self._tell(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: Any) -> bool:
+            with self._lock:
+                if phase_name in self._steps and time.monotonic() - self._told >= MOMENT_SECONDS:
+                    self._tell(phase_name, int(step) + 1)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                steps = self._steps.pop(phase_name, None)
+                if steps is not None:
+                    self._tell(phase_name, steps)
+
+        def _tell(self, phase: str, step: int) -> None:
+            self._told = time.monotonic()
+            line = json.dumps({"phase": phase, "step": step, "steps": self._steps.get(phase, step)})
+            sys.stdout.write(PROGRESS + line + "\n")
+            sys.stdout.flush()
+
+    return Told()
+
+
+def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> dict[str, Any]:
+    """Build the engine of an ONNX file and write it into `request["engine"]`, what it belongs to beside it as JSON.
+
+    Asked are `batches` and for each other dynamic axis `axes[name]`: the least size, the one to be fastest at, the
+    largest; `workspace_bytes` (None: all of the GPU's memory) and `timing_cache` (a file that is read where it is there
+    and written; None: none). Returns what was written as JSON (`made`), `seconds` and `notes`.
+
+    Raises:
+        RequestError: The file cannot be read (`parse`), an axis needs a size, memory does not suffice, or TensorRT
+            finds no kernels (`build`).
+    """
+    import tensorrt
+
+    start = time.monotonic()
+    if not Path(model).is_file():
+        raise measure.RequestError("model", "there is no such file")
+    logger, monitor = make_logger(), make_monitor()  # both must outlive all that uses them
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(0)  # strongly typed, as all are in version 11
+    parse(network, model, logger)
+    config = builder.create_builder_config()
+    config.progress_monitor = monitor
+    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # tells the kinds of layers; costs no time
+    if request.get("workspace_bytes"):
+        config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, request["workspace_bytes"])
+    inputs = named_shapes(network)
+    profile = builder.create_optimization_profile()
+    ranges = shape_ranges(inputs, request)
+    for name, (least, best, most) in ranges.items():
+        profile.set_shape(name, tensorrt.Dims(least), tensorrt.Dims(best), tensorrt.Dims(most))
+    if ranges:
+        config.add_optimization_profile(profile)
+    cache, notes = read_timing_cache(config, request.get("timing_cache"))
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise _failed(logger.said, request.get("workspace_bytes"))
+    if cache is not None:
+        _write(Path(request["timing_cache"]), config.get_timing_cache().serialize())
+    made = {
+        **belongs_to(cuda),
+        "model_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest(),
+        "inputs": inputs,
+        "shapes": {name: {"min": a, "opt": b, "max": c} for name, (a, b, c) in ranges.items()},
+    }
+    _write(Path(request["engine"]), plan)
+    text = json.dumps(made, indent=1, sort_keys=True) + "\n"
+    _write(facts_file(request["engine"]), text.encode())
+    return {"made": made, "seconds": round(time.monotonic() - start, 3), "notes": notes}
+
+
+def parse(network: trt.INetworkDefinition, model: str, logger: trt.ILogger) -> None:
+    """Read an ONNX file into a network. Raises RequestError with every complaint of the parser and its node."""
+    import tensorrt
+
+    parser = tensorrt.OnnxParser(network, logger)
+    if parser.parse_from_file(model):
+        return
+    said = []
+    for index in range(parser.num_errors):
+        error: trt.ParserError = parser.get_error(index)
+        where = f"node {error.node()} '{error.node_name()}' ({error.node_operator()}): " if error.node() >= 0 else ""
+        said.append(f"{where}{' '.join(error.desc().split())}")
+    count = f"{len(said)} error{'' if len(said) == 1 else 's'}"
+    listed = "; ".join(said) or "it does not say why"
+    raise measure.RequestError("parse", f"TensorRT {tensorrt.__version__} cannot read it ({count}): {listed}")
+
+
+def named_shapes(network: trt.INetworkDefinition) -> dict[str, list[Any]]:
+    """Each input's shape; a dynamic axis is its name in the ONNX file, or None if it has none."""
+    found: dict[str, list[Any]] = {}
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        found[tensor.name] = [
+            size if size >= 0 else (tensor.get_dimension_name(axis) or None)
+            for axis, size in enumerate(sizes_of(tensor.shape))
+        ]
+    return found
+
+
+def sizes_of(dims: trt.Dims) -> list[int]:
+    """A shape of TensorRT's as a list."""
+    return [dims[axis] for axis in range(len(dims))]
+
+
+def shape_ranges(
+    inputs: dict[str, list[Any]], request: Mapping[str, Any]
+) -> dict[str, tuple[list[int], list[int], list[int]]]:
+    """(least, best, largest) shape of each input that has a dynamic axis. RequestError if an axis has no size."""
+    axes, batches = request.get("axes", {}), request["batches"]
+    shapes = [
+        measure.concrete_shapes(inputs, batches[which], {name: sizes[which] for name, sizes in axes.items()})
+        for which in range(3)
+    ]
+    dynamic = [name for name, shape in inputs.items() if not all(isinstance(size, int) for size in shape)]
+    return {name: (shapes[0][name], shapes[1][name], shapes[2][name]) for name in dynamic}
+
+
+def read_timing_cache(config: trt.IBuilderConfig, path: str | None) -> tuple[trt.ITimingCache | None, list[str]]:
+    """The timing cache to build with, that of the file if it is of this GPU and version; and what is to be said."""
+    if path is None:
+        return None, []
+    known = Path(path).read_bytes() if Path(path).is_file() else b""
+    cache, notes = config.create_timing_cache(known), []
+    if not cache or not config.set_timing_cache(cache, ignore_mismatch=False):
+        notes = ["the timing cache is of another GPU or version and was begun anew"]
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache, notes
+
+
+def belongs_to(cuda: Cuda) -> dict[str, Any]:
+    """What an engine that is built here belongs to."""
+    import tensorrt
+
+    gpu = cuda.describe()
+    kept = {name: gpu[name] for name in ("gpu", "compute_capability", "cuda", "driver")}
+    return {**kept, "tensorrt": tensorrt.__version__}
+
+
+def refuse_elsewhere(made: Mapping[str, Any], here: Mapping[str, Any], target: str) -> None:
+    """Raises RequestError unless an engine of `made` may be loaded `here`: both as `belongs_to` tells them."""
+    if belonging(made) != belonging(here):
+        sides = f"it was built for {_words(made)}, and {target} is {_words(here)}"
+        raise measure.RequestError("engine", f"{sides}: build it there, by running the pipeline with this target")
+
+
+def belonging(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What must be equal: the kind of GPU, its compute capability, CUDA's major version, TensorRT's version."""
+    return facts["gpu"], facts["compute_capability"], facts["cuda"].split(".")[0], facts["tensorrt"]
+
+
+def _words(facts: Mapping[str, Any]) -> str:
+    gpu, capability, cuda, version = belonging(facts)
+    return f"{gpu} (compute capability {capability}) with CUDA {cuda} and TensorRT {version}"
+
+
+def facts_file(engine: str) -> Path:
+    """The JSON file beside an engine."""
+    return Path(engine).with_suffix(".json")
+
+
+def _failed(said: list[str], workspace_bytes: int | None) -> measure.RequestError:
+    """Why there is no engine, from what TensorRT has said."""
+    last = "; ".join(said[-LAST_MESSAGES:]) or "it does not say why"
+    if any(SHORT_OF_MEMORY.search(message) for message in said):
+        limit = "all of the GPU's memory" if workspace_bytes is None else f"{workspace_bytes / 2**20:.0f} MiB"
+        return measure.RequestError(
+            "memory",
+            f"TensorRT's workspace ({limit}) does not suffice: {last}; give it more with `workspace_mib:` of the "
+            "target, free the GPU's memory, or ask for smaller `batches` and `throughput_batch`",
+        )
+    return measure.RequestError("build", f"TensorRT could not build the engine: {last}")
+
+
+def _write(path: Path, content: Any) -> None:
+    """Write bytes (or what gives them) whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
