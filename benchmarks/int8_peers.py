@@ -36,9 +36,11 @@ import compress
 from compress.console import ConsoleProgress
 from compress.data.locations import cache_folder
 from compress.exporting.int8_share import int8_share
-from compress.profiling.profile import Latency, compare, profile
+from compress.profiling.latency import Latency
+from compress.profiling.profile import compare, profile
 from compress.profiling.statistics import Ratio
 from compress.targets.settings import TargetSettings, read_target
+from compress.targets.target import fingerprint
 
 BATCHES = (1, 8)
 FLOAT, OURS, OURS_INT8 = "fp32", "ours", "ours, int8"
@@ -175,7 +177,7 @@ def examine(network: Case, made: Mapping[str, dict[str, Any]]) -> dict[str, dict
 def measure(network: Case, files: Mapping[str, Path], target: TargetSettings) -> dict[str, Any]:
     """Rows of each file, by batch, and what is to be said of the machine. Kept, for these very files and settings."""
     digests = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-    asked = [digests, target.model_dump(mode="json"), target.fingerprint()]
+    asked = [digests, target.model_dump(mode="json"), fingerprint(target)]
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     note = network.float_file.parent / f"measured-{key}.json"
     if not note.exists():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-DONE, BUG, WRONG_CALL, STAGE_FAILED, BUDGET_MISSED, FAULTS_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+DONE, BUG, WRONG_CALL, STAGE_FAILED, BUDGET_MISSED, FAULTS_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 
 @dataclass(frozen=True)

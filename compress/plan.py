@@ -23,7 +23,8 @@ from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile
 from compress.quantization.stage import Quantize
 from compress.stage import Stage
-from compress.targets.settings import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS, TargetSettings, emissions
+from compress.targets.settings import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS, TargetSettings
+from compress.targets.target import emissions, fingerprint
 
 KEY_FORMAT = 1
 
@@ -113,7 +114,7 @@ class _World:
         if "processes" in reads:
             facts["processes"] = pipeline.processes
         if "target" in reads and target is not None:
-            facts["target"] = [target.model_dump(mode="json", exclude={"name"}), target.fingerprint()]
+            facts["target"] = [target.model_dump(mode="json", exclude={"name"}), fingerprint(target)]
         return facts
 
 

@@ -36,7 +36,8 @@ from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
 from compress.pruning.timing import Timing
 from compress.stage import Progress
-from compress.targets.settings import CALIBRATED_EMISSIONS, TargetSettings, emissions
+from compress.targets.settings import CALIBRATED_EMISSIONS, TargetSettings
+from compress.targets.target import emissions
 
 FAR = 1.1
 """How much slower than asked a file may stay, in the end, without a word."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,11 +16,11 @@ from compress.data.locations import builtin_folder, find_path
 from compress.errors import Fault, UsageError
 from compress.settings import Settings
 from compress.suggest import unknown
-from compress.targets.measure import available_cores, machine
+from compress.targets.measure import available_cores
 from compress.validation import validated
 from compress.yaml_source import Source, read_yaml
 
-KINDS = ("local",)
+KINDS = ("local", "ssh", "adb")
 RUNTIMES = ("onnxruntime",)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Provider in YAML -> ONNX Runtime's name for it."""
@@ -71,6 +70,17 @@ def precision_of(emission: str) -> str:
 
 
 Positive = Annotated[int, Field(ge=1)]
+ADDRESS = {"ssh": "host", "adb": "serial"}
+"""What says where a target of a kind is."""
+ELSEWHERE = ("python", "folder", "emulated")
+"""Settings that only targets on other machines have."""
+
+
+class EvaluateSettings(Settings):
+    """How much of the data accuracy is measured on here."""
+
+    samples: int | None = Field(None, ge=1)
+    """Examples of each split, the first ones, that are sent and answered; null: all. The report says so."""
 
 
 class TargetSettings(Settings):
@@ -79,23 +89,43 @@ class TargetSettings(Settings):
     name: str = Field("local", min_length=1, pattern=r"^[\w.\-]+$")
     """Name of the target in reports; a file's name by default."""
     kind: Annotated[str, _one_of("kind of target", KINDS)] = "local"
-    """Where files are run: `local` is this machine."""
+    """Where files are run: `local` is this machine; `ssh` one behind OpenSSH; `adb` an Android device."""
+    host: str | None = Field(None, pattern=r"^[^\s-]\S*$")
+    """Of `ssh`: `user@host`, `user@host:port` or a name of your ssh configuration."""
+    ssh_config: str | None = None
+    """Of `ssh`: a configuration file to use in place of your own, such as ./ssh_config."""
+    serial: str | None = Field(None, pattern=r"^[^\s-]\S*$")
+    """Of `adb`: the device's serial number, as `adb devices` lists it."""
+    perf_test: str | None = None
+    """Of `adb`: a path of onnxruntime_perf_test on the device, used in place of Python: times, but no answers."""
+    python: str = Field("python3", min_length=1)
+    """Of `ssh` and `adb`: the device's Python (3.9 or later, with numpy and onnxruntime): a path, or a command."""
+    folder: str | None = None
+    """Of `ssh` and `adb`: a folder on the device for what is sent, removed at the end; null: a temporary one."""
+    emulated: bool = False
+    """Its processor is emulated: answers count, times mean nothing and are not compared. Found out where it can be."""
     runtime: Annotated[str, _one_of("runtime", RUNTIMES)] = "onnxruntime"
     """What runs the files: `onnxruntime`."""
     provider: Annotated[str, _one_of("provider", PROVIDERS)] = "cpu"
     """What ONNX Runtime computes with: `cpu`, or `cuda` with the package onnxruntime-gpu."""
     threads: int = Field(1, ge=1)
     """Threads that one call may use; the process is pinned to as many cores. 1 is what compares best."""
+    also_threads: tuple[Positive, ...] = ()
+    """Other numbers of threads at which files are timed too, such as [2, 4]; what is chosen is chosen at `threads`."""
     cores: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """The cores to pin to, by number; null means the last `threads` of those that this process may use."""
     emit: Annotated[Literal["auto"] | tuple[str, ...], BeforeValidator(_emissions)] = "auto"
     """The ONNX emissions worth trying here; `auto` means fp32 and the int8 one that suits the processor."""
     batches: tuple[Positive, ...] = Field((1,), min_length=1)
     """Batch sizes to time call by call, in examples; a file whose batch is fixed is timed at that one."""
-    throughput_batch: int = Field(32, ge=1)
-    """Batch size at which throughput is measured and answers are computed, in examples."""
+    throughput_batch: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] = 32
+    """Batch size, or a list of them, at which throughput is measured, in examples; the largest is that of answers."""
     shapes: dict[str, Positive] = Field(default_factory=dict)
     """Sizes of dynamic axes but the batch, such as {sequence: 64}; else that of the longest text, at most 128."""
+    mode: Literal["quick", "full"] = "quick"
+    """`quick`: p90 and p99 are of the calls made; `full`: MLPerf's early stopping, at 99 % confidence or not at all."""
+    least_seconds: float = Field(60, ge=0)
+    """In mode `full`: least time of each file and batch size, all rounds together, in seconds (MLPerf's: 600)."""
     rounds: int = Field(8, ge=2)
     """Fresh processes per file, interleaved between the files; intervals come from the spread between rounds."""
     warmup_seconds: float = Field(0.04, ge=0)
@@ -105,31 +135,69 @@ class TargetSettings(Settings):
     throughput_seconds: float = Field(0.05, gt=0)
     """Time spent on throughput in each process, in seconds; at least 2 calls."""
 
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """How much of the data accuracy is measured on here."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine."""
+        return self.kind == "local"
+
     @property
     def execution_provider(self) -> str:
         """ONNX Runtime's own name for the provider."""
         return PROVIDERS[self.provider]
 
+    @property
+    def throughput_batches(self) -> tuple[int, ...]:
+        """The batch sizes at which throughput is measured, in increasing order."""
+        given = self.throughput_batch
+        return (given,) if isinstance(given, int) else tuple(sorted(set(given)))
+
+    @property
+    def answers_batch(self) -> int:
+        """The batch size at which answers are computed."""
+        return self.throughput_batches[-1]
+
     def faults(self) -> list[tuple[str, str]]:
         """(field, message) for each thing that this machine cannot do. Imports no runtime."""
-        usable = available_cores()
+        found = self._address_faults()
+        if self.cores is not None and len(set(self.cores)) < self.threads:
+            found.append(("cores", f"{self.threads} threads need as many cores, but {list(self.cores)} were given"))
+        return found + self._faults_here() if self.is_local else found
+
+    def _address_faults(self) -> list[tuple[str, str]]:
+        """What is missing of the address, or belongs to another kind of target."""
         found = []
+        for kind, field in {**ADDRESS, "ssh_config": "ssh_config", "perf_test": "perf_test"}.items():
+            given = getattr(self, field) is not None
+            owner = {"ssh_config": "ssh", "perf_test": "adb"}.get(kind, kind)
+            if owner == self.kind and field in ADDRESS.values() and not given:
+                example = "user@raspberrypi.local" if field == "host" else "R58M123ABC, as `adb devices` lists it"
+                found.append((field, f"is missing: where a target of kind `{kind}` is, such as {example}"))
+            if owner != self.kind and given:
+                found.append((field, f"belongs to a target of kind `{owner}`; this one is `{self.kind}`"))
+        if self.is_local:
+            defaults = {name: type(self).model_fields[name].default for name in ELSEWHERE}
+            found += [
+                (name, "belongs to a target on another machine; this one is `local`")
+                for name, value in defaults.items()
+                if getattr(self, name) != value
+            ]
+        return found
+
+    def _faults_here(self) -> list[tuple[str, str]]:
+        """What this machine cannot do."""
+        usable, found = available_cores(), []
         if self.threads > len(usable):
             found.append(
                 ("threads", f"{self.threads} threads asked for, but only {len(usable)} cores may be used here")
             )
         if missing := sorted(set(self.cores or ()) - set(usable)):
             found.append(("cores", f"no core {missing} may be used here (usable: {usable})"))
-        elif self.cores is not None and len(set(self.cores)) < self.threads:
-            found.append(("cores", f"{self.threads} threads need as many cores, but {list(self.cores)} were given"))
         if problem := _provider_problem(self.provider):
             found.append(("provider", problem))
         return found
-
-    def fingerprint(self) -> str:
-        """A digest of this machine's processor and the runtime's version: what results depend on besides settings."""
-        facts = {"machine": machine(), "runtime": runtime_version()}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def runtime_version() -> str | None:
@@ -154,31 +222,27 @@ def _provider_problem(provider: str) -> str | None:
     return None
 
 
-def emissions(target: TargetSettings) -> list[str]:
-    """The ONNX emissions worth making for a target, the float one first."""
-    if target.emit != "auto":
-        return list(target.emit)
-    if target.provider != "cpu":
-        return ["fp32"]
-    found = machine()
-    architecture = found["architecture"].lower()
-    if architecture in X86:
-        return ["fp32", "ort-x86" if VNNI.intersection(found["features"]) else "ort-x86-avx2"]
-    return ["fp32", "ort-arm"] if architecture in ARM else ["fp32"]
-
-
 def read_target(target: str | Path | Mapping[str, Any] | Source, base: Path | None = None) -> TargetSettings:
-    """A target by its built-in name, the path of a file (tried in `base`, then in the working folder), or its settings.
+    """A target by its built-in name, its address, the path of a file, or its settings.
 
-    A `Source` is a target file that was read before.
+    An address is `ssh://user@host:port` or `adb://serial`; a path is tried in `base`, then in the working folder; a
+    `Source` is a target file that was read before.
 
     Raises:
         UsageError: It cannot be found or read, its settings are wrong, or this machine cannot do what it asks.
     """
+    if isinstance(target, str) and (found := re.fullmatch(r"(ssh|adb)://(.+)", target)):
+        target = {"kind": found[1], ADDRESS[found[1]]: found[2].rstrip("/")}
     if isinstance(target, Mapping):
-        return _read(Source(dict(target)), {})
+        return _read(Source(dict(target)), {"name": _name(target)}, base)
     source = target if isinstance(target, Source) else read_yaml(target_file(str(target), base))
-    return _read(source, {"name": Path(source.file).stem})
+    return _read(source, {"name": Path(source.file).stem}, Path(source.file).parent)
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    """How a target without a name is called: for where it is."""
+    place = settings.get("host") or settings.get("serial") or "local"
+    return re.sub(r"[^\w.\-]+", "-", str(place).removeprefix("ssh://")).strip("-") or "local"
 
 
 def target_file(name: str, base: Path | None) -> Path:
@@ -198,7 +262,7 @@ def target_file(name: str, base: Path | None) -> Path:
         raise UsageError(Fault(f"target: {error}")) from None
 
 
-def _read(source: Source, defaults: dict[str, Any]) -> TargetSettings:
+def _read(source: Source, defaults: dict[str, Any], base: Path | None) -> TargetSettings:
     """Settings from plain data; every fault at once, each with its line."""
     faults = list(source.faults)
     settings = None
@@ -209,6 +273,12 @@ def _read(source: Source, defaults: dict[str, Any]) -> TargetSettings:
         faults.append(source.fault((), "a target is a mapping of settings, such as {runtime: onnxruntime, threads: 1}"))
     if settings is not None:
         faults += [source.fault((field,), message) for field, message in settings.faults()]
+        if settings.ssh_config is not None:
+            try:
+                found = str(find_path(settings.ssh_config, base))
+                settings = settings.model_copy(update={"ssh_config": found})
+            except ValueError as error:
+                faults.append(source.fault(("ssh_config",), str(error)))
     if faults or settings is None:
         raise UsageError(faults)
     return settings

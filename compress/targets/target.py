@@ -1,27 +1,53 @@
-"""A target: somewhere to run the measuring program. One kind of target a file, one line in the table."""
+"""A target: somewhere to run a program, above all the one that measures. One kind of target a file, one table line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from compress.errors import CompressError, StageError, UsageError
-from compress.targets.local import run_here
-from compress.targets.settings import TargetSettings
+from compress.stage import Progress, Silent
+from compress.targets import facts as told
+from compress.targets import failures, local, measure, remote
+from compress.targets.facts import Facts, Together
+from compress.targets.model_files import model_files
+from compress.targets.settings import ARM, VNNI, X86, TargetSettings
 
 Job = Mapping[str, Any]
 """What the measuring program is asked to do with one model; see `compress.targets.measure`."""
+_SILENT = Silent()
 
 
 class Run(Protocol):
-    """Runs the measuring program once, in a fresh process on the target, and returns its whole result."""
+    """Runs a program in a fresh process on the target; see `run_program`."""
 
-    def __call__(self, target: TargetSettings, jobs: Sequence[Job]) -> dict[str, Any]:
-        """The measuring program's result for `jobs`."""
+    def __call__(
+        self,
+        target: TargetSettings,
+        program: Path,
+        request: Mapping[str, Any],
+        *,
+        inputs: Sequence[Together],
+        outputs: Sequence[Path],
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """What the program gave."""
 
 
-KINDS: dict[str, Run] = {
-    "local": run_here,
+@dataclass(frozen=True)
+class Kind:
+    """One kind of target: how a program runs there, and how it is asked what it is."""
+
+    run: Run
+    facts: Callable[[TargetSettings], Facts]
+
+
+KINDS: dict[str, Kind] = {
+    "local": Kind(local.run_program, local.facts),
+    "ssh": Kind(remote.run_program, remote.facts),
+    "adb": Kind(remote.run_program, remote.facts),
 }
 FAILURES: dict[str, Callable[[str], CompressError]] = {
     "model": UsageError,
@@ -37,7 +63,92 @@ def failure(name: str, error: Mapping[str, str]) -> CompressError:
     return FAILURES[error["kind"]](f"{name}: {error['message']}")
 
 
-def run_jobs(target: TargetSettings, jobs: Mapping[str, Job]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def facts_of(target: TargetSettings) -> Facts:
+    """What the target tells of itself, asked once a run; it is remembered for plans that are made while it is away.
+
+    Raises:
+        UnreachableError: It is away.
+        UsageError: It refuses us, or has no Python that will do.
+    """
+    found = KINDS[target.kind].facts(target)
+    if not target.is_local:
+        told.remember(remote.address(target), found)
+    return found
+
+
+def facts_for_plan(target: TargetSettings) -> tuple[Facts | None, str]:
+    """(what is known of the target, what to say if it is not from now): a plan is made also while a device is away."""
+    try:
+        return facts_of(target), ""
+    except CompressError as error:
+        away = "is not reachable" if isinstance(error, failures.UnreachableError) else "cannot be used"
+        return told.remembered(remote.address(target)), f"{target.name} {away}: {error}"
+
+
+def fingerprint(target: TargetSettings) -> str:
+    """A digest of the target's processor and runtime: what results depend on besides settings; `unknown` if away."""
+    found, _ = facts_for_plan(target)
+    return "unknown" if found is None else found.fingerprint
+
+
+def emissions(target: TargetSettings) -> list[str]:
+    """The ONNX emissions worth making for a target, the float one first."""
+    if target.emit != "auto":
+        return list(target.emit)
+    if target.provider != "cpu":
+        return ["fp32"]
+    found, _ = facts_for_plan(target)
+    if found is None:
+        return ["fp32"]
+    architecture = str(found.machine["architecture"]).lower()
+    if architecture in X86:
+        return ["fp32", "ort-x86" if VNNI.intersection(found.machine["features"]) else "ort-x86-avx2"]
+    return ["fp32", "ort-arm"] if architecture in ARM else ["fp32"]
+
+
+def run_program(
+    target: TargetSettings,
+    program: Path,
+    request: Mapping[str, Any],
+    *,
+    inputs: Sequence[Path | Together] = (),
+    outputs: Sequence[Path] = (),
+    progress: Progress = _SILENT,
+) -> dict[str, Any]:
+    """Run a Python program of one file in a fresh process on the target: `python PROGRAM REQUEST.json RESULT.json`.
+
+    Args:
+        target: where.
+        program: a file of the standard library and what is installed there; it reads the request and writes the result.
+        request: plain data. A text in it that is the path of an input or output is, there, the path of its copy.
+        inputs: files that the program reads, sent once by their content; a tuple's files lie together there.
+        outputs: files that the program writes, fetched to these paths.
+        progress: where it is said how much is sent, and that a lost connection is tried again.
+
+    Raises:
+        UsageError: The target refuses us, or has no Python that will do.
+        UnreachableError: It is away, or was lost and did not come back.
+        StageError: The program ends before its time, or the target's disk is full.
+    """
+    groups = [(item,) if isinstance(item, Path) else item for item in inputs]
+    run = KINDS[target.kind].run
+    return run(target, program, request, inputs=groups, outputs=outputs, progress=progress)
+
+
+def cores_for(target: TargetSettings) -> list[int]:
+    """The cores to pin to: those of the target, else the last ones that may be used (interrupts prefer the first)."""
+    if target.cores is not None:
+        return sorted(target.cores)
+    usable = measure.available_cores() if target.is_local else list(facts_of(target).usable_cores)
+    if target.threads > len(usable):
+        message = f"{target.threads} threads asked for, but only {len(usable)} cores may be used there"
+        raise UsageError(f"target '{target.name}': threads: {message}")
+    return usable[-target.threads :]
+
+
+def run_jobs(
+    target: TargetSettings, jobs: Mapping[str, Job], progress: Progress = _SILENT
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Do `jobs` one after the other in one fresh process on the target.
 
     Returns:
@@ -46,10 +157,45 @@ def run_jobs(target: TargetSettings, jobs: Mapping[str, Job]) -> tuple[dict[str,
     Raises:
         UsageError: A file is no model that the runtime can load, or a shape or provider that it needs is not there.
         StageError: A model fails when it is run, or the process itself ends before its time.
+        UnreachableError: The target is away, or was lost and did not come back.
     """
-    result = KINDS[target.kind](target, list(jobs.values()))
+    if not target.is_local:
+        _require_packages(target)
+    request = {
+        "provider": target.execution_provider,
+        "threads": target.threads,
+        "cores": cores_for(target),
+        "stop_with_stdin": True,
+        "jobs": list(jobs.values()),
+    }
+    inputs, outputs = _files(jobs)
+    program = Path(measure.__file__)
+    result = run_program(target, program, request, inputs=inputs, outputs=outputs, progress=progress)
     done = dict(zip(jobs, result.pop("jobs"), strict=True))
     for name, outcome in done.items():
         if "error" in outcome:
             raise failure(name, outcome["error"])
     return done, result
+
+
+def _require_packages(target: TargetSettings) -> None:
+    """Say it at once if the target's Python lacks what the measuring program imports."""
+    versions = facts_of(target).versions
+    for name in ("numpy", "onnxruntime"):
+        if versions.get(name) is None:
+            raise failures.no_package(target.name, target.python, name)
+
+
+def _files(jobs: Mapping[str, Job]) -> tuple[list[Path | Together], list[Path]]:
+    """The files that jobs read and write."""
+    inputs: list[Path | Together] = []
+    outputs: list[Path] = []
+    for job in jobs.values():
+        inputs.append(model_files(Path(job["model"])))
+        asked = job.get("answers")
+        if asked is not None:
+            arrays = [*asked["inputs"].values(), *asked.get("lengths", {}).values()]
+            arrays += [asked["targets"]] if asked.get("condense") == "tokens" else []
+            inputs += map(Path, arrays)
+            outputs.append(Path(asked["output"]))
+    return inputs, outputs

@@ -13,16 +13,17 @@ from onnx import parser
 
 import compress
 from compress.errors import StageError
-from compress.targets import local, measure
+from compress.targets import measure
 from compress.targets.settings import TargetSettings
+from compress.targets.target import cores_for, run_jobs
 
 MODEL = '<ir_version: 10, opset_import: ["" : 18]> g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }'
 PROGRAM = """
 import sys
-from compress.targets.local import run_here
 from compress.targets.settings import TargetSettings
+from compress.targets.target import run_jobs
 latency = {"batches": [1], "axes": {}, "warmup_seconds": 0.0, "seconds": 60.0, "minimum_calls": 1}
-run_here(TargetSettings(), [{"model": sys.argv[1], "latency": latency}])
+run_jobs(TargetSettings(), {"m": {"model": sys.argv[1], "latency": latency}})
 """
 
 
@@ -62,9 +63,9 @@ def test_the_measuring_process_ends_when_its_parent_is_killed(tmp_path: Path) ->
 
 
 def test_threads_are_pinned_to_as_many_cores(tmp_path: Path) -> None:
-    assert local.cores_for(TargetSettings(threads=1)) == [measure.available_cores()[-1]]
+    assert cores_for(TargetSettings(threads=1)) == [measure.available_cores()[-1]]
     first = measure.available_cores()[0]
-    assert local.cores_for(TargetSettings(cores=(first,))) == [first]
+    assert cores_for(TargetSettings(cores=(first,))) == [first]
     parent, child = start(tmp_path)
     try:
         assert child.cpu_affinity() == [measure.available_cores()[-1]]
@@ -87,4 +88,4 @@ def test_a_process_that_ends_early_is_explained(
     (tmp_path / "program.py").write_text(code)
     monkeypatch.setattr(measure, "__file__", str(tmp_path / "program.py"))
     with pytest.raises(StageError, match=message):
-        local.run_here(TargetSettings(), [])
+        run_jobs(TargetSettings(), {})

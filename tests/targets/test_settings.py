@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from compress.errors import UsageError
+from compress.targets import facts
 from compress.targets import settings as module
 from compress.targets import target as table
-from compress.targets.settings import TargetSettings, emissions, read_target
+from compress.targets.settings import TargetSettings, read_target
+from compress.targets.target import emissions, fingerprint
 
 
 def test_built_in_target_is_this_machine_on_one_thread() -> None:
@@ -86,19 +88,19 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 def test_emissions_follow_the_processor(
     monkeypatch: pytest.MonkeyPatch, architecture: str, features: list[str], expected: list[str]
 ) -> None:
-    monkeypatch.setattr(module, "machine", lambda: {"architecture": architecture, "features": features})
+    monkeypatch.setattr(facts, "machine", lambda: {"architecture": architecture, "features": features})
     assert emissions(TargetSettings()) == expected
     assert emissions(TargetSettings(emit=("ort-arm",))) == ["ort-arm"]
     assert emissions(TargetSettings(provider="cuda")) == ["fp32"]
 
 
 def test_fingerprint_changes_with_the_processor_and_the_runtime_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = TargetSettings().fingerprint()
-    assert here == TargetSettings(name="other", rounds=3).fingerprint()
-    monkeypatch.setattr(module, "runtime_version", lambda: "onnxruntime 0.0.1")
-    other_runtime = TargetSettings().fingerprint()
-    monkeypatch.setattr(module, "machine", lambda: {"cpu": "another"})
-    assert len({here, other_runtime, TargetSettings().fingerprint()}) == 3
+    here = fingerprint(TargetSettings())
+    assert here == fingerprint(TargetSettings(name="other", rounds=3))
+    monkeypatch.setattr(facts, "runtime_version", lambda: "onnxruntime 0.0.1")
+    other_runtime = fingerprint(TargetSettings())
+    monkeypatch.setattr(facts, "machine", lambda: {"cpu": "another"})
+    assert len({here, other_runtime, fingerprint(TargetSettings())}) == 3
 
 
 def test_a_missing_runtime_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +110,9 @@ def test_a_missing_runtime_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reading_a_target_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from compress.targets.settings import read_target; t = read_target('local'); t.fingerprint();"
+        "import sys; from compress.targets.settings import read_target;"
+        "from compress.targets.target import fingerprint;"
+        "fingerprint(read_target('local'));"
         "heavy = {'numpy', 'onnxruntime', 'torch', 'onnx', 'sklearn', 'matplotlib', 'psutil'};"
         "print(*sorted(heavy & set(sys.modules)))"
     )

@@ -14,6 +14,7 @@ from compress.pruning.latency.table import Grid, LatencyTable
 from compress.pruning.shape import Shape
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
+from compress.targets.target import fingerprint
 
 RULE = 2
 """Goes up with every change of how times are measured: what was kept under another rule is measured again."""
@@ -84,5 +85,5 @@ def _keep(place: Path, content: dict[str, Any]) -> None:
 
 
 def _key(what: list[Any], target: TargetSettings, emission: str, batch: int) -> str:
-    facts = [RULE, what, target.fingerprint(), target.threads, target.cores, target.provider, emission, batch]
+    facts = [RULE, what, fingerprint(target), target.threads, target.cores, target.provider, emission, batch]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
