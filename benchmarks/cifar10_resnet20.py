@@ -28,7 +28,8 @@ from compress.data.dataset import Data
 from compress.data.open import open_data
 from compress.execute import execute
 from compress.profiling.answers import answers
-from compress.profiling.profile import Latency, Profile, compare, profile
+from compress.profiling.latency import Latency
+from compress.profiling.profile import Profile, compare, profile
 from compress.store import Store
 from compress.targets.settings import read_target
 

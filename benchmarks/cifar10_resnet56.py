@@ -19,7 +19,8 @@ from common import ROOT, Claim, save_result
 from compress.config import read_pipeline
 from compress.console import ConsoleProgress
 from compress.execute import execute
-from compress.profiling.profile import Latency, compare
+from compress.profiling.latency import Latency
+from compress.profiling.profile import compare
 from compress.store import Store
 
 

@@ -27,7 +27,8 @@ from compress.data.open import open_data
 from compress.execute import execute
 from compress.pipeline import Pipeline
 from compress.profiling.answers import answers
-from compress.profiling.profile import Latency, compare
+from compress.profiling.latency import Latency
+from compress.profiling.profile import compare
 from compress.store import Store
 from compress.targets.settings import read_target
 from compress.tasks.open import open_task

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compress.bare.files import HERE, File
+from compress.profiling.latency import Latency
 from compress.profiling.operator_times import layer_channels, operator_times, what_costs
-from compress.profiling.profile import Latency, Profile, profile
+from compress.profiling.profile import Profile, profile
 from compress.profiling.worth import Timed, Worth, fastest, worth
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings

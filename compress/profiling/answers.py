@@ -47,7 +47,7 @@ def answers(
     if not file.is_file():
         raise UsageError(f"no such file: {file}")
     found = []
-    batches = evaluation_batches(data, split, target.throughput_batch, task)
+    batches = evaluation_batches(data, split, target.answers_batch, task)
     with progress.task(f"evaluating on {target.name}", len(split)) as advance:
         for chunk in _chunks(data, split, batches, chunk_bytes):
             found.append(_answers_of(file, chunk, data, target, task))

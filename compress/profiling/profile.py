@@ -1,68 +1,37 @@
-"""Profiles: latency, throughput, load time and memory of files on a target, comparable because interleaved."""
+"""Profiles: latency, throughput, load time, memory and energy of files on a target, comparable because interleaved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from compress.errors import UsageError
-from compress.profiling.statistics import Ratio, Samples, p50_interval, percentile, ratio_interval, thin
+from compress.profiling.conditions import STEADY, what_moved
+from compress.profiling.early_stopping import smallest_sample
+from compress.profiling.latency import Latency, latency_rows
+from compress.profiling.statistics import Ratio, Samples, ratio_interval
 from compress.stage import Progress, Silent
 from compress.targets.settings import TargetSettings
 from compress.targets.target import run_jobs
 
-KEPT_PER_ROUND = 200
 THROUGHPUT_ROUNDS = 3
-DIGITS = 6  # of milliseconds: nanoseconds
-STEADY = 0.05
-"""By how much the first file may differ from itself (A/A) before comparisons are no verdict, as a fraction."""
+LEAST_CALLS = 5
+"""In each process."""
 _SILENT = Silent()
-
-
-@dataclass(frozen=True)
-class Latency:
-    """One row of a report: a file on a target at one batch size. `throughput_per_s` is in examples, at a larger batch.
-
-    `shape` is that of each input by name; `rounds_ms` holds the sorted samples of each round, thinned to at most 200.
-    """
-
-    target: str
-    runtime: str
-    threads: int
-    batch: int
-    shape: dict[str, list[int]]
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    p50_ci95_ms: tuple[float, float]
-    samples: int
-    throughput_per_s: float
-    peak_memory_bytes: int
-    load_ms: float
-    rounds_ms: list[list[float]] = field(repr=False)
-
-    def row(self) -> dict[str, Any]:
-        """Plain data, for reports."""
-        return {**asdict(self), "p50_ci95_ms": list(self.p50_ci95_ms)}
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Latency:
-        """The inverse of `row`."""
-        known = {item.name: row[item.name] for item in fields(cls)}
-        return cls(**{**known, "p50_ci95_ms": tuple(row["p50_ci95_ms"])})
 
 
 @dataclass(frozen=True)
 class Profile(Mapping[str, list[Latency]]):
     """The rows of each file by its name, and how far they can be trusted.
 
+    Rows of the target's `threads` come first, the smallest batch first, then those of its `also_threads`.
     `repeat` is p50 of the first file over p50 of the same file measured again among the others (None in a rehearsal);
-    `notes` are sentences for the user; `machine` is what the measuring program said of the place.
+    `notes` are sentences for the user; `machine` is what the measuring program said of the place, and under `rounds`
+    what the place was like before and after each process.
     """
 
     latencies: dict[str, list[Latency]]
@@ -135,29 +104,55 @@ def profile(
             for name, path in files.items()
         }
         done, machine = run_jobs(target, jobs)
-        return Profile({name: _rows(target, [result]) for name, result in done.items()}, None, (), machine)
-    results, machine = _interleaved(files, target, axes, progress)
-    *measured, repeated = [_rows(target, found) for found in results]
+        quick = target.model_copy(update={"mode": "quick"})
+        return Profile({name: latency_rows(quick, [result]) for name, result in done.items()}, None, (), machine)
+    entries = [Entry(name, path, place) for place in _places(target) for name, path in files.items()]
+    results, machine = _interleaved([*entries, entries[0]], target, axes, progress)
+    *measured, repeated = [
+        latency_rows(entry.target, found) for entry, found in zip([*entries, entries[0]], results, strict=True)
+    ]
+    latencies: dict[str, list[Latency]] = {name: [] for name in files}
+    for entry, rows in zip(entries, measured, strict=True):
+        latencies[entry.name] += rows
     repeat = compare(measured[0][0], repeated[0])
-    return Profile(dict(zip(files, measured, strict=True)), repeat, _notes(repeat), machine)
+    return Profile(latencies, repeat, (*_notes(repeat), *what_moved(machine["rounds"])), machine)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What has a turn in each round: a file at a number of threads."""
+
+    name: str
+    path: Path
+    target: TargetSettings
+
+
+def _places(target: TargetSettings) -> list[TargetSettings]:
+    """The target at each number of threads, its own first."""
+    others = sorted(set(target.also_threads) - {target.threads})
+    return [target, *(target.model_copy(update={"threads": threads}) for threads in others)]
 
 
 def _interleaved(
-    files: Mapping[str, Path], target: TargetSettings, axes: Mapping[str, Mapping[str, int]], progress: Progress
+    entries: Sequence[Entry], target: TargetSettings, axes: Mapping[str, Mapping[str, int]], progress: Progress
 ) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
-    """For each file, then for the first one again, the measuring program's result of each round; and the machine."""
-    entries = [*files.items(), next(iter(files.items()))]
+    """For each entry, the last of which is the first one again, its result of each round; and the machine."""
     results: list[list[dict[str, Any]]] = [[] for _ in entries]
     machine: dict[str, Any] = {}
+    rounds: list[dict[str, Any]] = []
+    bulk = target.rounds if target.mode == "full" else THROUGHPUT_ROUNDS
     with progress.task(f"measuring on {target.name}", target.rounds * len(entries)) as advance:
         for index in range(target.rounds):
             for turn in turns(len(entries), index):
-                name, path = entries[turn]
-                request = _request(target, axes[name], throughput=turn < len(files) and index < THROUGHPUT_ROUNDS)
-                done, machine = run_jobs(target, {name: {"model": str(path), "latency": request}})
+                name, place = entries[turn].name, entries[turn].target
+                request = _request(place, axes[name], throughput=turn < len(entries) - 1 and index < bulk)
+                done, told = run_jobs(place, {name: {"model": str(entries[turn].path), "latency": request}})
                 results[turn].append(done[name])
+                state = {"before": told.pop("conditions_before", {}), "after": told.get("conditions", {})}
+                rounds.append({"file": name, "threads": place.threads, **state})
+                machine = told
                 advance(1, note=name)
-    return results, machine
+    return results, {**machine, "rounds": rounds}
 
 
 def turns(count: int, index: int) -> list[int]:
@@ -170,46 +165,23 @@ def turns(count: int, index: int) -> list[int]:
 def _request(
     target: TargetSettings, axes: Mapping[str, int], *, throughput: bool, rehearsal: bool = False
 ) -> dict[str, Any]:
-    """What to ask of the measuring program for one file in one round."""
+    """What to ask of the measuring program for one file in one round.
+
+    In mode `full` all rounds together have the calls that p99 takes at MLPerf's confidence, and its least duration.
+    """
+    seconds, calls = target.seconds, LEAST_CALLS
+    if target.mode == "full":
+        seconds = max(seconds, target.least_seconds / target.rounds)
+        calls = max(calls, -(-smallest_sample(99) // target.rounds))
     return {
         "batches": list(target.batches),
         "axes": dict(axes),
         "warmup_seconds": 0.0 if rehearsal else target.warmup_seconds,
-        "seconds": 0.0 if rehearsal else target.seconds,
-        "minimum_calls": 2 if rehearsal else 5,
-        "throughput_batch": target.throughput_batch if throughput else None,
+        "seconds": 0.0 if rehearsal else seconds,
+        "minimum_calls": 2 if rehearsal else calls,
+        "throughput_batches": list(target.throughput_batches) if throughput else None,
         "throughput_seconds": 0.0 if rehearsal else target.throughput_seconds,
     }
-
-
-def _rows(target: TargetSettings, results: Sequence[Mapping[str, Any]]) -> list[Latency]:
-    """A file's rows, one a batch size, from what the measuring program gave in each round."""
-    return [_row(target, results, index) for index in range(len(results[0]["runs"]))]
-
-
-def _row(target: TargetSettings, results: Sequence[Mapping[str, Any]], index: int) -> Latency:
-    runs = [result["runs"][index] for result in results]
-    over_base = [run["peak_bytes"] - result["base_bytes"] for run, result in zip(runs, results, strict=True)]
-    speeds = [result["throughput"]["examples_per_second"] for result in results if "throughput" in result]
-    rounds: list[Samples] = [np.asarray(run["samples_ns"]) / 1e6 for run in runs]
-    kept = [thin(samples, KEPT_PER_ROUND) for samples in rounds]
-    low, high = p50_interval(kept)
-    return Latency(
-        target=target.name,
-        runtime=target.runtime,
-        threads=target.threads,
-        batch=runs[0]["batch"],
-        shape=runs[0]["shapes"],
-        p50_ms=percentile(rounds, 50),
-        p90_ms=percentile(rounds, 90),
-        p99_ms=percentile(rounds, 99),
-        p50_ci95_ms=(round(low, DIGITS), round(high, DIGITS)),
-        samples=sum(map(len, rounds)),
-        throughput_per_s=round(median(speeds), 3) if speeds else 0.0,
-        peak_memory_bytes=int(median(over_base)),
-        load_ms=round(median(result["load_ms"] for result in results), DIGITS),
-        rounds_ms=[[round(float(value), DIGITS) for value in samples] for samples in kept],
-    )
 
 
 def _notes(repeat: Ratio) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ class Evaluate(Stage):
     """What a model answers on the validation and test examples, and what the task's metrics say of it."""
 
     verb: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED, Kind.ONNX)}
     reads: ClassVar[frozenset[str]] = frozenset({"data", "target"})
 
@@ -29,7 +29,7 @@ class Profile(Stage):
     """Latency, throughput, load time, memory and time by operator of all files on one target, side by side."""
 
     verb: ClassVar[str] = "profile"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {}
     reads: ClassVar[frozenset[str]] = frozenset({"target"})
 

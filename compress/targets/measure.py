@@ -1,11 +1,11 @@
-"""The one measuring program: gives a model's answers and its raw latency, load time and peak memory, where it runs.
+"""The one measuring program: gives a model's answers, its raw latency, load time, memory and energy, where it runs.
 
     python measure.py REQUEST.json RESULT.json
 
 The same file runs here in a fresh process and is copied to devices, so it needs Python >= 3.9, NumPy and ONNX Runtime
 and nothing else, and imports those only when it runs. The request is `{"threads", "cores", "provider",
 "stop_with_stdin", "jobs": [{"model", "latency": {...}, "answers": {...}}, {"model", "operators": {...}}]}`; the result
-`{"machine", "conditions", "versions", "jobs": [...]}` holds for each job what was measured, or
+`{"machine", "conditions", "conditions_before", "versions", "jobs": [...]}` holds for each job what was measured, or
 `{"error": {"kind", "message"}}`.
 
 ONNX Runtime 1.29 and later report to Microsoft unless ORT_DISABLE_TELEMETRY is set before the import: an uploading
@@ -14,6 +14,7 @@ thread, a data base in the home folder, a file in the temporary one. Here it is 
 
 from __future__ import annotations
 
+import array
 import contextlib
 import gc
 import json
@@ -52,10 +53,12 @@ DTYPES = {
 }  # fmt: skip
 KERNEL = "_kernel_time"  # what the runtime's notes call the time of an operator
 IGNORED = -100  # the target of a token that does not count
-WARMUP_CALLS, PATIENCE = (
-    20,
-    10,
-)  # calls wanted in the warm-up; a slow model's may last PATIENCE times the asked-for seconds
+WARMUP_CALLS = 20  # wanted in the warm-up
+PATIENCE = 10  # so many times the asked-for seconds may the warm-up of a slow model last
+ENERGY_SECONDS = 1.0  # least time over which energy is counted: the driver of a GPU counts it ten times a second
+POWER_SECONDS = 0.02  # between two readings of a sensor that tells power
+CPUS, THERMAL = "/sys/devices/system/cpu", "/sys/class/thermal"
+PI_FLAGS = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 
 
 class RequestError(Exception):
@@ -99,15 +102,47 @@ def _processor() -> tuple[str, set[str]]:
     return model, {FEATURES[flag] for flag in flags if flag in FEATURES}
 
 
-def conditions() -> dict[str, Any]:
-    """What may disturb a measurement: load over a minute, the frequency governor, temperature in degrees Celsius."""
-    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
-    millidegrees = _read("/sys/class/thermal/thermal_zone0/temp").strip()
-    return {
+def conditions(cores: list[int] | None = None) -> dict[str, Any]:
+    """What may disturb a measurement: load over a minute, frequency governor, temperature in degrees Celsius.
+
+    The temperature is that of the hottest zone. With `cores` also the frequency of each of them in MHz, how often heat
+    slowed an x86 processor down since it was started, and whether a Raspberry Pi is slowed down now. What the system
+    does not tell is null.
+    """
+    governor = _read(f"{CPUS}/cpu0/cpufreq/scaling_governor").strip()
+    zones = [_read(str(path)).strip() for path in Path(THERMAL).glob("thermal_zone*/temp")]
+    degrees = [int(text) / 1000 for text in zones if text.lstrip("-").isdigit()]
+    found = {
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "governor": governor or None,
-        "temperature_c": int(millidegrees) / 1000 if millidegrees.lstrip("-").isdigit() else None,
+        "temperature_c": max(degrees, default=None),
     }
+    if cores is None:
+        return found
+    slowed = {"throttle_count": throttle_count(), "throttled_now": throttled_now()}
+    return {**found, "frequency_mhz": frequencies_mhz(cores), **slowed}
+
+
+def frequencies_mhz(cores: list[int]) -> list[float] | None:
+    """The frequency of each core now, as cpufreq or /proc/cpuinfo tells it."""
+    kilohertz = [_read(f"{CPUS}/cpu{core}/cpufreq/scaling_cur_freq").strip() for core in cores]
+    if all(text.isdigit() for text in kilohertz):
+        return [int(text) / 1000 for text in kilohertz]
+    told = [float(text) for text in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _read("/proc/cpuinfo"), re.MULTILINE)]
+    return [told[core] for core in cores] if cores and max(cores) < len(told) else None
+
+
+def throttle_count() -> int | None:
+    """How often heat slowed a core or a package of this x86 processor down, summed over them."""
+    counts = [_read(str(path)).strip() for path in Path(CPUS).glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
+    return sum(int(text) for text in counts if text.isdigit()) if counts else None
+
+
+def throttled_now() -> bool | None:
+    """Whether a Raspberry Pi is slowed down now by heat or low voltage: one of the last four bits of its flags."""
+    with contextlib.suppress(ValueError):
+        return int(_read(PI_FLAGS).strip(), 16) & 0b1111 != 0
+    return None
 
 
 def available_cores() -> list[int]:
@@ -115,6 +150,15 @@ def available_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+# Memory
+
+
+def forget_peak_memory() -> None:
+    """Start the peak anew where Linux lets us: what importing libraries took for a moment hides what a model takes."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_bytes() -> int:
@@ -156,6 +200,169 @@ def _sysctl(names: str) -> str:
         command = ["sysctl", "-n", *names.split()]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return ""
+
+
+# NVIDIA's driver, by its library NVML
+
+
+class Nvml:
+    """What NVIDIA's driver tells of one GPU. Raises OSError where there is no driver or no such GPU."""
+
+    def __init__(self, library: Any = None) -> None:
+        import ctypes
+
+        self._c: Any = ctypes
+        self._library = library or ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        self._call("nvmlInit_v2")
+        self._gpu = ctypes.c_void_p()
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        if first.startswith(("GPU-", "MIG-")):
+            self._call("nvmlDeviceGetHandleByUUID", first.encode(), ctypes.byref(self._gpu))
+        else:
+            self._call("nvmlDeviceGetHandleByIndex_v2", int(first) if first.isdigit() else 0, ctypes.byref(self._gpu))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status != 0:
+            raise OSError(f"NVIDIA's driver refuses {name} (status {status})")
+
+    def used_bytes(self) -> int:
+        """The memory of the GPU that is in use, by this process and all others."""
+        sizes = (self._c.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
+        self._call("nvmlDeviceGetMemoryInfo", self._gpu, self._c.byref(sizes))
+        return int(sizes[2])
+
+    def joules(self) -> float:
+        """The energy that the GPU took since the driver was loaded; since Volta, else OSError."""
+        millijoules = self._c.c_ulonglong()
+        self._call("nvmlDeviceGetTotalEnergyConsumption", self._gpu, self._c.byref(millijoules))
+        return int(millijoules.value) / 1000
+
+
+def open_nvml(provider: str) -> Nvml | None:
+    """The GPU that `provider` computes on, or None if it computes on none or no driver tells."""
+    if provider not in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        return None
+    try:
+        return Nvml()
+    except (OSError, AttributeError):
+        return None
+
+
+# Energy: whole packages, GPUs and boards, idle included
+
+
+class Rapl:
+    """Intel's and AMD's counters of each processor package, in microjoules, which begin anew when they are full."""
+
+    name = "rapl"
+
+    def __init__(self, root: str = "/sys/class") -> None:
+        domains = sorted(Path(root, "powercap").glob("intel-rapl:*"))
+        packages = [path for path in domains if _read(str(path / "name")).startswith("package")]
+        self._files = [path / "energy_uj" for path in packages if _read(str(path / "energy_uj")).strip().isdigit()]
+        self._ranges = [int(_read(str(file.parent / "max_energy_range_uj")) or 0) for file in self._files]
+        self._before: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    def _counters(self) -> list[int]:
+        return [int(_read(str(file))) for file in self._files]
+
+    def start(self) -> None:
+        """Count from now."""
+        self._before = self._counters()
+
+    def stop(self) -> float:
+        """Joules since then."""
+        joules = 0.0
+        for index, after in enumerate(self._counters()):
+            before = self._before[index]
+            joules += (after - before + (self._ranges[index] if after < before else 0)) / 1e6
+        return joules
+
+
+class Gpu:
+    """The counter of an NVIDIA GPU."""
+
+    name = "nvml"
+
+    def __init__(self, nvml: Nvml | None) -> None:
+        self._nvml = nvml
+        self._before = 0.0
+
+    def __bool__(self) -> bool:
+        try:
+            return self._nvml is not None and self._nvml.joules() >= 0
+        except (OSError, AttributeError):
+            return False
+
+    def start(self) -> None:
+        """Count from now."""
+        self._before = self._nvml.joules() if self._nvml is not None else 0.0
+
+    def stop(self) -> float:
+        """Joules since then."""
+        return self._nvml.joules() - self._before if self._nvml is not None else 0.0
+
+
+class Ina3221:
+    """A Jetson's sensor of volts and amperes: of the whole board (VDD_IN), else of all its rails summed.
+
+    It tells power at a moment, which a thread of its own reads and sums up (trapezoids).
+    """
+
+    name = "ina3221"
+
+    def __init__(self, root: str = "/sys/class") -> None:
+        rails: list[tuple[str, Path, Path]] = []
+        for chip in sorted(Path(root, "hwmon").glob("hwmon*")):
+            if _read(str(chip / "name")).strip() == "ina3221":
+                for label in sorted(chip.glob("in*_label")):
+                    number = label.name[len("in") : -len("_label")]
+                    volts, amperes = chip / f"in{number}_input", chip / f"curr{number}_input"
+                    if volts.is_file() and amperes.is_file():
+                        rails.append((_read(str(label)).strip(), volts, amperes))
+        whole = [rail for rail in rails if rail[0] == "VDD_IN"]
+        self._rails = [(volts, amperes) for _, volts, amperes in whole or rails]
+        self._readings: list[tuple[float, float]] = []
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._rails)
+
+    def watts(self) -> float:
+        """The power now: millivolts times milliamperes."""
+        return sum(float(_read(str(v)) or 0) * float(_read(str(a)) or 0) for v, a in self._rails) / 1e6
+
+    def start(self) -> None:
+        """Count from now."""
+        self._readings, self._end = [(time.perf_counter(), self.watts())], threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._end.wait(POWER_SECONDS):
+            self._readings.append((time.perf_counter(), self.watts()))
+
+    def stop(self) -> float:
+        """Joules since then."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._readings.append((time.perf_counter(), self.watts()))
+        joules, (last, watts) = 0.0, self._readings[0]
+        for now, power in self._readings[1:]:
+            joules += (now - last) * (watts + power) / 2
+            last, watts = now, power
+        return joules
+
+
+def energy_meters(nvml: Nvml | None) -> list[Any]:
+    """The meters that this machine has and lets us read: often none, and RAPL only for root."""
+    return [meter for meter in (Rapl(), Gpu(nvml), Ina3221()) if meter]
 
 
 # Shapes and inputs: a size that is no number (a name or nothing) is a dynamic axis
@@ -301,8 +508,11 @@ def running(feeds: dict[str, Any]) -> Iterator[None]:
 # Measuring
 
 
-def latency(session: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Raw samples in nanoseconds for each batch size, peak memory after each, then throughput at a larger batch."""
+def latency(session: Any, request: dict[str, Any], nvml: Nvml | None = None) -> dict[str, Any]:
+    """Raw samples in nanoseconds for each batch size, peak memory after each, then throughput at others.
+
+    What a call takes is timed as MLPerf's SingleStream does: the next one starts when the last has ended.
+    """
     inputs, axes = input_shapes(session), request.get("axes", {})
     bound = fixed_batch(inputs, axes)
     runs = []
@@ -312,16 +522,32 @@ def latency(session: Any, request: dict[str, Any]) -> dict[str, Any]:
             warm_up(session, feeds, request["warmup_seconds"])
             samples = timed(session, feeds, request["seconds"], request["minimum_calls"])
         shapes = {name: list(value.shape) for name, value in feeds.items()}
-        runs.append({"batch": batch, "shapes": shapes, "samples_ns": samples, "peak_bytes": peak_memory_bytes()})
+        run = {"batch": batch, "shapes": shapes, "samples_ns": samples, "peak_bytes": peak_memory_bytes()}
+        runs.append(run if nvml is None else {**run, "gpu_bytes": nvml.used_bytes()})
     found: dict[str, Any] = {"runs": runs}
-    if request.get("throughput_batch"):
-        batch = request["throughput_batch"] if bound is None else bound
-        feeds = feeds_for(session, batch, axes)
-        with running(feeds):
-            warm_up(session, feeds, 0.0)
-            samples = timed(session, feeds, request["throughput_seconds"], 2)
-        found["throughput"] = {"batch": batch, "examples_per_second": batch * len(samples) / (sum(samples) / 1e9)}
+    if request.get("throughput_batches"):
+        batches = sorted(set(request["throughput_batches"])) if bound is None else [bound]
+        found["throughput"] = [
+            offline(session, feeds_for(session, batch, axes), batch, request["throughput_seconds"], energy_meters(nvml))
+            for batch in batches
+        ]
     return found
+
+
+def offline(session: Any, feeds: dict[str, Any], batch: int, seconds: float, meters: list[Any]) -> dict[str, Any]:
+    """Throughput as MLPerf's Offline has it, all examples being there: examples per second of calls of `batch`.
+
+    With the joules of one example by each of `meters`, if there are any: of at least a second then.
+    """
+    with running(feeds):
+        warm_up(session, feeds, 0.0)
+        for meter in meters:
+            meter.start()
+        samples = timed(session, feeds, max(seconds, ENERGY_SECONDS) if meters and seconds else seconds, 2)
+        joules = {meter.name: meter.stop() for meter in meters}
+    examples = batch * len(samples)
+    found: dict[str, Any] = {"batch": batch, "examples_per_second": examples / (sum(samples) / 1e9)}
+    return {**found, "joules_per_example": {k: v / examples for k, v in joules.items()}} if joules else found
 
 
 def warm_up(session: Any, feeds: dict[str, Any], seconds: float) -> None:
@@ -335,9 +561,10 @@ def warm_up(session: Any, feeds: dict[str, Any], seconds: float) -> None:
             return
 
 
-def timed(session: Any, feeds: dict[str, Any], seconds: float, minimum_calls: int) -> list[int]:
+def timed(session: Any, feeds: dict[str, Any], seconds: float, minimum_calls: int) -> Any:
     """The nanoseconds of each call, for at least `seconds` and `minimum_calls`."""
-    clock, run, samples = time.perf_counter_ns, session.run, []
+    clock, run = time.perf_counter_ns, session.run
+    samples = array.array("q")  # 8 bytes a call: what a list takes would count as the model's memory
     names = [item.name for item in session.get_outputs()]
     collecting = gc.isenabled()
     gc.disable()
@@ -472,12 +699,15 @@ def do(job: dict[str, Any], provider: str, threads: int) -> dict[str, Any]:
     try:
         if "operators" in job:
             return operators(job["model"], provider, threads, job["operators"])
+        nvml = open_nvml(provider)
+        gpu_base = {} if nvml is None else {"gpu_base_bytes": nvml.used_bytes()}
+        forget_peak_memory()
         base = peak_memory_bytes()
         start = time.perf_counter_ns()
         session = open_session(job["model"], provider, threads)
-        result: dict[str, Any] = {"load_ms": (time.perf_counter_ns() - start) / 1e6, "base_bytes": base}
+        result: dict[str, Any] = {"load_ms": (time.perf_counter_ns() - start) / 1e6, "base_bytes": base, **gpu_base}
         if "latency" in job:
-            result.update(latency(session, job["latency"]))
+            result.update(latency(session, job["latency"], nvml))
         if "answers" in job:
             result.update(answers(session, job["answers"]))
         return result
@@ -510,10 +740,13 @@ def main(request_path: str, result_path: str) -> int:
     import onnxruntime
 
     numpy.random.default_rng(0).standard_normal(1)  # so that it is loaded before memory is counted
+    cores = request.get("cores") or available_cores()
+    before = conditions(cores)
     jobs = [do(job, request["provider"], request["threads"]) for job in request["jobs"]]
+    found = {"machine": machine(), "conditions": conditions(cores), "conditions_before": before}
     versions = {"python": platform.python_version(), "numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
-    result = {"machine": machine(), "conditions": conditions(), "versions": versions, "jobs": jobs}
-    Path(result_path).write_text(json.dumps(result), encoding="utf-8")
+    result = json.dumps({**found, "versions": versions, "jobs": jobs}, default=list)  # samples are arrays
+    Path(result_path).write_text(result, encoding="utf-8")
     return 0
 
 

@@ -15,12 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import StageError, UsageError
 from compress.profiling import profile as module
-from compress.profiling.profile import Latency, Profile, compare, profile, profile_file, turns
+from compress.profiling.latency import Latency
+from compress.profiling.profile import Profile, compare, profile, profile_file, turns
 from compress.targets.settings import TargetSettings
 
 KEYS = {
     "target", "runtime", "threads", "batch", "shape", "p50_ms", "p90_ms", "p99_ms", "p50_ci95_ms", "samples",
-    "throughput_per_s", "peak_memory_bytes", "load_ms", "rounds_ms",
+    "throughput_per_s", "peak_memory_bytes", "load_ms", "rounds_ms", "mode", "not_established", "offline", "energy_mj",
+    "gpu_memory_bytes",
 }  # fmt: skip
 QUICK = TargetSettings(rounds=2, seconds=0.01, warmup_seconds=0.0, throughput_seconds=0.005)
 

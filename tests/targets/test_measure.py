@@ -44,7 +44,7 @@ def run(folder: Path, *jobs: dict[str, Any], threads: int = 1) -> tuple[list[dic
 def latency(**changes: Any) -> dict[str, Any]:
     request = {
         "batches": [1], "axes": {}, "warmup_seconds": 0.0, "seconds": 0.0, "minimum_calls": 3,
-        "throughput_batch": None, "throughput_seconds": 0.0,
+        "throughput_batches": None, "throughput_seconds": 0.0,
     }  # fmt: skip
     return {**request, **changes}
 
@@ -142,10 +142,11 @@ def test_a_file_bound_to_a_batch_answers_every_example_once(tmp_path: Path) -> N
 
 def test_latency_times_each_batch_size_and_throughput(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", "g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }")
-    (result,), _ = run(tmp_path, {"model": str(model), "latency": latency(batches=[8, 1], throughput_batch=16)})
+    (result,), _ = run(tmp_path, {"model": str(model), "latency": latency(batches=[8, 1], throughput_batches=[16, 4])})
     assert [(item["batch"], item["shapes"]) for item in result["runs"]] == [(1, {"x": [1, 4]}), (8, {"x": [8, 4]})]
     assert all(len(item["samples_ns"]) >= 3 and min(item["samples_ns"]) > 0 for item in result["runs"])
-    assert result["throughput"]["batch"] == 16
+    assert [item["batch"] for item in result["throughput"]] == [4, 16]
+    assert all(item["examples_per_second"] > 0 for item in result["throughput"])
     assert result["load_ms"] > 0
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
-from compress.profiling.profile import Latency, Profile
+from compress.profiling.latency import Latency
+from compress.profiling.profile import Profile
 from compress.profiling.statistics import Ratio
 from compress.pruning.latency import files as module_of_files
 from compress.pruning.latency.files import AGAIN, STEADY, measure_files, timing_file
