@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from compress.bundle import Bundle, Kind
 from compress.environment import environment
 from compress.generation.settings import RESPONSES_FILE
 from compress.plan import Plan, Row
+from compress.profiling.evaluate import FLIPS_FILE
 from compress.report.manifest import ArtifactFile, write_artifacts
 from compress.report.summary import summarise
 from compress.report.write import replacing, write_report
@@ -30,7 +32,7 @@ def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) ->
     _write_models(plan, done, store, folder / MODELS, files)
     _write_files(plan, done, store, folder / ARTIFACTS, files)
     _write_texts(plan, done, store, folder / TEXTS)
-    report = summarise(plan, done, files, environment())
+    report = summarise(plan, done, files, environment(), lambda digest: _shown(store.artifact(digest) / FLIPS_FILE))
     write_report(report, folder)
     return report
 
@@ -93,6 +95,12 @@ def _write_texts(plan: Plan, done: Mapping[str, Done], store: Store, folder: Pat
         if not (folder / name).is_file() or file_sha256(folder / name) != file_sha256(written):
             with replacing(folder / name) as scratch:
                 shutil.copyfile(written, scratch)
+
+
+def _shown(path: Path) -> list[dict[str, Any]]:
+    """The examples that an evaluation kept to be looked at."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return rows
 
 
 def _bundle(row: Row, done: Mapping[str, Done], store: Store) -> Bundle:

@@ -6,17 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.errors import UsageError
+from compress.report.flip_rows import read_flips
 from compress.report.int8_rows import read_left, read_operators, read_quantized, read_worth
 from compress.report.pruned_rows import read_pruned
 from compress.report.rows import Latency, Model, Report, Requirement, Step, ends
+from compress.report.target_rows import read_target_row
+
+REPORT_FORMAT = 2
+"""Raised when an older version would misread what this one writes."""
 
 
 def read_rows(report: Mapping[str, Any]) -> Report:
     """Typed rows of the dictionary that `report.json` holds.
 
     Raises:
-        UsageError: a key is missing or of the wrong type, so that this is not a report that we wrote.
+        UsageError: a key is missing or of the wrong type, or another version wrote it.
     """
+    if report.get("format", REPORT_FORMAT) != REPORT_FORMAT:
+        raise UsageError(
+            f"report.json is of format {report['format']}, and this version reads format {REPORT_FORMAT}: "
+            "run the pipeline again, or use the version that wrote it"
+        )
     try:
         models = tuple(_model(row) for row in report["models"])
         primary = report.get("primary_metric") or {}
@@ -45,6 +55,11 @@ def read_rows(report: Mapping[str, Any]) -> Report:
             notes=tuple(report.get("notes") or ()),
             int8=read_worth(report["int8"]) if report.get("int8") else None,
             split=report.get("split") or "test",
+            task=report.get("task"),
+            data=dict(report.get("data") or {}),
+            settings=dict(report.get("settings") or {}),
+            places=tuple(read_target_row(row) for row in report.get("targets") or ()),
+            flips=read_flips(report["flips"]) if report.get("flips") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"lacks the key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
@@ -73,6 +88,7 @@ def _model(row: Mapping[str, Any]) -> Model:
         pruned=read_pruned(row["pruning"]) if row.get("pruning") else None,
         quantized=read_quantized(row["quantization"]) if row.get("quantization") else None,
         operators=tuple(read_operators(kind) for kind in row.get("operators") or ()),
+        by_target={target: dict(metrics) for target, metrics in (row.get("metrics_by_target") or {}).items()},
     )
 
 
@@ -93,7 +109,16 @@ def _latency(entry: Mapping[str, Any]) -> Latency:
         load_ms=entry.get("load_ms"),
         speedup_ci95=ends(entry.get("speedup_ci95")),
         rounds_ms=tuple(tuple(calls) for calls in entry.get("rounds_ms") or ()),
+        p90_ci95_ms=ends(entry.get("p90_ci95_ms")),
+        emulated=bool(entry.get("emulated")),
+        why_not=_why_not(entry),
     )
+
+
+def _why_not(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Why a percentile was not established, where the measurement says so."""
+    reasons = {name: entry.get(f"{name}_reason") or entry.get(f"{name}_ms_reason") for name in ("p90", "p99")}
+    return {f"{name}_ms": str(reason) for name, reason in reasons.items() if reason}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

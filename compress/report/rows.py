@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from compress.report.flip_rows import Flips
 from compress.report.int8_rows import Left, Operators, Quantized, Worth
 from compress.report.pruned_rows import Pruned
+from compress.report.target_rows import Target
 from compress.report.words import metric_name
 
 Interval = tuple[float, float]
@@ -15,7 +17,11 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Latency:
-    """One file measured on one target at one batch. Times in ms; `rounds_ms` holds each round's calls, if kept."""
+    """One file measured on one target at one batch. Times in ms; `rounds_ms` holds each round's calls, if kept.
+
+    p90 and p99 are None where they were not established: `why_not` says why, by the name of the field. Times that are
+    `emulated` say nothing and are compared with none.
+    """
 
     target: str
     runtime: str
@@ -32,6 +38,9 @@ class Latency:
     load_ms: float | None
     speedup_ci95: Interval | None
     rounds_ms: tuple[tuple[float, ...], ...]
+    p90_ci95_ms: Interval | None = None
+    emulated: bool = False
+    why_not: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Model:
     pruned: Pruned | None
     quantized: Quantized | None
     operators: tuple[Operators, ...]
+    by_target: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def is_file(self) -> bool:
@@ -68,6 +78,10 @@ class Model:
         """The latency at the smallest batch on a target; None where it was not measured."""
         measured = [latency for latency in self.latency if latency.target == target]
         return min(measured, key=lambda latency: latency.batch, default=None)
+
+    def judged_on(self, target: str | None) -> Mapping[str, Any]:
+        """The metrics of the answers that were given on a target; `metrics` where no other target has answered."""
+        return self.by_target.get(target or "", {} if self.by_target else self.metrics)
 
     def in_bulk_on(self, target: str | None) -> Latency | None:
         """The measurement at the largest batch on a target that tells a throughput."""
@@ -103,6 +117,7 @@ class Report:
 
     `reference_row` names the reference's own float file, `judged` the file that the budget's lines are about; `int8`
     tells whether int8 pays. `split` is the data that `metrics` are of: `test`, or `given` samples that also chose.
+    `places` tells of each target what it is and what to deploy there.
     """
 
     name: str
@@ -122,6 +137,11 @@ class Report:
     notes: tuple[str, ...]
     int8: Worth | None
     split: str
+    task: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    places: tuple[Target, ...] = ()
+    flips: Flips | None = None
 
     @property
     def files(self) -> tuple[Model, ...]:
@@ -133,6 +153,16 @@ class Report:
         """Every target that something was measured on, the main one first."""
         seen = [latency.target for model in self.models for latency in model.latency]
         return tuple(dict.fromkeys([self.target, *seen] if self.target else seen))
+
+    def place(self, target: str | None) -> Target | None:
+        """What is known of a target."""
+        return next((place for place in self.places if place.name == target), None)
+
+    def is_emulated(self, target: str | None) -> bool:
+        """Whether times on a target are those of an emulator, which are compared with none."""
+        place = self.place(target)
+        marked = any(item.emulated for model in self.models for item in model.latency if item.target == target)
+        return marked or (place is not None and place.emulated)
 
     @property
     def judged_name(self) -> str:

@@ -9,6 +9,9 @@ from compress.budget import Candidate, decide, worth_of_int8
 from compress.bundle import Kind
 from compress.plan import Plan, Row
 from compress.profiling.operator_times import what_costs
+from compress.report.against import FLIP_KEYS, Shown, flips_of, nothing_shown, time_against_reference
+from compress.report.facts import data_of, settings_of, target_of
+from compress.report.reading import REPORT_FORMAT
 from compress.run import Done
 from compress.targets.settings import INTEGER_PRECISIONS
 
@@ -16,22 +19,31 @@ LATENCY_KEYS_FOR_BUDGET = ("p50_ms", "p90_ms", "p99_ms")
 
 
 def summarise(
-    plan: Plan, done: Mapping[str, Done], files: Mapping[str, Mapping[str, Any]], environment: Mapping[str, Any]
+    plan: Plan,
+    done: Mapping[str, Done],
+    files: Mapping[str, Mapping[str, Any]],
+    environment: Mapping[str, Any],
+    shown: Shown = nothing_shown,
 ) -> dict[str, Any]:
     """The content of `report.json`.
 
     `files` maps the name of each row that has an artifact to its `path` (relative to the run's folder), `sha256` and
-    `size_bytes`. The reference's row comes first in comparisons; accuracy chooses on validation and is reported on
-    test data.
+    `size_bytes`; `shown` gives the examples that an evaluation step kept to be looked at, by its artifact's digest. The
+    reference's row comes first in comparisons; accuracy chooses on validation and is reported on test data.
     """
     target = plan.pipeline.targets[0].name
     models = [_model(plan, row, done, files[row.name]) for row in plan.rows]
+    time_against_reference(models, plan.reference)
     primary = done[plan.rows[0].evaluations[target]].record.metrics
     higher, budget = primary["higher_is_better"], plan.pipeline.budget.limits()
-    candidates, reference = _candidates(plan, models, target, primary["primary"])
+    on = {one.name: _candidates(plan, done, models, one.name) for one in plan.pipeline.targets}
+    candidates, reference = on[target]
+    if reference is None:
+        raise ValueError("the reference is measured on the first target")
     verdict = decide(candidates, reference, budget, higher)
     int8 = worth_of_int8(candidates, reference, budget, higher, deploy=verdict.deploy, costs=_costs(plan, done, models))
     return {
+        "format": REPORT_FORMAT,
         "name": plan.pipeline.name,
         "met": verdict.met,
         "reference": next(iter(plan.pipeline.models)),
@@ -46,6 +58,11 @@ def summarise(
         "budget": [line.as_json() for line in verdict.lines],
         "steps": _steps(plan, done),
         "notes": _notes(plan, done),
+        "task": plan.pipeline.task.name,
+        "data": data_of(plan, done),
+        "settings": settings_of(plan.pipeline),
+        "targets": [target_of(plan, done, name, *found) for name, found in on.items()],
+        "flips": flips_of(plan, done, verdict.judged, shown),
         "environment": dict(environment),
     }
 
@@ -79,6 +96,7 @@ def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, An
     origin = done[row.origin].record.metrics
     evaluated = {target: done[step].record.metrics for target, step in row.evaluations.items()}
     first = next(iter(evaluated.values()))
+    moved = {target: metrics["test"]["flips"] for target, metrics in evaluated.items() if "flips" in metrics["test"]}
     latency = []
     for target, step in row.profiles.items():
         latency += [{**entry, "target": target} for entry in done[step].record.metrics["latency"][row.name]]
@@ -93,7 +111,7 @@ def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, An
         "parameters": origin.get("parameters"),
         "macs": origin.get("macs"),
         "int8_share": made.get("int8_share"),
-        "metrics": dict(first["test"]),
+        "metrics": _judged(first),
         "validation": dict(first["validation"]),
         "latency": latency,
         "parent": row.parent,
@@ -101,7 +119,11 @@ def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, An
     extra: dict[str, Any] = {key: made[key] for key in ("not_int8", "parity", "pruning", "quantization") if key in made}
     if row.profiles:
         extra["operators"] = _profiled(plan, row.name, done).get("operators", {}).get(row.name, [])
-    return model | extra | ({"metrics_by_target": _by_target(evaluated)} if len(evaluated) > 1 else {})
+    if moved and row.profiles:
+        extra["flips"] = {target: {key: found[key] for key in FLIP_KEYS} for target, found in moved.items()}
+    if len(evaluated) > 1:
+        extra["metrics_by_target"] = {target: _judged(metrics) for target, metrics in evaluated.items()}
+    return model | extra
 
 
 def _profiled(plan: Plan, name: str, done: Mapping[str, Done]) -> Mapping[str, Any]:
@@ -124,28 +146,31 @@ def _costs(
     return costs
 
 
-def _by_target(evaluated: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {target: dict(metrics["test"]) for target, metrics in evaluated.items()}
+def _judged(evaluated: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics on test data."""
+    return {key: value for key, value in evaluated["test"].items() if key != "flips"}
 
 
 def _candidates(
-    plan: Plan, models: Sequence[dict[str, Any]], target: str, metric: str
-) -> tuple[list[Candidate], Candidate]:
-    """The files measured on the target, and the reference's."""
+    plan: Plan, done: Mapping[str, Done], models: Sequence[dict[str, Any]], target: str
+) -> tuple[list[Candidate], Candidate | None]:
+    """The files measured on the target, judged by what they answered there; and the reference's."""
+    evaluations = {row.name: row.evaluations for row in plan.rows}
     found = {
-        model["name"]: _candidate(model, target, metric)
+        model["name"]: _candidate(model, target, done[evaluations[model["name"]][target]].record.metrics)
         for model in models
         if model["kind"] != "torch" and any(entry["target"] == target for entry in model["latency"])
     }
-    return list(found.values()), found[plan.reference]
+    return list(found.values()), found.get(plan.reference)
 
 
-def _candidate(model: Mapping[str, Any], target: str, metric: str) -> Candidate:
+def _candidate(model: Mapping[str, Any], target: str, evaluated: Mapping[str, Any]) -> Candidate:
+    metric = evaluated["primary"]
     entry = min((e for e in model["latency"] if e["target"] == target), key=lambda e: e["batch"])
     return Candidate(
         name=model["name"],
-        validation=model["validation"][metric],
-        test=model["metrics"][metric],
+        validation=evaluated["validation"][metric],
+        test=evaluated["test"][metric],
         **{key: entry[key] for key in LATENCY_KEYS_FOR_BUDGET},
         size_bytes=model["size_bytes"],
         peak_memory_bytes=entry.get("peak_memory_bytes"),

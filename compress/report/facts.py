@@ -1,0 +1,104 @@
+"""What a report says of the work itself: data, settings and, for each target, its machine and what to deploy there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from compress.budget import Candidate, decide
+from compress.pipeline import Pipeline
+from compress.plan import Plan
+from compress.run import Done
+from compress.stage import Stage
+
+PRIVATE = frozenset({"folder", "host", "user", "address", "serial", "identity", "key_file", "url"})
+"""Settings that say whose machine it is."""
+
+
+def settings_of(pipeline: Pipeline) -> dict[str, Any]:
+    """What was asked, as plain data: defaults included, without folders, hosts and users."""
+    plain = pipeline.model_dump(mode="json", exclude={"name", "stages", "folder"}, exclude_none=True)
+    plain["stages"] = [
+        {"name": placed.name, placed.verb: _stage(placed.stage), **({"from": placed.source} if placed.source else {})}
+        for placed in pipeline.stages
+    ]
+    cleaned: dict[str, Any] = _cleaned(plain)
+    return cleaned
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return stage.model_dump(mode="json", exclude_none=True)
+
+
+def _cleaned(value: Any) -> Any:
+    """Without private settings; absolute paths down to the name of the file, addresses down to what kind they are."""
+    if isinstance(value, Mapping):
+        return {key: _cleaned(item) for key, item in value.items() if key not in PRIVATE}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if "://" in value:
+        return value.partition("://")[0]
+    kinds = (PurePosixPath, PureWindowsPath)
+    return next((kind(value).name for kind in kinds if kind(value).is_absolute()), value)
+
+
+def data_of(plan: Plan, done: Mapping[str, Done]) -> dict[str, Any]:
+    """What the networks were trained and judged on: source, digest, how many examples, names of the classes."""
+    pipeline = plan.pipeline
+    evaluated = done[plan.rows[0].evaluations[pipeline.targets[0].name]].record.metrics
+    return {
+        "source": pipeline.data.source.kind,
+        "fingerprint": pipeline.data.fingerprint(),
+        "examples": dict(evaluated.get("examples") or {}),
+        "labels": evaluated.get("labels"),
+    }
+
+
+def target_of(
+    plan: Plan, done: Mapping[str, Done], target: str, candidates: Sequence[Candidate], reference: Candidate | None
+) -> dict[str, Any]:
+    """One entry of `targets`: the machine, the session in which all its files were timed, and what to deploy there.
+
+    Times of an emulated machine say nothing, so that nothing is chosen by them.
+    """
+    pipeline = plan.pipeline
+    settings = next(one for one in pipeline.targets if one.name == target)
+    profiled = done[next(row.profiles[target] for row in plan.rows if row.profiles)].record
+    machine = dict(profiled.metrics.get("machine") or {})
+    rows = [entry for entries in profiled.metrics.get("latency", {}).values() for entry in entries]
+    emulated = any(entry.get("emulated") for entry in (machine, machine.get("machine") or {}, *rows))
+    found: dict[str, Any] = {
+        "name": target,
+        "kind": settings.kind,
+        "runtime": settings.runtime,
+        "threads": settings.threads,
+        "emulated": emulated,
+        "machine": dict(machine.get("machine") or {}),
+        "versions": dict(machine.get("versions") or {}),
+        "fingerprint": fingerprint(machine, settings.runtime, settings.threads),
+        "session": profiled.digest,
+        "repeat": profiled.metrics.get("repeat"),
+    }
+    if emulated or reference is None:
+        why = "its times are those of an emulator" if emulated else "the reference was not measured here"
+        return found | {"deploy": None, "judged": None, "met": None, "reason": why, "budget": []}
+    metrics = done[plan.rows[0].evaluations[target]].record.metrics
+    verdict = decide(candidates, reference, pipeline.budget.limits(), metrics["higher_is_better"])
+    return found | {
+        "deploy": verdict.deploy,
+        "judged": verdict.judged,
+        "met": verdict.met,
+        "reason": verdict.reason,
+        "budget": [line.as_json() for line in verdict.lines],
+    }
+
+
+def fingerprint(machine: Mapping[str, Any], runtime: str, threads: int | None) -> str:
+    """A digest of what times depend on besides the file: processor, versions, runtime, threads; no host is in it."""
+    text = json.dumps([machine.get("machine"), machine.get("versions"), runtime, threads], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
