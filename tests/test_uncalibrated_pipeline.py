@@ -60,5 +60,5 @@ def test_files_without_calibration_are_made_measured_and_judged(folder: Path) ->
         assert weighed["speedup_ci95"][0] > 1
     told = (folder / "runs" / "text" / "report.html").read_text()
     assert "ort-weights4" in told and "a file of" in told
-    kinds = {node.op_type for node in onnx.load(folder / "runs" / "text" / rows["ort-weights4"]["path"]).graph.node}
-    assert kinds >= {"MatMulNBits", "GatherBlockQuantized"}
+    file = folder / "runs" / "text" / rows["ort-weights4"]["path"] / "model.onnx"
+    assert {node.op_type for node in onnx.load(file).graph.node} >= {"MatMulNBits", "GatherBlockQuantized"}
