@@ -48,7 +48,7 @@ data: {data}
 models:
   {name}: {{zoo: {name}, shortcut: A, weights: $COMPRESS_DATA/models/resnet_cifar10/{weights}}}
 stages:
-  - quantize: {{grid: symmetric, weight_bits: 8, calibration: minmax, {training}}}
+  - quantize: {{grid: symmetric, weight_bits: 8, calibration: percentile, {training}}}
     name: symmetric
   - export: {{emit: [ort-x86, ort-arm, tensorrt]}}
     name: export-symmetric
