@@ -87,8 +87,9 @@ def target_of(
     if emulated or reference is None:
         why = "its times are those of an emulator" if emulated else "the reference was not measured here"
         return found | {"deploy": None, "judged": None, "met": None, "reason": why, "budget": []}
-    metrics = done[plan.rows[0].evaluations[target]].record.metrics
-    verdict = decide(candidates, reference, pipeline.budget.limits(), metrics["higher_is_better"])
+    evaluation = next(row.evaluations[target] for row in plan.rows if row.name == plan.reference)
+    higher = done[evaluation].record.metrics["higher_is_better"]
+    verdict = decide(candidates, reference, pipeline.budget.limits(), higher)
     return found | {
         "deploy": verdict.deploy,
         "judged": verdict.judged,
