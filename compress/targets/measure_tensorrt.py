@@ -14,13 +14,15 @@ it; a Jetson's is the machine's.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -36,45 +38,65 @@ TRANSFERS = 20
 """Copies there and back that are timed; the median counts."""
 
 
-def latency(session: EngineSession, request: dict[str, Any]) -> dict[str, Any]:
-    """As `measure.latency`: nanoseconds on the GPU of each run for each batch size, then throughput."""
+def latency(session: EngineSession, request: dict[str, Any], nvml: measure.Nvml | None) -> dict[str, Any]:
+    """As `measure.latency`: nanoseconds on the GPU of each run for each batch size, then throughput at others."""
     inputs, axes = measure.input_shapes(session), request.get("axes", {})
     bound = measure.fixed_batch(inputs, axes)
-    runs, notes = [], []
+    runs: list[dict[str, Any]] = []
+    notes: list[str] = []
     for batch in sorted(set(request["batches"])) if bound is None else [bound]:
-        samples, more = _timed(session, batch, axes, request)
-        notes += [note for note in more.pop("notes") if note not in notes]
-        runs.append({"batch": batch, "samples_ns": samples, "peak_bytes": session.cuda.used_bytes(), **more})
+        with prepared(session, batch, axes) as (once, shapes, note):
+            _warm_up(session.cuda, once, request["warmup_seconds"])
+            samples = gpu_times(session.cuda, once, request["seconds"], request["minimum_calls"])
+            copies = {
+                "to_device_ms": _median(_copies(session.cuda, session.upload)),
+                "to_host_ms": _median(_copies(session.cuda, session.download)),
+            }
+        notes += [note] if note and note not in notes else []
+        memory = {"peak_bytes": measure.peak_memory_bytes(), "gpu_bytes": session.cuda.used_bytes()}
+        runs.append({"batch": batch, "shapes": shapes, "samples_ns": samples, **memory, "transfers": copies})
     found: dict[str, Any] = {"runs": runs, "notes": notes}
-    if request.get("throughput_batch"):
-        batch = request["throughput_batch"] if bound is None else bound
-        asked = {"warmup_seconds": 0.0, "seconds": request["throughput_seconds"], "minimum_calls": 2}
-        samples, _ = _timed(session, batch, axes, asked)
-        found["throughput"] = {"batch": batch, "examples_per_second": batch * len(samples) / (sum(samples) / 1e9)}
+    if request.get("throughput_batches"):
+        batches = sorted(set(request["throughput_batches"])) if bound is None else [bound]
+        found["throughput"] = [
+            offline(session, batch, axes, request["throughput_seconds"], measure.energy_meters(nvml))
+            for batch in batches
+        ]
     return found
 
 
-def _timed(
-    session: EngineSession, batch: int, axes: dict[str, int], request: dict[str, Any]
-) -> tuple[list[int], dict[str, Any]]:
-    """The nanoseconds of each run at one batch size; `shapes`, `transfers` in milliseconds and `notes`."""
+def offline(
+    session: EngineSession, batch: int, axes: dict[str, int], seconds: float, meters: list[Any]
+) -> dict[str, Any]:
+    """As `measure.offline`: examples per second of runs of `batch`, and the joules of one by each of `meters`."""
+    with prepared(session, batch, axes) as (once, _, _):
+        _warm_up(session.cuda, once, 0.0)
+        for meter in meters:
+            meter.start()
+        samples = gpu_times(
+            session.cuda, once, max(seconds, measure.ENERGY_SECONDS) if meters and seconds else seconds, 2
+        )
+        joules = {meter.name: meter.stop() for meter in meters}
+    examples = batch * len(samples)
+    found: dict[str, Any] = {"batch": batch, "examples_per_second": examples / (sum(samples) / 1e9)}
+    return {**found, "joules_per_example": {k: v / examples for k, v in joules.items()}} if joules else found
+
+
+@contextlib.contextmanager
+def prepared(
+    session: EngineSession, batch: int, axes: dict[str, int]
+) -> Iterator[tuple[Callable[[], None], dict[str, list[int]], str]]:
+    """(what begins one run, the shapes of its inputs, a note) with made-up inputs on the GPU."""
     feeds = measure.feeds_for(session, batch, axes)
+    shapes = {name: list(values.shape) for name, values in feeds.items()}
     with measure.running(feeds):
         session.run(None, feeds)  # TensorRT sets itself up in the first run, which no graph may hold
         graph, note = session.capture()
-        once: Callable[[], None] = session.execute if graph is None else lambda: session.cuda.launch(graph)
         try:
-            _warm_up(session.cuda, once, request["warmup_seconds"])
-            samples = gpu_times(session.cuda, once, request["seconds"], request["minimum_calls"])
+            yield session.execute if graph is None else functools.partial(session.cuda.launch, graph), shapes, note
         finally:
             if graph is not None:
                 session.cuda.release_graph(graph)
-        copies = {
-            "to_device_ms": _median(_copies(session.cuda, session.upload)),
-            "to_host_ms": _median(_copies(session.cuda, session.download)),
-        }
-    shapes = {name: list(values.shape) for name, values in feeds.items()}
-    return samples, {"shapes": shapes, "transfers": copies, "notes": [note] if note else []}
 
 
 def _warm_up(cuda: Cuda, once: Callable[[], None], seconds: float) -> None:
@@ -162,25 +184,33 @@ def do(job: dict[str, Any], cuda: Cuda, target: str) -> dict[str, Any]:
     try:
         if "build" in job:
             return build(job["model"], job["build"], cuda, target)
-        base, start = cuda.used_bytes(), time.perf_counter_ns()
+        nvml = measure.open_nvml("CUDAExecutionProvider")
+        measure.forget_peak_memory()
+        base = {"base_bytes": measure.peak_memory_bytes(), "gpu_base_bytes": cuda.used_bytes()}
+        start = time.perf_counter_ns()
         session = EngineSession(job["model"], cuda, target, job.get("made"))
         if "operators" in job:
             return operators(session, job["operators"])
         load_ms = (time.perf_counter_ns() - start) / 1e6
-        result: dict[str, Any] = {"load_ms": load_ms, "base_bytes": base}
+        result: dict[str, Any] = {"load_ms": load_ms, **base}
         if "latency" in job:
-            result.update(latency(session, job["latency"]))
+            result.update(latency(session, job["latency"], nvml))
         if "answers" in job:
             result.update(measure.answers(session, job["answers"]))
         result["activation_bytes"] = session.engine.device_memory_size_v2
         return result
-    except measure.RequestError as error:
-        return {"error": {"kind": error.kind, "message": str(error)}}
-    except CudaError as error:
-        kind = "memory" if error.code == OUT_OF_MEMORY else "run"
-        return {"error": {"kind": kind, "message": str(error)}}
+    except (measure.RequestError, CudaError) as error:
+        return {"error": {"kind": _kind(error), "message": str(error)}}
     except MemoryError:
         return {"error": {"kind": "run", "message": "there is not enough memory"}}
+
+
+def _kind(error: BaseException) -> str:
+    """What kind of failure it is; what `measure.running` tells of may come from the GPU's memory."""
+    cause = error.__cause__ if isinstance(error, measure.RequestError) else error
+    if isinstance(cause, CudaError) and cause.code == OUT_OF_MEMORY:
+        return "memory"
+    return error.kind if isinstance(error, measure.RequestError) else "run"
 
 
 def describe(target: str) -> dict[str, Any]:
@@ -217,10 +247,13 @@ def main(request_path: str, result_path: str) -> int:
         return 0
     import numpy
 
+    cores = request.get("cores") or measure.available_cores()
+    before = measure.conditions(cores)
     jobs, here = _jobs(request, target)
     versions = {"python": platform.python_version(), "numpy": numpy.__version__, "tensorrt": here.get("tensorrt")}
     machine = {**measure.machine(), **{key: here[key] for key in here if key != "tensorrt"}}
-    result = {"machine": machine, "conditions": measure.conditions(), "versions": versions, "jobs": jobs}
+    state = {"conditions": measure.conditions(cores), "conditions_before": before}
+    result = {"machine": machine, **state, "versions": versions, "jobs": jobs}
     Path(result_path).write_text(json.dumps(result), encoding="utf-8")
     return 0
 

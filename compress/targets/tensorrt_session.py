@@ -155,10 +155,7 @@ class EngineSession:
 
     def _hold(self, name: str, size: int) -> None:
         self._bytes[name] = size
-        try:
-            self._buffers[name].hold(size)
-        except CudaError as error:
-            raise measure.RequestError("memory", f"the GPU's memory does not suffice for '{name}': {error}") from error
+        self._buffers[name].hold(size)
         self.context.set_tensor_address(name, self._buffers[name].device)
 
     def _array(self, name: str) -> Any:
