@@ -54,8 +54,11 @@ class DeviceError(Exception):
         self.kind, self.told = str(told["kind"]), told
 
 
-def device_program() -> bytes:
-    """What the far end runs: `measure.py` as a module, then `device.py`."""
+def device_program(hello: Mapping[str, Any]) -> bytes:
+    """What the far end runs: `measure.py` as a module, then `device.py`, greeted with `hello`.
+
+    Nothing may be sent behind it before it answers: the Python there reads ahead.
+    """
     measuring, serving = Path(measure.__file__).read_text("utf-8"), DEVICE.read_text("utf-8")
     return (
         "import sys, types\n"
@@ -64,7 +67,7 @@ def device_program() -> bytes:
         f"exec(compile({measuring!a}, 'measure.py', 'exec'), sys.modules['measure'].__dict__)\n"
         "sys.modules['device'] = types.ModuleType('device')\n"
         f"exec(compile({serving!a}, 'device.py', 'exec'), sys.modules['device'].__dict__)\n"
-        "sys.exit(sys.modules['device'].serve())\n"
+        f"sys.exit(sys.modules['device'].serve({dict(hello)!r}))\n"
     ).encode("ascii")
 
 
@@ -92,7 +95,7 @@ class Connection:
             NotStartedError: there is no Python at its end that will do.
             DeviceError: no folder can be made there.
         """
-        program = device_program()
+        program = device_program(hello)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed by `drop`
         self._process = subprocess.Popen(
             command(remote_command(python, len(program))),
@@ -106,7 +109,6 @@ class Connection:
         try:
             self.kernel = self._python_is_there()
             self._write(program)
-            self._say(hello)
             told = self._answer()
         except BaseException:
             self.drop()

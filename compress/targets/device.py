@@ -42,6 +42,8 @@ CHUNK_BYTES = 2**18
 ABORTED = 2**32 - 1
 SPARE_BYTES = 2**20
 """Space that is left free on the device's disk."""
+FULL_BYTES = 2**16
+"""Of a disk with less free than this a program that failed has failed for that."""
 TAKEOVER_SECONDS = 10.0
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime", "onnxruntime-qnn", "onnxruntime-openvino")
 
@@ -280,6 +282,8 @@ def run(channel: Channel, folder: Path, asked: dict[str, Any]) -> dict[str, Any]
         told = json.dumps(asked["request"]).replace(asked["root"], json.dumps(str(folder))[1:-1])
         content.write_text(told, encoding="utf-8")
         status, said = _ended(channel, folder / asked["program"], [str(content), str(given)], work, asked["variables"])
+        if status != 0 and shutil.disk_usage(str(folder)).free < FULL_BYTES:
+            raise RefusedError("disk", "nothing is left of it while the program runs")
         if status != 0 or not given.is_file():
             raise RefusedError("ended", "the program ended before its time", status=status, said=said[-4000:])
         return {"result": json.loads(given.read_text(encoding="utf-8"))}
@@ -358,11 +362,10 @@ def _start(program: Path, arguments: list[str], stdin: int, stderr: int, variabl
 VERBS = {"push": push, "fetch": fetch, "forget": forget, "run": run}
 
 
-def serve() -> int:
-    """Answer requests until `bye` or the end of the connection."""
+def serve(hello: dict[str, Any]) -> int:
+    """Answer requests until `bye` or the end of the connection. `hello` holds `run`, `folder` and `grace_seconds`."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     channel = Channel()
-    hello = channel.request()
     try:
         folder, _ = open_folder(base_folder(hello["folder"]), hello["run"])
     except RefusedError as error:

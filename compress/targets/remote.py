@@ -113,7 +113,7 @@ def _connected(target: TargetSettings) -> Connection:
     key = address(target)
     if key not in _open:
         command = ssh.command_for(target) if target.kind == "ssh" else adb.command_for(target)
-        hello = {"do": "hello", "run": _RUN, "folder": target.folder, "grace_seconds": GRACE_SECONDS}
+        hello = {"run": _RUN, "folder": target.folder, "grace_seconds": GRACE_SECONDS}
         try:
             _open[key] = Connection(command, target.python, hello)
         except NotStartedError as error:
