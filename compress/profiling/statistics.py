@@ -65,7 +65,18 @@ def p50_interval(rounds: Sequence[Samples]) -> tuple[float, float]:
     if len(rounds) == 1:
         low, high = np.quantile(rounds[0], [0.025, 0.975])
         return float(low), float(high)
-    return _interval(_bootstrapped_p50(rounds, _drawn_counts(len(rounds))), len(rounds))
+    return _interval(_bootstrapped(rounds, _drawn_counts(len(rounds))), len(rounds))
+
+
+def percentile_interval(rounds: Sequence[Samples], q: float) -> tuple[float, float]:
+    """The 95 % interval of the q-th percentile (0 to 100) over rounds like these, as `p50_interval` makes it.
+
+    Raises:
+        ValueError: one round alone says nothing of the spread between rounds.
+    """
+    if len(rounds) < 2:
+        raise ValueError(f"an interval of a percentile needs at least 2 rounds (got {len(rounds)})")
+    return _interval(_bootstrapped(rounds, _drawn_counts(len(rounds)), q), len(rounds))
 
 
 def ratio_interval(first: Sequence[Samples], second: Sequence[Samples]) -> tuple[float, float]:
@@ -79,7 +90,7 @@ def ratio_interval(first: Sequence[Samples], second: Sequence[Samples]) -> tuple
             f"a paired ratio needs as many rounds of both, at least 2 (got {len(first)} and {len(second)})"
         )
     counts = _drawn_counts(len(first))
-    return _interval(_bootstrapped_p50(first, counts) / _bootstrapped_p50(second, counts), len(first))
+    return _interval(_bootstrapped(first, counts) / _bootstrapped(second, counts), len(first))
 
 
 def _drawn_counts(rounds: int) -> NDArray[np.int64]:
@@ -87,15 +98,15 @@ def _drawn_counts(rounds: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).multinomial(rounds, np.full(rounds, 1 / rounds), size=REPLICATES)
 
 
-def _bootstrapped_p50(rounds: Sequence[Samples], counts: NDArray[np.int64]) -> Samples:
-    """The p50 of each replicate: of the sorted samples, the first at which the drawn weight reaches one half."""
+def _bootstrapped(rounds: Sequence[Samples], counts: NDArray[np.int64], q: float = 50.0) -> Samples:
+    """The percentile of each replicate: of the sorted samples, the first at which the drawn weight reaches q / 100."""
     values, origin = _pooled(rounds)
     share = np.array([1 / (len(samples) * len(rounds)) for samples in rounds])
-    p50s = np.empty(len(counts))
+    found = np.empty(len(counts))
     for start in range(0, len(counts), 500):  # in parts, so that memory stays small
         weight = (counts[start : start + 500] * share)[:, origin].cumsum(axis=1)
-        p50s[start : start + 500] = values[(weight < 0.5 - ROUNDING).sum(axis=1)]
-    return p50s
+        found[start : start + 500] = values[(weight < q / 100 - ROUNDING).sum(axis=1)]
+    return found
 
 
 def _interval(replicates: Samples, rounds: int) -> tuple[float, float]:

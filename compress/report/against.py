@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.plan import Plan
-from compress.profiling.statistics import ratio_interval
+from compress.profiling.statistics import Samples, percentile_interval, ratio_interval
 from compress.run import Done
 
 FLIP_KEYS = (
@@ -35,16 +35,33 @@ def flips_of(plan: Plan, done: Mapping[str, Done], name: str, shown: Shown) -> d
     return {"file": name, "reference": plan.reference, "target": target, **moved, "shown": shown(record.digest)}
 
 
-def time_against_reference(models: Sequence[dict[str, Any]], reference: str) -> None:
-    """Give each measurement its paired interval: files were measured in turns, so that drift moves both alike."""
+def add_intervals(models: Sequence[dict[str, Any]], reference: str) -> None:
+    """Give each measurement the interval of its p90, and of its speedup over the reference's of the same kind.
+
+    Files were measured in turns, so that drift moves both alike: the interval of a speedup is a paired one. The p90 of
+    mode full is an upper bound itself.
+    """
     rows = {model["name"]: model["latency"] for model in models}
-    before = {(entry["target"], entry["batch"]): entry for entry in rows[reference]}
+    before = {_kind(entry): _rounds(entry) for entry in rows[reference]}
     for name, entries in rows.items():
         for entry in entries:
-            other = before.get((entry["target"], entry["batch"]))
-            if name == reference or other is None or entry.get("emulated"):
+            ours, theirs = _rounds(entry), before.get(_kind(entry), [])
+            if len(ours) < 2 or entry.get("emulated"):
                 continue
-            ours, theirs = (one.get("rounds_ms") or () for one in (entry, other))
-            if len(ours) == len(theirs) > 1:
-                first, second = ([np.asarray(calls) for calls in rounds] for rounds in (theirs, ours))
-                entry["speedup_ci95"] = [round(end, 6) for end in ratio_interval(first, second)]
+            if entry.get("mode", "quick") == "quick" and entry.get("p90_ms") is not None:
+                entry["p90_ci95_ms"] = _rounded(percentile_interval(ours, 90))
+            if name != reference and len(ours) == len(theirs):
+                entry["speedup_ci95"] = _rounded(ratio_interval(theirs, ours))
+
+
+def _kind(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two measurements must have in common to be compared."""
+    return entry["target"], entry["batch"], entry.get("threads"), entry.get("emulated", False)
+
+
+def _rounds(entry: Mapping[str, Any]) -> list[Samples]:
+    return [np.asarray(calls, dtype=np.float64) for calls in entry.get("rounds_ms") or ()]
+
+
+def _rounded(ends: tuple[float, float]) -> list[float]:
+    return [round(end, 6) for end in ends]

@@ -14,7 +14,7 @@ from compress.plan import Plan
 from compress.run import Done
 from compress.stage import Stage
 
-PRIVATE = frozenset({"folder", "host", "user", "address", "serial", "identity", "key_file", "url"})
+PRIVATE = frozenset({"folder", "host", "serial", "ssh_config"})
 """Settings that say whose machine it is."""
 
 
@@ -71,7 +71,7 @@ def target_of(
     profiled = done[next(row.profiles[target] for row in plan.rows if row.profiles)].record
     machine = dict(profiled.metrics.get("machine") or {})
     rows = [entry for entries in profiled.metrics.get("latency", {}).values() for entry in entries]
-    emulated = any(entry.get("emulated") for entry in (machine, machine.get("machine") or {}, *rows))
+    emulated = settings.emulated or any(entry.get("emulated") for entry in (machine, *rows))
     found: dict[str, Any] = {
         "name": target,
         "kind": settings.kind,

@@ -111,14 +111,9 @@ def _latency(entry: Mapping[str, Any]) -> Latency:
         rounds_ms=tuple(tuple(calls) for calls in entry.get("rounds_ms") or ()),
         p90_ci95_ms=ends(entry.get("p90_ci95_ms")),
         emulated=bool(entry.get("emulated")),
-        why_not=_why_not(entry),
+        why_not=dict(entry.get("not_established") or {}),
+        mode=entry.get("mode"),
     )
-
-
-def _why_not(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Why a percentile was not established, where the measurement says so."""
-    reasons = {name: entry.get(f"{name}_reason") or entry.get(f"{name}_ms_reason") for name in ("p90", "p99")}
-    return {f"{name}_ms": str(reason) for name, reason in reasons.items() if reason}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -19,8 +19,8 @@ Interval = tuple[float, float]
 class Latency:
     """One file measured on one target at one batch. Times in ms; `rounds_ms` holds each round's calls, if kept.
 
-    p90 and p99 are None where they were not established: `why_not` says why, by the name of the field. Times that are
-    `emulated` say nothing and are compared with none.
+    p90 and p99 are None where they were not established: `why_not` says why, by the name of the field. In `mode` full
+    they are upper bounds at 99 % confidence. Times that are `emulated` say nothing and are compared with none.
     """
 
     target: str
@@ -41,6 +41,7 @@ class Latency:
     p90_ci95_ms: Interval | None = None
     emulated: bool = False
     why_not: Mapping[str, str] = field(default_factory=dict)
+    mode: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from compress.budget import Candidate, decide, worth_of_int8
 from compress.bundle import Kind
 from compress.plan import Plan, Row
 from compress.profiling.operator_times import what_costs
-from compress.report.against import FLIP_KEYS, Shown, flips_of, nothing_shown, time_against_reference
+from compress.report.against import FLIP_KEYS, Shown, add_intervals, flips_of, nothing_shown
 from compress.report.facts import data_of, settings_of, target_of
 from compress.report.reading import REPORT_FORMAT
 from compress.run import Done
@@ -33,7 +33,7 @@ def summarise(
     """
     target = plan.pipeline.targets[0].name
     models = [_model(plan, row, done, files[row.name]) for row in plan.rows]
-    time_against_reference(models, plan.reference)
+    add_intervals(models, plan.reference)
     primary = done[plan.rows[0].evaluations[target]].record.metrics
     higher, budget = primary["higher_is_better"], plan.pipeline.budget.limits()
     on = {one.name: _candidates(plan, done, models, one.name) for one in plan.pipeline.targets}

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compress.profiling.statistics import T_975, Samples, p50_interval, percentile, ratio_interval, thin
+from compress.profiling.statistics import (
+    T_975,
+    Samples,
+    p50_interval,
+    percentile,
+    percentile_interval,
+    ratio_interval,
+    thin,
+)
 
 BETWEEN, DRIFT, CALLS = 0.03, 0.1, 40
 
@@ -93,13 +101,13 @@ def test_thinning_keeps_the_distribution() -> None:
 
 
 def test_p50_of_a_bootstrap_replicate_is_the_percentile_of_the_drawn_rounds() -> None:
-    from compress.profiling.statistics import _bootstrapped_p50
+    from compress.profiling.statistics import _bootstrapped
 
     generator = np.random.default_rng(3)
     rounds = [generator.gamma(3.0, size=size) for size in (5, 17, 9)]
     counts: NDArray[np.int64] = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1], [1, 0, 2]])
     drawn = [[samples for samples, times in zip(rounds, row, strict=True) for _ in range(times)] for row in counts]
-    np.testing.assert_array_equal(_bootstrapped_p50(rounds, counts), [percentile(some, 50) for some in drawn])
+    np.testing.assert_array_equal(_bootstrapped(rounds, counts), [percentile(some, 50) for some in drawn])
 
 
 def test_one_round_gives_the_spread_of_its_own_samples() -> None:
@@ -125,3 +133,19 @@ def test_intervals_are_the_same_each_time() -> None:
     first, second, _walk = session(np.random.default_rng(0), 6, ratio=1.1)
     assert p50_interval(first) == p50_interval(first)
     assert ratio_interval(first, second) == ratio_interval(first, second)
+
+
+def test_a_p90s_interval_covers_as_it_says() -> None:
+    """Rounds that differ by 2 %, calls with an exponential tail: the p90 of all such calls is known by inversion."""
+    chance = np.random.default_rng(5)
+    many = 1 + np.abs(chance.normal(0, 0.02, 400_000)) + chance.exponential(0.05, 400_000)
+    truth = float(np.quantile(many, 0.9))
+    covered = 0
+    for _ in range(100):
+        base = 1 + np.abs(chance.normal(0, 0.02, 10))
+        rounds = [one + chance.exponential(0.05, 60) for one in base]
+        low, high = percentile_interval(rounds, 90)
+        covered += low <= truth <= high
+    assert covered >= 90
+    with pytest.raises(ValueError, match="at least 2 rounds"):
+        percentile_interval([np.ones(9)], 90)
