@@ -137,10 +137,12 @@ class Connection:
             raise LostError(self._words(), status)
         raise NotStartedError(self._words(), status)
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one request and wait for its answer. Raises LostError, DeviceError."""
+    def ask(self, request: Mapping[str, Any], told: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+        """Send one request and wait for its answer; `told` gets what is said before. Raises LostError, DeviceError."""
         self._say(request)
-        return self._answer()
+        while "said" in (answer := self._answer()):
+            told(answer["said"])
+        return answer
 
     def push(self, path: Path, name: str, sha256: str, advance: Callable[[int], object]) -> None:
         """Have the device keep a file as `name`; `advance` is told the bytes sent. Raises LostError, DeviceError."""

@@ -39,6 +39,8 @@ import measure  # type: ignore[import-not-found]
 
 PREFIX, LOCK = "compress-", ".lock"
 CHUNK_BYTES = 2**18
+PROGRESS, PROGRESS_SECONDS = b"progress ", 0.3
+"""How a program's lines begin that are passed on while it runs, and how often that is done."""
 ABORTED = 2**32 - 1
 SPARE_BYTES = 2**20
 """Space that is left free on the device's disk."""
@@ -286,7 +288,8 @@ def run(channel: Channel, folder: Path, asked: dict[str, Any]) -> dict[str, Any]
             raise RefusedError("disk", "nothing is left of it while the program runs")
         if status != 0 or not given.is_file():
             raise RefusedError("ended", "the program ended before its time", status=status, said=said[-4000:])
-        return {"result": json.loads(given.read_text(encoding="utf-8"))}
+        outputs = sorted(path.name for path in (folder / "outputs").iterdir())
+        return {"result": json.loads(given.read_text(encoding="utf-8")), "outputs": outputs}
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RefusedError("disk", "no space is left on the device") from error
@@ -305,6 +308,7 @@ def _ended(
         pid = _start(program, arguments, kept, said.fileno(), {**os.environ, **variables, "TMPDIR": str(work)})
         os.close(kept)
         status: list[int] = []
+        passed = [0]
 
         def wait() -> None:
             status.append(os.waitpid(pid, 0)[1])
@@ -312,8 +316,8 @@ def _ended(
 
         waiter = threading.Thread(target=wait, daemon=True)
         waiter.start()
-        if not channel.waiting:
-            select.select([0, woken], [], [])
+        while not channel.waiting and not select.select([0, woken], [], [], PROGRESS_SECONDS)[0]:
+            _pass_on(channel, work / "said", passed)
         if not status and select.select([0], [], [], 0)[0]:
             os.kill(pid, signal.SIGKILL)
         waiter.join()
@@ -323,6 +327,17 @@ def _ended(
         text = said.read().decode("utf-8", "replace")
     code = status[0]
     return (-os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)), text
+
+
+def _pass_on(channel: Channel, said: Path, passed: list[int]) -> None:
+    """Tell of the lines about progress that the program has written behind the first `passed[0]` bytes."""
+    with said.open("rb") as stream:
+        stream.seek(passed[0])
+        whole, newline, _ = stream.read().rpartition(b"\n")
+    passed[0] += len(whole) + len(newline)
+    for line in whole.split(b"\n"):
+        if line.startswith(PROGRESS):
+            channel.answer({"said": line.decode("utf-8", "replace")})
 
 
 def _start(program: Path, arguments: list[str], stdin: int, stderr: int, variables: dict[str, str]) -> int:

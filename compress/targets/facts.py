@@ -14,6 +14,7 @@ from typing import Any
 from compress.data.locations import cache_folder
 from compress.targets.measure import available_cores, conditions, machine
 from compress.targets.settings import runtime_version
+from compress.targets.tensorrt_settings import BELONGS_TO
 
 Together = tuple[Path, ...]
 """Files that must lie together, as a model and its weights; the first says how the others are placed."""
@@ -23,7 +24,8 @@ Together = tuple[Path, ...]
 class Facts:
     """What is asked of a target once a run: cheap, and found without importing a runtime there.
 
-    `versions` are those of `python`, `numpy` and `onnxruntime` (as `distribution version`), None where there is none;
+    `versions` are those of `python`, `numpy` and `onnxruntime` (as `distribution version`), None where there is none,
+    and of a target with TensorRT what its engines belong to;
     `emulated` says that its processor is not real, so that its times mean nothing.
     """
 
@@ -38,6 +40,8 @@ class Facts:
     def fingerprint(self) -> str:
         """A digest of processor and runtime: what results depend on besides settings."""
         facts = {"machine": dict(self.machine), "runtime": self.versions.get("onnxruntime")}
+        if "tensorrt" in self.versions:
+            facts["runtime"] = {name: self.versions[name] for name in BELONGS_TO}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

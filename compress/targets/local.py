@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,18 @@ def run_program(
     inputs: Sequence[Together],
     outputs: Sequence[Path],
     progress: Progress,
+    told: Callable[[str], None],
 ) -> dict[str, Any]:
     """Run `program` here, where all its files are; see `compress.targets.target.run_program`."""
     with tempfile.TemporaryDirectory(prefix="compress-measure-") as folder:
         asked, given = Path(folder) / "request.json", Path(folder) / "result.json"
         asked.write_text(json.dumps(request), encoding="utf-8")
-        _run([sys.executable, "-P", str(program), str(asked), str(given)], target.threads)
+        _run([sys.executable, "-P", str(program), str(asked), str(given)], target.threads, told)
         result: dict[str, Any] = json.loads(given.read_text(encoding="utf-8"))
     return result
 
 
-def _run(command: Sequence[str], threads: int) -> None:
+def _run(command: Sequence[str], threads: int, told: Callable[[str], None]) -> None:
     """Run a command to its end. It is in a session of its own, so that Ctrl-C reaches us alone, who then end it.
 
     Its standard input is a pipe that nobody writes to: it closes when this process is gone, however that came about,
@@ -51,18 +52,23 @@ def _run(command: Sequence[str], threads: int) -> None:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=said,
             env=environment,
             start_new_session=True,
+            text=True,
+            errors="replace",
         )
         try:
+            for line in process.stdout or ():
+                told(line.rstrip("\n"))
             status = process.wait()
         finally:
             process.kill()
             process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
         if status != 0:
             said.seek(0)
             raise failures.ended(status, said.read().decode(errors="replace"))

@@ -188,7 +188,7 @@ def do(job: dict[str, Any], cuda: Cuda, target: str) -> dict[str, Any]:
         measure.forget_peak_memory()
         base = {"base_bytes": measure.peak_memory_bytes(), "gpu_base_bytes": cuda.used_bytes()}
         start = time.perf_counter_ns()
-        session = EngineSession(job["model"], cuda, target, job.get("made"))
+        session = EngineSession(job["model"], cuda, target)
         if "operators" in job:
             return operators(session, job["operators"])
         load_ms = (time.perf_counter_ns() - start) / 1e6

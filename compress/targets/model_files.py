@@ -1,4 +1,4 @@
-"""The files of a model: an ONNX file, and those beside it in which its weights are."""
+"""The files of a model: an ONNX file or an engine, and those beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from pathlib import Path
 
 
 def model_files(model: Path) -> tuple[Path, ...]:
-    """`model`, then the files that hold its weights, if any; just `model` where it cannot be read."""
+    """`model`, then the files that hold its weights, if any; just `model` where it cannot be read.
+
+    Beside an engine of TensorRT lies what it belongs to.
+    """
+    if model.suffix == ".plan":
+        return (model, model.with_suffix(".json"))
     if model.suffix != ".onnx" or not model.is_file():
         return (model,)
     status = model.stat()

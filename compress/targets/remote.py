@@ -60,11 +60,12 @@ def run_program(
     inputs: Sequence[Together],
     outputs: Sequence[Path],
     progress: Progress,
+    told: Callable[[str], None],
 ) -> dict[str, Any]:
     """Run `program` on the device; see `compress.targets.target.run_program`."""
 
     def work(connection: Connection) -> dict[str, Any]:
-        return _run(connection, target, program, request, inputs, outputs, progress)
+        return _run(connection, target, program, request, inputs, outputs, progress, told)
 
     return _retried(target, work, WAITS, progress)
 
@@ -159,6 +160,7 @@ def _run(
     inputs: Sequence[Together],
     outputs: Sequence[Path],
     progress: Progress,
+    told: Callable[[str], None],
 ) -> dict[str, Any]:
     """Send what is not there yet, run, fetch what was written."""
     sent = {path: name for group in ((program,), *inputs) for path, name in _names(group).items()}
@@ -167,12 +169,13 @@ def _run(
     there = {str(path): f"{ROOT}/{name}" for path, name in (sent | written).items()}
     variables = {"OMP_NUM_THREADS": str(target.threads), "OPENBLAS_NUM_THREADS": "1"}
     asked = {"do": "run", "program": sent[program], "variables": variables, "root": ROOT}
-    told = connection.ask({**asked, "request": _rewritten(request, there)})
+    answer = connection.ask({**asked, "request": _rewritten(request, there)}, told)
     for path, name in written.items():
-        connection.fetch(name, path)
+        if name.rpartition("/")[2] in answer["outputs"]:  # a program that fails says why, and writes nothing
+            connection.fetch(name, path)
     if written:
         connection.ask({"do": "forget", "paths": list(written.values())})
-    result: dict[str, Any] = told["result"]
+    result: dict[str, Any] = answer["result"]
     return result
 
 

@@ -9,19 +9,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from compress.data.locations import builtin_folder, find_path
 from compress.errors import Fault, UsageError
 from compress.settings import Settings
 from compress.suggest import unknown
+from compress.targets import tensorrt_settings
 from compress.targets.measure import available_cores
 from compress.validation import validated
 from compress.yaml_source import Source, read_yaml
 
 KINDS = ("local", "ssh", "adb")
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("onnxruntime", tensorrt_settings.RUNTIME)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Provider in YAML -> ONNX Runtime's name for it."""
 DEFAULT_TARGETS = ("local",)
@@ -105,9 +106,13 @@ class TargetSettings(Settings):
     emulated: bool = False
     """Its processor is emulated: answers count, times mean nothing and are not compared. Found out where it can be."""
     runtime: Annotated[str, _one_of("runtime", RUNTIMES)] = "onnxruntime"
-    """What runs the files: `onnxruntime`."""
+    """What runs the files: `onnxruntime`, or `tensorrt` (11), which builds an engine of each file on the target."""
     provider: Annotated[str, _one_of("provider", PROVIDERS)] = "cpu"
-    """What ONNX Runtime computes with: `cpu`, or `cuda` with the package onnxruntime-gpu."""
+    """What ONNX Runtime computes with: `cpu`, or `cuda` with the package onnxruntime-gpu. TensorRT implies `cuda`."""
+    workspace_mib: Positive | None = None
+    """Of `runtime: tensorrt`: most memory of the GPU that one layer may work with, in MiB; null: all of it."""
+    timing_cache: bool = True
+    """Of `runtime: tensorrt`: keep how long kernels took: the next engine is built faster, of the same ones."""
     threads: int = Field(1, ge=1)
     """Threads that one call may use; the process is pinned to as many cores. 1 is what compares best."""
     also_threads: tuple[Positive, ...] = ()
@@ -138,6 +143,11 @@ class TargetSettings(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     """How much of the data accuracy is measured on here."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_implied(cls, values: Any) -> Any:
+        return tensorrt_settings.with_implied(values)
+
     @property
     def is_local(self) -> bool:
         """Whether it is this machine."""
@@ -162,6 +172,7 @@ class TargetSettings(Settings):
     def faults(self) -> list[tuple[str, str]]:
         """(field, message) for each thing that this machine cannot do. Imports no runtime."""
         found = self._address_faults()
+        found += tensorrt_settings.faults(self.model_dump(mode="json"), self.also_threads, self.emit)
         if self.cores is not None and len(set(self.cores)) < self.threads:
             found.append(("cores", f"{self.threads} threads need as many cores, but {list(self.cores)} were given"))
         return found + self._faults_here() if self.is_local else found
@@ -195,7 +206,7 @@ class TargetSettings(Settings):
             )
         if missing := sorted(set(self.cores or ()) - set(usable)):
             found.append(("cores", f"no core {missing} may be used here (usable: {usable})"))
-        if problem := _provider_problem(self.provider):
+        if self.runtime == "onnxruntime" and (problem := _provider_problem(self.provider)):
             found.append(("provider", problem))
         return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,11 +15,17 @@ from compress.targets import facts as told
 from compress.targets import failures, local, measure, remote
 from compress.targets.facts import Facts, Together
 from compress.targets.model_files import model_files
+from compress.targets.programs import program_for
 from compress.targets.settings import ARM, VNNI, X86, TargetSettings
+from compress.targets.tensorrt_settings import AUTOMATIC, BELONGS_TO, RUNTIME
 
 Job = Mapping[str, Any]
 """What the measuring program is asked to do with one model; see `compress.targets.measure`."""
+AWAY_SECONDS = 30.0
+"""For so long a device that is away is not asked again while a plan is made."""
 _SILENT = Silent()
+_away: dict[tuple[str, ...], tuple[float, str]] = {}
+_known: dict[tuple[str, ...], dict[str, str]] = {}
 
 
 class Run(Protocol):
@@ -32,6 +40,7 @@ class Run(Protocol):
         inputs: Sequence[Together],
         outputs: Sequence[Path],
         progress: Progress,
+        told: Callable[[str], None],
     ) -> dict[str, Any]:
         """What the program gave."""
 
@@ -54,6 +63,12 @@ FAILURES: dict[str, Callable[[str], CompressError]] = {
     "axes": UsageError,
     "provider": UsageError,
     "run": StageError,
+    "library": UsageError,
+    "gpu": UsageError,
+    "engine": UsageError,
+    "parse": UsageError,
+    "memory": StageError,
+    "build": StageError,
 }
 """What the measuring program says went wrong -> whose fault that is."""
 
@@ -71,18 +86,45 @@ def facts_of(target: TargetSettings) -> Facts:
         UsageError: It refuses us, or has no Python that will do.
     """
     found = KINDS[target.kind].facts(target)
+    if target.runtime == RUNTIME:
+        found = replace(found, versions={**found.versions, **_tensorrt_there(target)})
     if not target.is_local:
-        told.remember(remote.address(target), found)
+        told.remember(_address(target), found)
     return found
+
+
+def _address(target: TargetSettings) -> tuple[str, ...]:
+    return (*remote.address(target), *([RUNTIME] if target.runtime == RUNTIME else []))
+
+
+def _tensorrt_there(target: TargetSettings) -> dict[str, str]:
+    """What an engine built there belongs to, asked once by running the program. Raises UsageError if nothing can."""
+    key = (*_address(target), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    if key not in _known:
+        request = {"describe": True, "target": target.name, "stop_with_stdin": True}
+        described = run_program(target, program_for(RUNTIME), request)
+        if "error" in described:
+            raise failure(f"target '{target.name}'", described["error"])
+        _known[key] = {name: str(described[name]) for name in BELONGS_TO}
+    return _known[key]
 
 
 def facts_for_plan(target: TargetSettings) -> tuple[Facts | None, str]:
     """(what is known of the target, what to say if it is not from now): a plan is made also while a device is away."""
+    address = _address(target)
+    if address in _away and time.monotonic() - _away[address][0] < AWAY_SECONDS:
+        return told.remembered(address), _away[address][1]
     try:
         return facts_of(target), ""
     except CompressError as error:
         away = "is not reachable" if isinstance(error, failures.UnreachableError) else "cannot be used"
-        return told.remembered(remote.address(target)), f"{target.name} {away}: {error}"
+        _away[address] = (time.monotonic(), f"{away}: {error}")
+        return told.remembered(address), _away[address][1]
+
+
+def away(target: TargetSettings) -> str:
+    """Why a target could not be asked while a plan was made; empty if it was there."""
+    return "" if target.is_local else facts_for_plan(target)[1]
 
 
 def fingerprint(target: TargetSettings) -> str:
@@ -95,6 +137,8 @@ def emissions(target: TargetSettings) -> list[str]:
     """The ONNX emissions worth making for a target, the float one first."""
     if target.emit != "auto":
         return list(target.emit)
+    if target.runtime == RUNTIME:
+        return list(AUTOMATIC)
     if target.provider != "cpu":
         return ["fp32"]
     found, _ = facts_for_plan(target)
@@ -114,6 +158,7 @@ def run_program(
     inputs: Sequence[Path | Together] = (),
     outputs: Sequence[Path] = (),
     progress: Progress = _SILENT,
+    told: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Run a Python program of one file in a fresh process on the target: `python PROGRAM REQUEST.json RESULT.json`.
 
@@ -124,6 +169,7 @@ def run_program(
         inputs: files that the program reads, sent once by their content; a tuple's files lie together there.
         outputs: files that the program writes, fetched to these paths.
         progress: where it is said how much is sent, and that a lost connection is tried again.
+        told: called with each line that the program writes on its standard output, as it comes.
 
     Raises:
         UsageError: The target refuses us, or has no Python that will do.
@@ -132,7 +178,7 @@ def run_program(
     """
     groups = [(item,) if isinstance(item, Path) else item for item in inputs]
     run = KINDS[target.kind].run
-    return run(target, program, request, inputs=groups, outputs=outputs, progress=progress)
+    return run(target, program, request, inputs=groups, outputs=outputs, progress=progress, told=told)
 
 
 def cores_for(target: TargetSettings) -> list[int]:
@@ -147,7 +193,10 @@ def cores_for(target: TargetSettings) -> list[int]:
 
 
 def run_jobs(
-    target: TargetSettings, jobs: Mapping[str, Job], progress: Progress = _SILENT
+    target: TargetSettings,
+    jobs: Mapping[str, Job],
+    progress: Progress = _SILENT,
+    told: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Do `jobs` one after the other in one fresh process on the target.
 
@@ -160,7 +209,7 @@ def run_jobs(
         UnreachableError: The target is away, or was lost and did not come back.
     """
     if not target.is_local:
-        _require_packages(target)
+        require(target)
     request = {
         "provider": target.execution_provider,
         "threads": target.threads,
@@ -168,9 +217,13 @@ def run_jobs(
         "stop_with_stdin": True,
         "jobs": list(jobs.values()),
     }
+    if target.runtime == RUNTIME:
+        request["target"] = target.name
     inputs, outputs = _files(jobs)
-    program = Path(measure.__file__)
-    result = run_program(target, program, request, inputs=inputs, outputs=outputs, progress=progress)
+    program = program_for(target.runtime)
+    result = run_program(target, program, request, inputs=inputs, outputs=outputs, progress=progress, told=told)
+    if not target.is_local and facts_of(target).emulated:
+        result["emulated"] = True
     done = dict(zip(jobs, result.pop("jobs"), strict=True))
     for name, outcome in done.items():
         if "error" in outcome:
@@ -178,10 +231,15 @@ def run_jobs(
     return done, result
 
 
-def _require_packages(target: TargetSettings) -> None:
-    """Say it at once if the target's Python lacks what the measuring program imports."""
+def require(target: TargetSettings) -> None:
+    """See that a target is there, and that its Python has what the measuring program imports.
+
+    Raises:
+        UsageError: It refuses us, or lacks something.
+        UnreachableError: It is away.
+    """
     versions = facts_of(target).versions
-    for name in ("numpy", "onnxruntime"):
+    for name in ("numpy",) if target.runtime == RUNTIME else ("numpy", "onnxruntime"):
         if versions.get(name) is None:
             raise failures.no_package(target.name, target.python, name)
 
@@ -198,4 +256,8 @@ def _files(jobs: Mapping[str, Job]) -> tuple[list[Path | Together], list[Path]]:
             arrays += [asked["targets"]] if asked.get("condense") == "tokens" else []
             inputs += map(Path, arrays)
             outputs.append(Path(asked["output"]))
+        if (built := job.get("build")) is not None:
+            engine, cache = Path(built["engine"]), built["timing_cache"]
+            outputs += [engine, engine.with_suffix(".json"), *([Path(cache["write"])] if cache else [])]
+            inputs += [Path(cache["read"])] if cache and cache["read"] else []
     return inputs, outputs

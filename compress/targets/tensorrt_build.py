@@ -123,8 +123,8 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
     """Build the engine of an ONNX file and write it into `request["engine"]`, what it belongs to beside it as JSON.
 
     Asked are `batches` and for each other dynamic axis `axes[name]`: the least size, the one to be fastest at, the
-    largest; `workspace_bytes` (None: all of the GPU's memory) and `timing_cache` (a file that is read where it is there
-    and written; None: none). Returns what was written as JSON (`made`), `seconds` and `notes`.
+    largest; `workspace_bytes` (None: all of the GPU's memory) and `timing_cache` (None, or a file to `write` and one to
+    `read`, or None). Returns what was written as JSON (`made`), `seconds` and `notes`.
 
     Raises:
         RequestError: The file cannot be read (`parse`), an axis needs a size, memory does not suffice, or TensorRT
@@ -151,12 +151,13 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
         profile.set_shape(name, tensorrt.Dims(least), tensorrt.Dims(best), tensorrt.Dims(most))
     if ranges:
         config.add_optimization_profile(profile)
-    cache, notes = read_timing_cache(config, request.get("timing_cache"))
+    timing = request.get("timing_cache")
+    kept, notes = read_timing_cache(config, timing["read"]) if timing else (None, [])  # must outlive the build
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise _failed(logger.said, request.get("workspace_bytes"))
-    if cache is not None:
-        _write(Path(request["timing_cache"]), config.get_timing_cache().serialize())
+    if timing and kept is not None:
+        _write(Path(timing["write"]), config.get_timing_cache().serialize())
     made = {
         **belongs_to(cuda),
         "model_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest(),
@@ -216,17 +217,15 @@ def shape_ranges(
     return {name: (shapes[0][name], shapes[1][name], shapes[2][name]) for name in dynamic}
 
 
-def read_timing_cache(config: trt.IBuilderConfig, path: str | None) -> tuple[trt.ITimingCache | None, list[str]]:
+def read_timing_cache(config: trt.IBuilderConfig, path: str | None) -> tuple[trt.ITimingCache, list[str]]:
     """The timing cache to build with, that of the file if it is of this GPU and version; and what is to be said."""
-    if path is None:
-        return None, []
-    known = Path(path).read_bytes() if Path(path).is_file() else b""
-    cache, notes = config.create_timing_cache(known), []
-    if not cache or not config.set_timing_cache(cache, ignore_mismatch=False):
-        notes = ["the timing cache is of another GPU or version and was begun anew"]
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache, notes
+    known = b"" if path is None else Path(path).read_bytes()
+    cache = config.create_timing_cache(known)
+    if cache and config.set_timing_cache(cache, ignore_mismatch=False):
+        return cache, []
+    cache = config.create_timing_cache(b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache, ["the timing cache is of another GPU or version and was begun anew"]
 
 
 def belongs_to(cuda: Cuda) -> dict[str, Any]:

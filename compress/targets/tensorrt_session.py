@@ -49,12 +49,12 @@ class EngineSession:
     Raises RequestError if it is of another GPU or version (`engine`) or memory does not suffice (`memory`).
     """
 
-    def __init__(self, path: str, cuda: Cuda, target: str, made: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: str, cuda: Cuda, target: str) -> None:
         import tensorrt
 
         if not Path(path).is_file():
             raise measure.RequestError("model", "there is no such file")
-        made = made or json.loads(facts_file(path).read_text(encoding="utf-8"))
+        made = json.loads(facts_file(path).read_text(encoding="utf-8"))
         refuse_elsewhere(made, belongs_to(cuda), target)
         self.cuda, self.logger = cuda, make_logger()
         self.runtime = tensorrt.Runtime(self.logger)

@@ -150,13 +150,13 @@ def test_progress_is_told_step_by_step(model: Path) -> None:
 
 def test_the_timing_cache_is_read_and_written(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cache = str(tmp_path / "kept" / "timing.cache")
-    _, first = built(model, timing_cache=cache)
-    done, second = built(model, timing_cache=cache)
+    _, first = built(model, timing_cache={"read": None, "write": cache})
+    done, second = built(model, timing_cache={"read": cache, "write": cache})
     assert '"steps": 2' in first
     assert '"steps": 2' not in second
     assert done["notes"] == []
     monkeypatch.setenv("STAND_IN_GPU", "Another GPU")
-    done, third = built(model, timing_cache=cache)
+    done, third = built(model, timing_cache={"read": cache, "write": cache})
     assert '"steps": 2' in third
     assert done["notes"] == ["the timing cache is of another GPU or version and was begun anew"]
     assert json.loads(Path(cache).read_text())["place"] == ["Another GPU", "11.4.0.106"]
