@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from compress.report.rows import Interval, Model, Report, ends
 
@@ -24,23 +26,32 @@ def compare(report: Report, model: Model, target: str | None = None) -> Comparis
     reference = report.reference_file
     if reference is None or reference is model:
         return None
-    before, after = (row.on(target or report.target) for row in (reference, model))
+    on = target or report.target
+    before, after = (row.on(on) for row in (reference, model))
     speedup = speedup_ci95 = None
+    if report.is_emulated(on):
+        before = None
     if before is not None and after is not None and before.batch == after.batch and after.p50_ms > 0:
         speedup = before.p50_ms / after.p50_ms
         speedup_ci95 = after.speedup_ci95 or ratio_interval(
             before.p50_ms, before.p50_ci95_ms, after.p50_ms, after.p50_ci95_ms
         )
     size_ratio = reference.size_bytes / model.size_bytes if reference.size_bytes and model.size_bytes else None
-    return Comparison(speedup, speedup_ci95, size_ratio, *_loss(report, reference, model))
+    if on != report.target and model.judged_on(on):
+        return Comparison(
+            speedup, speedup_ci95, size_ratio, *_loss(report, reference.judged_on(on), model.judged_on(on))
+        )
+    return Comparison(speedup, speedup_ci95, size_ratio, *_loss(report, reference.metrics, model.metrics))
 
 
-def _loss(report: Report, reference: Model, model: Model) -> tuple[float | None, Interval | None]:
-    before, after = (row.metrics.get(report.metric) for row in (reference, model))
+def _loss(
+    report: Report, reference: Mapping[str, Any], model: Mapping[str, Any]
+) -> tuple[float | None, Interval | None]:
+    before, after = (metrics.get(report.metric) for metrics in (reference, model))
     if before is None or after is None:
         return None, None
-    before_ci95, after_ci95 = (ends(row.metrics.get(f"{report.metric}_ci95")) for row in (reference, model))
-    paired = ends(model.metrics.get(f"{report.metric}_drop_ci95"))
+    before_ci95, after_ci95 = (ends(metrics.get(f"{report.metric}_ci95")) for metrics in (reference, model))
+    paired = ends(model.get(f"{report.metric}_drop_ci95"))
     if report.higher_is_better:
         return before - after, paired or difference_interval(before, before_ci95, after, after_ci95)
     return after - before, paired or difference_interval(after, after_ci95, before, before_ci95)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compress.report.cells import Cell
 from compress.report.int8_rows import Operators, Quantized
 from compress.report.int8_words import loss_heading, loss_value, loss_words
 from compress.report.rows import Model, Report
-from compress.report.table import Cell, Row, Table
+from compress.report.table import Row, Table
 from compress.report.words import (
     ABSENT,
     listed,

@@ -18,6 +18,13 @@ from compress.store import file_sha256, folder_sha256
 
 MANIFEST_FILE, EXAMPLE_FILE, PREPROCESSING_FILE = "manifest.json", "example.py", "preprocessing.py"
 SUFFIXES = {"onnx": ".onnx", "engine": ".engine"}
+BESIDE = {
+    "config.json": "the network's configuration and class names, for transformers and optimum",
+    "tokenizer.json": "the tokenizer",
+    "tokenizer_config.json": "special tokens and lengths, for transformers' AutoTokenizer",
+    "preprocessor_config.json": "the preprocessing, for transformers' AutoImageProcessor",
+}
+"""What lies beside a model that is no part of what compression makes small."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class ArtifactFile:
 class Artifact:
     """What lies there: `path` is that of a file, or of a folder where a model has several, relative to the folder.
 
-    `size_bytes` is the model's alone: the tokenizer beside it is not part of what compression makes small.
+    `size_bytes` is the model's alone, without what `BESIDE` names.
     """
 
     name: str
@@ -110,8 +117,7 @@ def _copy(folder: Path, file: ArtifactFile, name: str) -> Artifact:
         with replacing(folder / path) as scratch:
             shutil.copytree(file.source, scratch, ignore=lambda _, names: {BUNDLE_FILE} & set(names))
             remove(folder / path)
-    tokenizer = folder / path / str(file.deployment.extra.get("tokenizer", {}).get("file", ""))
-    beside = tokenizer.stat().st_size if tokenizer.is_file() and tokenizer != folder / path else 0
+    beside = sum(size_bytes(folder / path / extra) for extra in BESIDE if (folder / path / extra).is_file())
     return Artifact(name, path, model_path, digest(folder / path), size_bytes(folder / path) - beside)
 
 

@@ -6,21 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compress.report.comparison import compare
+from compress.report.cells import (
+    Cell,
+    agreement_cell,
+    metric_cell,
+    p50_cell,
+    percentile_cell,
+    size_cell,
+    speedup_cell,
+    throughput_cell,
+)
 from compress.report.int8_rows import Quantized
 from compress.report.int8_words import rung_lines
 from compress.report.reading import read_rows
-from compress.report.rows import Latency, Model, Report, ends
+from compress.report.rows import Latency, Model, Report
 from compress.report.words import (
     ABSENT,
     count,
-    interval,
-    is_share,
     metric_name,
     metric_value,
     percent,
-    rate,
-    ratio,
     rounded,
     seconds,
     size,
@@ -28,14 +33,6 @@ from compress.report.words import (
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a cell says, and in small letters what belongs to it: an interval, a ratio."""
-
-    text: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,14 +60,14 @@ def files_table(report: Report, target: str | None = None) -> Table:
     on = target or report.target
     columns: list[Column] = [
         ("File", _named),
-        (metric_name(report.metric), lambda model: _metric(report, model)),
-        ("agreement", lambda model: _agreement(report, model)),
-        ("p50 ms", lambda model: _p50(model.on(on))),
-        ("p90 ms", lambda model: _time(model.on(on), "p90_ms")),
-        ("p99 ms", lambda model: _time(model.on(on), "p99_ms")),
-        ("speedup", lambda model: _speedup(report, model, on)),
-        ("size", lambda model: _size(report, model)),
-        ("examples/s", lambda model: _throughput(model.in_bulk_on(on))),
+        (metric_name(report.metric), lambda model: metric_cell(report, model, on)),
+        ("agreement", lambda model: agreement_cell(report, model, on)),
+        ("p50 ms", lambda model: p50_cell(model.on(on))),
+        ("p90 ms", lambda model: percentile_cell(model.on(on), "p90_ms")),
+        ("p99 ms", lambda model: percentile_cell(model.on(on), "p99_ms")),
+        ("speedup", lambda model: speedup_cell(report, model, on)),
+        ("size", lambda model: size_cell(report, model)),
+        ("examples/s", lambda model: throughput_cell(model.in_bulk_on(on))),
         ("memory", lambda model: _cell(getattr(model.on(on), "peak_memory_bytes", None), size)),
         ("load ms", lambda model: _time(model.on(on), "load_ms")),
         ("in int8", lambda model: _cell(model.int8_share, lambda share: percent(share, 0))),
@@ -79,10 +76,12 @@ def files_table(report: Report, target: str | None = None) -> Table:
 
 
 def target_table(report: Report, target: str) -> Table:
-    """The files on one more target: times only, because the size is the same everywhere."""
+    """The files on one more target, without what is the same everywhere; accuracy only if it was measured there."""
     table = files_table(report, target)
-    kept = [at for at, heading in enumerate(table.headings) if heading not in ("size", "in int8", "agreement")]
-    kept = [at for at in kept if table.headings[at] != metric_name(report.metric)]
+    left_out = {"size", "in int8"}
+    if not any(model.by_target.get(target) for model in report.files):
+        left_out |= {"agreement", metric_name(report.metric)}
+    kept = [at for at, heading in enumerate(table.headings) if heading not in left_out]
     measured = [row for row, model in zip(table.rows, report.files, strict=True) if model.on(target) is not None]
     rows = tuple(Row(tuple(row.cells[at] for at in kept), row.mark) for row in measured)
     return Table(tuple(table.headings[at] for at in kept), rows)
@@ -98,8 +97,8 @@ def models_table(report: Report) -> Table:
         ("MACs", lambda model: _cell(model.macs, count)),
         ("weights", lambda model: _cell(model.size_bytes, size)),
         (f"validation {metric_name(report.metric)}", lambda model: _validation(report, model)),
-        (f"test {metric_name(report.metric)}", lambda model: _metric(report, model)),
-        ("p50 ms", lambda model: _p50(model.on(report.target))),
+        (f"test {metric_name(report.metric)}", lambda model: metric_cell(report, model)),
+        ("p50 ms", lambda model: p50_cell(model.on(report.target))),
     ]
     models = tuple(model for model in report.models if not model.is_file)
     return _table(report, models, columns, frozenset({"stage", "made from"}))
@@ -187,56 +186,12 @@ def _named(model: Model) -> Cell:
     return Cell(model.name, ", ".join(note))
 
 
-def _metric(report: Report, model: Model) -> Cell | None:
-    value, name = model.metrics.get(report.metric), report.metric
-    if value is None:
-        return None
-    ci95 = ends(model.metrics.get(f"{name}_ci95"))
-    return Cell(metric_value(name, value), interval(ci95, lambda end: _bare(name, end)) if ci95 else "")
-
-
-def _agreement(report: Report, model: Model) -> Cell | None:
-    """With the reference's answers, unless that is what all is judged by."""
-    return None if report.metric == "agreement" else _cell(model.metrics.get("agreement"), percent)
-
-
 def _validation(report: Report, model: Model) -> Cell | None:
     return _cell(model.validation.get(report.metric), lambda value: metric_value(report.metric, value))
 
 
-def _bare(metric: str, value: float) -> str:
-    return metric_value(metric, value).removesuffix(" %") if is_share(metric) else metric_value(metric, value)
-
-
-def _p50(latency: Latency | None) -> Cell | None:
-    if latency is None:
-        return None
-    ci95 = latency.p50_ci95_ms
-    return Cell(rounded(latency.p50_ms), interval(ci95, rounded) if ci95 else "")
-
-
 def _time(latency: Latency | None, field: str) -> Cell | None:
     return _cell(getattr(latency, field, None), rounded)
-
-
-def _speedup(report: Report, model: Model, target: str | None) -> Cell | None:
-    compared = compare(report, model, target)
-    if compared is None or compared.speedup is None:
-        return None
-    ci95 = compared.speedup_ci95
-    return Cell(ratio(compared.speedup), interval(ci95, ratio) if ci95 else "")
-
-
-def _size(report: Report, model: Model) -> Cell | None:
-    if model.size_bytes is None:
-        return None
-    compared = compare(report, model)
-    smaller = compared.size_ratio if compared is not None else None
-    return Cell(size(model.size_bytes), f"{ratio(smaller)} smaller" if smaller and smaller > 1 else "")
-
-
-def _throughput(latency: Latency | None) -> Cell | None:
-    return None if latency is None or latency.throughput_per_s is None else Cell(rate(latency.throughput_per_s))
 
 
 def steps_table(report: Report) -> Table:

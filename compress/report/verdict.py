@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from compress.report.cells import Cell
 from compress.report.comparison import Comparison, compare
 from compress.report.rows import Latency, Model, Report, Requirement
-from compress.report.table import Cell, Row, Table
+from compress.report.table import Row, Table
 from compress.report.words import (
     ABSENT,
     interval,
@@ -22,6 +23,7 @@ from compress.report.words import (
     points,
     ratio,
     rounded,
+    signed_loss,
     size,
 )
 
@@ -128,16 +130,12 @@ def _loss_words(report: Report, compared: Comparison) -> str:
         words = f"{verb} the {name} by {change}"
     if compared.loss_ci95 is None:
         return words
-    ends = interval(compared.loss_ci95, lambda end: _signed_loss(report, end))
+    ends = interval(compared.loss_ci95, lambda end: signed_loss(report.metric, end))
     if loss == 0:
         return f"{words} (95 % interval of the difference: {ends})"
     what = ("loss" if report.higher_is_better else "rise") + (": " if loss > 0 else ", negative being better: ")
     unsure = "; it may be chance" if compared.loss_ci95[0] <= 0 <= compared.loss_ci95[1] else ""
     return f"{words} (95 % interval of the {what}{ends}{unsure})"
-
-
-def _signed_loss(report: Report, value: float) -> str:
-    return points(value) if is_share(report.metric) else rounded(value, 3)
 
 
 def _numbers(report: Report, model: Model) -> tuple[Number, ...]:

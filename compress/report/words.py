@@ -135,3 +135,8 @@ def metric_value(metric: str, value: float) -> str:
 def metric_change(metric: str, change: float) -> str:
     """A difference of two values of a metric, without direction."""
     return points(abs(change)) if is_share(metric) else rounded(abs(change), 3)
+
+
+def signed_loss(metric: str, value: float) -> str:
+    """One end of an interval of a loss, with its sign."""
+    return points(value) if is_share(metric) else rounded(value, 3)
