@@ -92,7 +92,7 @@ class Bundle:
     @property
     def model_file(self) -> Path:
         """The ONNX or engine file of a bundle of that kind."""
-        return self.path / ("model.onnx" if self.kind is Kind.ONNX else "model.engine")
+        return self.path / ("model.onnx" if self.kind is Kind.ONNX else "engine.plan")
 
 
 def write_bundle(folder: Path, kind: Kind, deployment: Deployment | None = None) -> Bundle:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,9 @@ from compress.pipeline import Pipeline, Placed
 from compress.profiling.stage import Evaluate, Profile
 from compress.quantization.stage import Quantize
 from compress.stage import Stage
+from compress.targets import tensorrt_settings
 from compress.targets.settings import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS, TargetSettings
+from compress.targets.stage import Engine
 from compress.targets.target import emissions, fingerprint
 
 KEY_FORMAT = 1
@@ -83,13 +85,15 @@ def thread_count(pipeline: Pipeline) -> int:
     return pipeline.threads or os.cpu_count() or 1
 
 
-def make_plan(pipeline: Pipeline) -> Plan:
-    """The plan of a pipeline that has been read without fault.
+def make_plan(pipeline: Pipeline, away: Collection[str] = ()) -> Plan:
+    """The plan of a pipeline that has been read without fault; nothing is measured on the targets named in `away`.
+
+    What is made is the same with or without them.
 
     Raises:
         UsageError: a file is asked of a quantized network that is made of a float one.
     """
-    return _Planner(pipeline).plan()
+    return _Planner(pipeline, away).plan()
 
 
 @dataclass
@@ -113,6 +117,8 @@ class _World:
             facts["threads"] = thread_count(pipeline)
         if "processes" in reads:
             facts["processes"] = pipeline.processes
+        if "place" in reads and target is not None:
+            facts["place"] = fingerprint(target)
         if "target" in reads and target is not None:
             facts["target"] = [target.model_dump(mode="json", exclude={"name"}), fingerprint(target)]
         return facts
@@ -121,8 +127,9 @@ class _World:
 class _Planner:
     """Collects steps and rows in the order of the pipeline; equal keys become one step."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, away: Collection[str]) -> None:
         self.pipeline = pipeline
+        self.measured_on = [target for target in pipeline.targets if target.name not in away]
         self.world = _World(pipeline)
         self.steps: dict[str, Step] = {}
         self.by_key: dict[str, str] = {}
@@ -158,7 +165,8 @@ class _Planner:
             self._waypoint(placed, step)
         reference = self._reference_row(reference_step)
         self._measure(reference)
-        return Plan(self.pipeline, tuple(self.steps.values()), tuple(self.rows.values()), reference.name)
+        pipeline = self.pipeline.model_copy(update={"targets": self.measured_on})
+        return Plan(pipeline, tuple(self.steps.values()), tuple(self.rows.values()), reference.name)
 
     def _target_of(self, stage: Stage) -> TargetSettings | None:
         """The target that a stage's work depends on."""
@@ -290,23 +298,51 @@ class _Planner:
     def _measure(self, reference: Row) -> None:
         """Evaluations of all rows (the reference first: others are compared with it) and a profile for each target."""
         ordered = [reference, *(row for row in self.rows.values() if row.name != reference.name)]
-        for target in self.pipeline.targets:
-            first = target is self.pipeline.targets[0]
+        for target in self.measured_on:
+            first = target is self.measured_on[0]
             for row in ordered:
                 if row.kind is not Kind.ONNX and not first:
                     continue
-                inputs = {"source": row.step}
+                measured = self._measured(row, target)
+                if measured is None:
+                    continue
+                inputs = {"source": measured}
                 if row.name != reference.name:
                     inputs["reference"] = self.rows[reference.name].evaluations[target.name]
                 step = self._add(f"{row.name} on {target.name}", Evaluate(), inputs, target)
                 self.rows[row.name] = replace(
                     self.rows[row.name], evaluations={**self.rows[row.name].evaluations, target.name: step.name}
                 )
-            files = {row.name: row.step for row in ordered if row.kind is Kind.ONNX}
+            found = {row.name: self._measured(row, target) for row in ordered if row.kind is Kind.ONNX}
+            files = {name: step for name, step in found.items() if step is not None}
             profile = self._add(f"profile on {target.name}", Profile(), files, target)
             for name in files:
                 row = self.rows[name]
                 self.rows[name] = replace(row, profiles={**row.profiles, target.name: profile.name})
+
+        self._drop_unmeasured()
+
+    def _drop_unmeasured(self) -> None:
+        """Files of which no target there says anything have no place in a report.
+
+        Raises:
+            UsageError: nor would any target do so that is away.
+        """
+        for row in [row for row in self.rows.values() if row.kind is Kind.ONNX and not row.evaluations]:
+            if all(target.runtime == tensorrt_settings.RUNTIME for target in self.pipeline.targets):
+                raise UsageError(
+                    f"no target runs {row.emission}: TensorRT reads {', '.join(tensorrt_settings.EMISSIONS)}; leave it "
+                    "out of `emit`, or add a target with `runtime: onnxruntime`"
+                )
+            del self.rows[row.name]
+
+    def _measured(self, row: Row, target: TargetSettings) -> str | None:
+        """The step that gives what runs on a target: the row's own, or an engine of it; None if it cannot run there."""
+        if row.kind is not Kind.ONNX or target.runtime != tensorrt_settings.RUNTIME:
+            return row.step
+        if row.emission not in tensorrt_settings.EMISSIONS:
+            return None
+        return self._add(f"{row.name} engine on {target.name}", Engine.of(target), {"source": row.step}, target).name
 
 
 def _unused(name: str, taken: Mapping[str, Any]) -> str:

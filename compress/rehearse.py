@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from compress.plan import Plan, Step
 from compress.run import Status, context_for, perform
 from compress.stage import Progress, Silent
 from compress.store import Store, write_atomically
+from compress.targets.failures import UnreachableError
 
 
 def needs_rehearsal(plan: Plan, found: Sequence[Status], store: Store) -> bool:
@@ -34,9 +35,11 @@ def rehearse(plan: Plan, found: Sequence[Status], store: Store, progress: Progre
 
     Raises:
         UsageError: Something in the pipeline, its data or its models is wrong, or a stage cannot do what is asked.
+        UnreachableError: A target is away.
     """
     reused = {status.step.name: store.peek(status.step.key) for status in found if status.reuse}
-    steps = [step for step in plan.steps if _worth_rehearsing(step, reused)]
+    built = {step.name for step in plan.steps if step.stage.gives is Kind.ENGINE}
+    steps = [step for step in plan.steps if _worth_rehearsing(step, reused, built)]
     bundles: dict[str, Bundle] = {}
     with (
         tempfile.TemporaryDirectory(prefix="compress-rehearsal-") as scratch,
@@ -52,18 +55,23 @@ def rehearse(plan: Plan, found: Sequence[Status], store: Store, progress: Progre
             out = Path(scratch) / str(number)
             out.mkdir()
             context = context_for(plan, step, Silent(), checkpoints=None, rehearsal=True)
-            inputs = {role: bundles[name] for role, name in step.inputs.items()}
+            inputs = {role: bundles[name] for role, name in step.inputs.items() if name in bundles}
             try:
                 perform(step, inputs, out, replace(context, world_size=1))
+            except UnreachableError:
+                raise
             except StageError as error:  # nothing has been begun yet: it is the pipeline that cannot work
                 raise UsageError(Fault(str(error), where=step.name)) from error
             bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, out)
             advance(1, note=step.name)
 
 
-def _worth_rehearsing(step: Step, reused: Mapping[str, object]) -> bool:
-    """All but profiles, which cost seconds and fail for no reason that evaluating the same files does not show."""
-    return step.name not in reused and step.stage.verb != "profile"
+def _worth_rehearsing(step: Step, reused: Mapping[str, object], built: Collection[str]) -> bool:
+    """All but profiles, which cost seconds and fail for no reason that evaluating the same files does not show.
+
+    Nor what answers with an engine: a rehearsal builds none, which takes minutes, but lets the target read the file.
+    """
+    return step.name not in reused and step.stage.verb != "profile" and step.inputs.get("source") not in built
 
 
 def _note(plan: Plan, store: Store) -> Path:

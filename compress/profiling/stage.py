@@ -15,7 +15,7 @@ class Evaluate(Stage):
 
     verb: ClassVar[str] = "evaluate"
     version: ClassVar[int] = 3
-    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED, Kind.ONNX)}
+    takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED, Kind.ONNX, Kind.ENGINE)}
     reads: ClassVar[frozenset[str]] = frozenset({"data", "target"})
 
     def run(self, inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:

@@ -68,7 +68,7 @@ def target_of(
     """
     pipeline = plan.pipeline
     settings = next(one for one in pipeline.targets if one.name == target)
-    profiled = done[next(row.profiles[target] for row in plan.rows if row.profiles)].record
+    profiled = done[next(row.profiles[target] for row in plan.rows if target in row.profiles)].record
     machine = dict(profiled.metrics.get("machine") or {})
     rows = [entry for entries in profiled.metrics.get("latency", {}).values() for entry in entries]
     emulated = settings.emulated or any(entry.get("emulated") for entry in (machine, *rows))

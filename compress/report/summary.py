@@ -127,9 +127,10 @@ def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, An
 
 
 def _profiled(plan: Plan, name: str, done: Mapping[str, Done]) -> Mapping[str, Any]:
-    """What the first target's profile says."""
+    """What the first target's profile says; nothing of a file that this target does not run."""
     row = next(row for row in plan.rows if row.name == name)
-    return done[row.profiles[plan.pipeline.targets[0].name]].record.metrics
+    step = row.profiles.get(plan.pipeline.targets[0].name)
+    return {} if step is None else done[step].record.metrics
 
 
 def _costs(

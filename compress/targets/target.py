@@ -257,7 +257,7 @@ def _files(jobs: Mapping[str, Job]) -> tuple[list[Path | Together], list[Path]]:
             inputs += map(Path, arrays)
             outputs.append(Path(asked["output"]))
         if (built := job.get("build")) is not None:
-            engine, cache = Path(built["engine"]), built["timing_cache"]
-            outputs += [engine, engine.with_suffix(".json"), *([Path(cache["write"])] if cache else [])]
-            inputs += [Path(cache["read"])] if cache and cache["read"] else []
+            cache = built["timing_cache"] or {}
+            outputs += [Path(path) for path in (built["engine"], built["facts"], cache.get("write")) if path]
+            inputs += [Path(path) for path in (cache.get("read"),) if path]
     return inputs, outputs

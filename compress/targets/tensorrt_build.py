@@ -120,11 +120,12 @@ def make_monitor() -> Any:
 
 
 def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> dict[str, Any]:
-    """Build the engine of an ONNX file and write it into `request["engine"]`, what it belongs to beside it as JSON.
+    """Build the engine of an ONNX file into `request["engine"]`; what it belongs to goes into `facts`, as JSON.
 
     Asked are `batches` and for each other dynamic axis `axes[name]`: the least size, the one to be fastest at, the
-    largest; `workspace_bytes` (None: all of the GPU's memory) and `timing_cache` (None, or a file to `write` and one to
-    `read`, or None). Returns what was written as JSON (`made`), `seconds` and `notes`.
+    largest; `workspace_bytes` (None: all of the GPU's memory) and `timing_cache` (None, or a file to `write` and one
+    to `read`, or None). With `parse_only` the file is only read. Returns what was written as JSON (`made`), `seconds`
+    and `notes`.
 
     Raises:
         RequestError: The file cannot be read (`parse`), an axis needs a size, memory does not suffice, or TensorRT
@@ -139,6 +140,8 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)  # strongly typed, as all are in version 11
     parse(network, model, logger)
+    if request.get("parse_only"):
+        return {}
     config = builder.create_builder_config()
     config.progress_monitor = monitor
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # tells the kinds of layers; costs no time
@@ -166,7 +169,7 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
     }
     _write(Path(request["engine"]), plan)
     text = json.dumps(made, indent=1, sort_keys=True) + "\n"
-    _write(facts_file(request["engine"]), text.encode())
+    _write(Path(request["facts"]), text.encode())
     return {"made": made, "seconds": round(time.monotonic() - start, 3), "notes": notes}
 
 
@@ -255,7 +258,7 @@ def _words(facts: Mapping[str, Any]) -> str:
 
 
 def facts_file(engine: str) -> Path:
-    """The JSON file beside an engine."""
+    """The JSON file beside an engine that is to be loaded."""
     return Path(engine).with_suffix(".json")
 
 

@@ -64,8 +64,8 @@ def run(folder: Path, *jobs: dict[str, Any], **more: Any) -> tuple[dict[str, Any
 
 def built(model: Path, **more: Any) -> tuple[dict[str, Any], str]:
     """The result of a build into `engine.plan`, and what was said."""
-    engine = str(model.parent / "engine.plan")
-    result, said = run(model.parent, {"model": str(model), "build": {**BUILD, "engine": engine, **more}})
+    files = {"engine": str(model.parent / "engine.plan"), "facts": str(model.parent / "engine.json")}
+    result, said = run(model.parent, {"model": str(model), "build": {**BUILD, **files, **more}})
     return result["jobs"][0], said
 
 
