@@ -42,7 +42,13 @@ def quantize(
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the model's name and -int8.")] = None,
     target: Annotated[str, typer.Option(help="A target's name or file.")] = "local",
-    emit: Annotated[list[str] | None, typer.Option(help="An int8 file such as ort-x86; default: by target.")] = None,
+    emit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file to make, may be given several times: ort-x86, ort-x86-avx2, ort-arm, tensorrt; without "
+            "calibration ort-dynamic, ort-weights8, ort-weights4. Default: by target."
+        ),
+    ] = None,
     budget: Annotated[float, typer.Option(help="Greatest loss of accuracy, of agreement, or relative error.")] = 0.01,
     rung: Annotated[list[str] | None, typer.Option(help="A rung that may be climbed; default: all.")] = None,
     grid: Annotated[str, typer.Option(help="auto, affine or symmetric.")] = "auto",

@@ -222,7 +222,9 @@ def export(
         data: validation examples for the check; names and shapes of the inputs.
         folder: made if it does not exist; each file is `<emission>.onnx`.
         task: what right means.
-        emit: `fp32`, and for quantized networks `ort-x86` and `ort-arm`.
+        emit: of a float network `fp32`, `fp16`, `bf16`, and where linear layers do its work `ort-dynamic` (int8, scales
+            as inputs come), `ort-weights8` and `ort-weights4` (weights in blocks of 32, 8 or 4 bits each); of a
+            quantized one `ort-x86`, `ort-x86-avx2`, `ort-arm` and `tensorrt`.
         settings: the other keys of `export:`, such as `batch=1` and `opset=18`.
 
     Returns:

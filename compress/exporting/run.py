@@ -20,6 +20,7 @@ from compress.exporting import parity
 from compress.exporting.element_types import computes_in_float16
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.int8_share import int8_share
+from compress.exporting.library_folder import library_factory, library_names, rename, write_library_files
 from compress.exporting.lint.check import lint, refuse
 from compress.exporting.mobile import write_mobile
 from compress.exporting.references import answers_in_float16, round_as
@@ -52,7 +53,8 @@ def export_emission(
 ) -> Metrics:
     """Write `model.onnx` and `bundle.json` into `out`; the record says how it compares with torch.
 
-    Without data in the context there are no examples, and no parity is measured.
+    Without data in the context there are no examples, and no parity is measured. The file of a network of the
+    `transformers` library calls its tensors what the library does, and the library's files are put beside it.
 
     Raises:
         UsageError: A float model cannot be emitted in int8, or the emission is unknown.
@@ -61,13 +63,22 @@ def export_emission(
     settings, context = settings or Export(), context or Context()
     task = open_task(context.task)
     data = None if context.data is None else task.prepare(open_data(context.data))
-    deployment = with_sizes(source.deployment, settings.sizes)
     proto, module, floating = _proto(source, emission, settings.opset)
+    deployment, factory = with_sizes(source.deployment, settings.sizes), library_factory(source)
+    if factory is not None:
+        named = library_names(deployment)
+        for graph in (proto, floating):
+            if graph is not None:
+                rename(graph, deployment, named)
+        deployment = named
     metrics = finish(
         proto, module, emission, out,
         deployment=deployment, data=data, settings=settings, context=context, floating=floating,
     )  # fmt: skip
     copy_tokenizer(source.path, out)
+    if factory is not None:
+        loadable = write_library_files(out, factory, deployment)
+        write_bundle(out, Kind.ONNX, deployment.with_extra(optimum=loadable.as_json()))
     return metrics | ({"notes": [NO_CACHE]} if task.name in WRITING else {})
 
 

@@ -22,7 +22,7 @@ class Export(Stage):
     """Write ONNX files and check that each gives the torch model's answers on real examples."""
 
     verb: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED)}
     gives: ClassVar[Kind | None] = Kind.ONNX
     reads: ClassVar[frozenset[str]] = frozenset({"data"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ def answers(
     task: Task | None = None,
     progress: Progress = _SILENT,
     chunk_bytes: int = CHUNK_BYTES,
+    names: Sequence[str] = (),
 ) -> NDArray[Any]:
     """The first output of an ONNX file for each example of a split, in its order: (examples, ...).
 
     Of a task that answers tokens, what it condenses (`compress.tasks.tokens`): the measuring program does that itself,
-    so that no logits are written down. Texts are run in order of length.
+    so that no logits are written down. Texts are run in order of length. `names` are what the file calls its inputs, in
+    the data's order; by default as the data do.
 
     Raises:
         UsageError: The file is missing or cannot be loaded, or the split is empty.
@@ -50,7 +52,7 @@ def answers(
     batches = evaluation_batches(data, split, target.answers_batch, task)
     with progress.task(f"evaluating on {target.name}", len(split)) as advance:
         for chunk in _chunks(data, split, batches, chunk_bytes):
-            found.append(_answers_of(file, chunk, data, target, task))
+            found.append(_answers_of(file, chunk, data, target, task, names or data.input_names))
             advance(sum(len(batch.indices) for batch in chunk))
     if not found:
         raise UsageError("there is nothing to evaluate on: the split has no examples")
@@ -77,12 +79,14 @@ def _may_follow(batch: Batch, chunk: list[Batch]) -> bool:
     return len(chunk[-1].indices) == len(chunk[0].indices) >= len(batch.indices)
 
 
-def _answers_of(file: Path, chunk: list[Batch], data: Data, target: TargetSettings, task: Task | None) -> NDArray[Any]:
+def _answers_of(
+    file: Path, chunk: list[Batch], data: Data, target: TargetSettings, task: Task | None, names: Sequence[str]
+) -> NDArray[Any]:
     """The answers for one chunk, by one run of the measuring program."""
     with tempfile.TemporaryDirectory(prefix="compress-answers-") as name:
         folder = Path(name)
         request: dict[str, Any] = {"output": str(folder / "output.npy"), "batch": len(chunk[0].indices)}
-        columns = dict(zip(data.input_names, zip(*(batch.inputs for batch in chunk), strict=True), strict=True))
+        columns = dict(zip(names, zip(*(batch.inputs for batch in chunk), strict=True), strict=True))
         request["inputs"] = {
             key: _saved(folder / f"input-{number}.npy", _padded(parts, 0))
             for number, (key, parts) in enumerate(columns.items())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compress.bundle import Bundle, Kind
-from compress.data.dataset import Data, Split
+from compress.data.dataset import Data, Split, Subset
 from compress.data.open import open_data
 from compress.profiling.answers import answers
 from compress.profiling.flips import against, flips
@@ -39,8 +40,10 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
     data = task.prepare(open_data(context.data))
     if context.rehearsal:
         data = data.head(REHEARSAL_EXAMPLES)
+    data, notes = _bounded(data, context)
     module = _load(source)
     found: dict[str, Any] = {"primary": task.metric, "higher_is_better": task.higher_is_better}
+    found["notes"] = notes
     found["examples"] = {name: len(getattr(data, name)) for name in ("train", *SPLITS)}
     found["labels"] = None if data.labels is None else list(data.labels)
     for name in SPLITS:
@@ -55,6 +58,28 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
         if name == "test" and earlier is not None:
             found[name] |= _against(task, outputs, np.asarray(earlier), data, out)
     return found
+
+
+def _bounded(data: Data, context: Context) -> tuple[Data, list[str]]:
+    """The data as far as the target's `evaluate.samples` goes, and what to tell of it.
+
+    The examples of each split are drawn with a fixed seed, since a split may be in order of its classes.
+    """
+    samples = None if context.target is None else context.target.evaluate.samples
+    splits = {name: getattr(data, name) for name in SPLITS}
+    if context.target is None or samples is None or max(map(len, splits.values())) <= samples:
+        return data, []
+    kept = {name: some(split, samples) for name, split in splits.items()}
+    counts = " and ".join(f"{len(kept[name])} of {len(split)} {name}" for name, split in splits.items())
+    note = f"accuracy on {context.target.name} is measured on {counts} examples (`evaluate: {{samples: {samples}}}`)"
+    return replace(data, validation=kept["validation"], test=kept["test"], _prepared={}, _encoded={}), [note]
+
+
+def some(split: Split, count: int) -> Split:
+    """`count` examples of a split, in its order, the same ones each time; all if there are not more."""
+    if len(split) <= count:
+        return split
+    return Subset(split, np.sort(np.random.default_rng(0).permutation(len(split))[:count]))
 
 
 def _against(task: Task, outputs: np.ndarray, before: np.ndarray, data: Data, out: Path) -> dict[str, Any]:
@@ -92,7 +117,10 @@ def _answers(source: Bundle, module: Any, data: Data, split: Split, task: Task, 
     if module is None:
         if context.target is None:
             raise ValueError("an ONNX file is evaluated on a target")
-        return answers(source.model_file, data, split, context.target, task=task, progress=context.progress)
+        names = [spec.name for spec in source.deployment.inputs]
+        return answers(
+            source.model_file, data, split, context.target, task=task, progress=context.progress, names=names
+        )
     from compress.training.evaluate import predict
 
     return np.asarray(predict(module, data, split, context=context, task=task))

@@ -16,7 +16,10 @@ from compress.exporting.simplify import simplify
 from compress.exporting.torch_onnx import DEFAULT_OPSET, PRODUCER, pool_globally
 
 OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+QUANTIZED = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulNBits",
+    "GatherBlockQuantized",
+)  # fmt: skip
 IR_VERSION = 8
 LOADING = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
 """What ONNX Runtime puts before its messages."""

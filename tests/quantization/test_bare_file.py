@@ -333,3 +333,23 @@ def test_broken_graphs(fault: str, tmp_path: Path) -> None:
     given = two_convolutions()
     EACH_BROKEN[fault](given)
     refused(given, tmp_path)
+
+
+@pytest.mark.parametrize("operator", ["MatMulNBits", "GatherBlockQuantized"])
+def test_files_with_blocks_of_integers_are_quantized_ones(operator: str, tmp_path: Path) -> None:
+    codes = numpy_helper.from_array(np.zeros((16, 1, 32), dtype=np.uint8), "codes")
+    scales = numpy_helper.from_array(np.ones(16, dtype=np.float32), "scales")
+    if operator == "MatMulNBits":
+        layer = helper.make_node(
+            operator, ["x", "codes", "scales"], ["y"], domain="com.microsoft", K=32, N=16, bits=8, block_size=32
+        )
+    else:
+        layer = helper.make_node(operator, ["codes", "x", "scales"], ["y"], domain="com.microsoft", block_size=32)
+    kinds = (TensorProto.FLOAT, [1, 32]) if operator == "MatMulNBits" else (TensorProto.INT64, [1, 2])
+    ends = [helper.make_tensor_value_info("x", *kinds), helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    made = helper.make_model(
+        helper.make_graph([layer], "g", ends[:1], ends[1:], [codes, scales]),
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)], ir_version=8,
+    )  # fmt: skip
+    said = refused(made, tmp_path)
+    assert "already quantized" in said and operator in said
