@@ -65,6 +65,8 @@ def run(
 
     OUT.print(terminal_table(outcome.report))
     OUT.print(f"{deploy_line(outcome.report)}\nreport: {outcome.folder / 'report.html'}", soft_wrap=True)
+    if outcome.lost:
+        raise next(iter(outcome.lost.values()))
     if not outcome.report["met"]:
         raise BudgetMissedError(f"the budget is not met: {outcome.report['deploy_reason']}; all files are kept")
 
@@ -101,6 +103,7 @@ def plan(pipeline: PipelineFile, set_: Overrides = None, store: StoreFolder = No
     from compress.plan import make_plan
     from compress.run import statuses
     from compress.store import Store
+    from compress.targets.target import away
 
     made = make_plan(_read(pipeline, set_))
     table = Table("step", "stage", "", "why", box=None, pad_edge=False)
@@ -109,6 +112,9 @@ def plan(pipeline: PipelineFile, set_: Overrides = None, store: StoreFolder = No
         said = f"{status.why}; {stage.decided()}" if stage.decided() else status.why
         table.add_row(status.step.name, stage.verb, "reused" if status.reuse else "will run", said)
     OUT.print(table)
+    for target in made.pipeline.targets:
+        if problem := away(target):
+            OUT.print(f"{target.name}: {problem}", soft_wrap=True)
 
 
 @app.command()

@@ -55,22 +55,38 @@ def statuses(plan: Plan, store: Store, remeasure: bool = False) -> list[Status]:
             found.append(Status(step, False, "its input has changed"))
         elif remeasure and step.measures:
             found.append(Status(step, False, "--remeasure"))
+        elif is_incomplete(record):
+            found.append(Status(step, False, "its target was lost before it was done"))
         else:
             digests[step.name] = record.digest
             found.append(Status(step, True, f"done in {record.seconds:.1f} s"))
     return found
 
 
-def run_plan(plan: Plan, store: Store, progress: Progress, remeasure: bool = False) -> dict[str, Done]:
+def run_plan(
+    plan: Plan,
+    store: Store,
+    progress: Progress,
+    remeasure: bool = False,
+    finished: dict[str, Done] | None = None,
+) -> dict[str, Done]:
     """Carry out a plan. Returns each step's record by name.
+
+    `finished` holds what this run has done so far, by key, and grows: it is not done again.
 
     Raises:
         UsageError: The pipeline, its data or its models are wrong in a way that only running them shows.
         StageError: A step could not do what was asked.
+        UnreachableError: The target of a step that measures is away.
     """
     done: dict[str, Done] = {}
+    finished = {} if finished is None else finished
     bundles: dict[str, Bundle] = {}
     for step in plan.steps:
+        if step.key in finished:
+            done[step.name] = finished[step.key]
+            bundles[step.name] = _bundle(step, store, finished[step.key].record)
+            continue
         again = remeasure and step.measures
         with store.lock(step.key, partial(progress.say, f"{step.name}: another run is at it; waiting")):
             inputs = {role: bundles[name] for role, name in step.inputs.items()}
@@ -79,9 +95,13 @@ def run_plan(plan: Plan, store: Store, progress: Progress, remeasure: bool = Fal
             if record is None:
                 progress.say(f"{step.name}: {step.stage.verb}")
                 record = _execute(step, inputs, plan, store, progress)
-        done[step.name] = Done(record, reused)
-        bundles[step.name] = Bundle(step.stage.gives or Kind.TORCH, store.artifact(record.digest), record.digest)
+        done[step.name] = finished[step.key] = Done(record, reused)
+        bundles[step.name] = _bundle(step, store, record)
     return done
+
+
+def _bundle(step: Step, store: Store, record: Record) -> Bundle:
+    return Bundle(step.stage.gives or Kind.TORCH, store.artifact(record.digest), record.digest)
 
 
 def reusable(store: Store, step: Step, inputs: Mapping[str, Bundle]) -> Record | None:
@@ -89,7 +109,12 @@ def reusable(store: Store, step: Step, inputs: Mapping[str, Bundle]) -> Record |
     record = store.find(step.key)
     if record is None or record.input_digests != {role: bundle.digest for role, bundle in inputs.items()}:
         return None
-    return record
+    return None if is_incomplete(record) else record
+
+
+def is_incomplete(record: Record) -> bool:
+    """Whether its target was lost before everything was measured."""
+    return bool(record.metrics.get("incomplete"))
 
 
 def context_for(plan: Plan, step: Step, progress: Progress, *, checkpoints: Path | None, rehearsal: bool) -> Context:

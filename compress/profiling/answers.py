@@ -52,7 +52,7 @@ def answers(
     batches = evaluation_batches(data, split, target.answers_batch, task)
     with progress.task(f"evaluating on {target.name}", len(split)) as advance:
         for chunk in _chunks(data, split, batches, chunk_bytes):
-            found.append(_answers_of(file, chunk, data, target, task, names or data.input_names))
+            found.append(_answers_of(file, chunk, data, target, task, names or data.input_names, progress))
             advance(sum(len(batch.indices) for batch in chunk))
     if not found:
         raise UsageError("there is nothing to evaluate on: the split has no examples")
@@ -80,7 +80,13 @@ def _may_follow(batch: Batch, chunk: list[Batch]) -> bool:
 
 
 def _answers_of(
-    file: Path, chunk: list[Batch], data: Data, target: TargetSettings, task: Task | None, names: Sequence[str]
+    file: Path,
+    chunk: list[Batch],
+    data: Data,
+    target: TargetSettings,
+    task: Task | None,
+    names: Sequence[str],
+    progress: Progress,
 ) -> NDArray[Any]:
     """The answers for one chunk, by one run of the measuring program."""
     with tempfile.TemporaryDirectory(prefix="compress-answers-") as name:
@@ -101,7 +107,7 @@ def _answers_of(
             request["targets"] = _saved(
                 folder / "targets.npy", _padded(tuple(batch.targets for batch in chunk), IGNORED)
             )
-        run_jobs(target, {file.name: {"model": str(file), "answers": request}})
+        run_jobs(target, {file.name: {"model": str(file), "answers": request}}, progress)
         result: NDArray[Any] = np.load(request["output"])
     return result
 

@@ -15,12 +15,15 @@ from compress.profiling.early_stopping import smallest_sample
 from compress.profiling.latency import Latency, latency_rows
 from compress.profiling.statistics import Ratio, Samples, ratio_interval
 from compress.stage import Progress, Silent
+from compress.targets.failures import UnreachableError
 from compress.targets.settings import TargetSettings
 from compress.targets.target import run_jobs
 
 THROUGHPUT_ROUNDS = 3
 LEAST_CALLS = 5
 """In each process."""
+LEAST_ROUNDS = 2
+"""Of a target that was lost: what an interval takes."""
 _SILENT = Silent()
 
 
@@ -146,13 +149,28 @@ def _interleaved(
             for turn in turns(len(entries), index):
                 name, place = entries[turn].name, entries[turn].target
                 request = _request(place, axes[name], throughput=turn < len(entries) - 1 and index < bulk)
-                done, told = run_jobs(place, {name: {"model": str(entries[turn].path), "latency": request}})
+                job = {"model": str(entries[turn].path), "latency": request}
+                try:
+                    done, told = run_jobs(place, {name: job}, progress)
+                except UnreachableError as error:
+                    return _until_it_was_lost(results, {**machine, "rounds": rounds}, target, error)
                 results[turn].append(done[name])
                 state = {"before": told.pop("conditions_before", {}), "after": told.get("conditions", {})}
                 rounds.append({"file": name, "threads": place.threads, **state})
                 machine = told
                 advance(1, note=name)
     return results, {**machine, "rounds": rounds}
+
+
+def _until_it_was_lost(
+    results: Sequence[list[dict[str, Any]]], machine: dict[str, Any], target: TargetSettings, error: UnreachableError
+) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
+    """The rounds in which every file had its turn, as far as they give an interval; else the error is raised."""
+    kept = min(map(len, results))
+    if kept < LEAST_ROUNDS:
+        raise error
+    said = f"{target.name} was lost while it measured: its times are of {kept} of {target.rounds} rounds ({error})"
+    return [rounds[:kept] for rounds in results], {**machine, "incomplete": said}
 
 
 def turns(count: int, index: int) -> list[int]:

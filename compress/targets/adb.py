@@ -35,5 +35,7 @@ def refused(target: TargetSettings, said: str) -> UsageError | UnreachableError:
     if "unauthorized" in said:
         return UsageError(f"{text}it does not trust this computer yet: unlock it and allow USB debugging [{why}]")
     if "not found" in said or "offline" in said:
-        return UnreachableError(f"{text}it is not connected: look at `adb devices`, and allow USB debugging [{why}]")
-    return UnreachableError(f"{text}it cannot be reached: {why}")
+        return UnreachableError(
+            f"{text}it is not connected: look at `adb devices`, and allow USB debugging [{why}]", target.name
+        )
+    return UnreachableError(f"{text}it cannot be reached: {why}", target.name)

@@ -9,9 +9,13 @@ from compress.errors import UNREACHABLE, StageError, UsageError
 
 
 class UnreachableError(StageError):
-    """A target cannot be reached, or was lost while it worked. Exit status 6."""
+    """A target, named `target`, cannot be reached, or was lost while it worked. Exit status 6."""
 
     exit_status = UNREACHABLE
+
+    def __init__(self, message: str, target: str = "") -> None:
+        super().__init__(message)
+        self.target = target
 
 
 def ended(status: int, said: str) -> StageError:
@@ -61,8 +65,9 @@ def refused(target: str, where: str, said: str) -> UsageError | UnreachableError
         line = next((line for line in lines if re.search(pattern, line)), None)
         if line is not None:
             text = f"target '{target}' ({where}): {meaning.format(where=where, name=name)} [{line}]"
-            return UsageError(text) if wrong else UnreachableError(text)
-    return UnreachableError(f"target '{target}' ({where}) cannot be reached: {lines[-1] if lines else 'it is silent'}")
+            return UsageError(text) if wrong else UnreachableError(text, target)
+    why = lines[-1] if lines else "it is silent"
+    return UnreachableError(f"target '{target}' ({where}) cannot be reached: {why}", target)
 
 
 def no_python(target: str, python: str, said: str, status: int | None) -> UsageError:

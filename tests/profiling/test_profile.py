@@ -114,7 +114,7 @@ def test_the_first_file_is_measured_against_itself(two: Profile) -> None:
 def test_an_unsteady_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def answer(target: TargetSettings, jobs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def answer(target: TargetSettings, jobs: dict[str, Any], *_: object) -> tuple[dict[str, Any], dict[str, Any]]:
         nonlocal calls
         calls += 1
         slow = 1.0 if calls % 2 else 1.1  # one file: its turns come in pairs, and the repeat stands second in the first
@@ -219,7 +219,7 @@ print(sorted(times)[len(times) // 2] * 1e3)
 
 def test_our_p50_is_that_of_a_loop_written_by_hand(tmp_path: Path) -> None:
     """In turns, in fresh processes, until each of the two had a quiet moment: what else runs only makes them slower."""
-    from compress.targets.local import cores_for
+    from compress.targets.target import cores_for
 
     path = network(tmp_path / "m.onnx", 16, 4, size=16)
     ours: list[float] = []
