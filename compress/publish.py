@@ -1,4 +1,4 @@
-"""Records -> `runs/<name>/`: files to deploy, PyTorch models, written texts, and the report."""
+"""Records -> `runs/<name>/`: files to deploy, PyTorch models, written texts, engines, and the report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from compress.report.summary import summarise
 from compress.report.write import replacing, write_report
 from compress.run import Done
 from compress.store import Store, file_sha256, folder_sha256
+from compress.targets.model_files import model_files
 
-ARTIFACTS, MODELS, TEXTS = "artifacts", "models", "texts"
+ARTIFACTS, MODELS, TEXTS, ENGINES = "artifacts", "models", "texts", "engines"
 
 
 def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) ->
     _write_models(plan, done, store, folder / MODELS, files)
     _write_files(plan, done, store, folder / ARTIFACTS, files)
     _write_texts(plan, done, store, folder / TEXTS)
+    _write_engines(plan, done, store, folder / ENGINES)
     report = summarise(plan, done, files, environment(), lambda digest: _shown(store.artifact(digest) / FLIPS_FILE))
     write_report(report, folder)
     return report
@@ -101,6 +103,25 @@ def _shown(path: Path) -> list[dict[str, Any]]:
     """The examples that an evaluation kept to be looked at."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return rows
+
+
+def _write_engines(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) -> None:
+    """What was built on targets, `<file>-<target>.plan` and what it belongs to as JSON; others are removed."""
+    wanted: dict[str, Path] = {}
+    for row in plan.rows:
+        for target, evaluation in row.evaluations.items():
+            built = plan.step(evaluation).inputs["source"]
+            if plan.step(built).stage.gives is Kind.ENGINE:
+                bundle = Bundle(Kind.ENGINE, store.artifact(done[built].record.digest))
+                for path in model_files(bundle.model_file):
+                    wanted[f"{row.name}-{target}{path.suffix}"] = path
+    for stale in [path for path in folder.glob("*") if path.name not in wanted]:
+        stale.unlink()
+    for name, path in wanted.items():
+        folder.mkdir(exist_ok=True)
+        if not (folder / name).is_file() or file_sha256(folder / name) != file_sha256(path):
+            with replacing(folder / name) as scratch:
+                shutil.copyfile(path, scratch)
 
 
 def _bundle(row: Row, done: Mapping[str, Done], store: Store) -> Bundle:
