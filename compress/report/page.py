@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compress.report.int8_section import rung_sections, time_section
+from compress.report.flips_section import flips_section
+from compress.report.int8_section import rung_sections
 from compress.report.method import environment_lines, method, total_seconds
-from compress.report.plots import stage_pictures, target_pictures
+from compress.report.model_card import model_card
+from compress.report.plots import front_pictures, stage_pictures, target_pictures, time_pictures
 from compress.report.pruned_section import pruned_sections
 from compress.report.reading import read_rows
 from compress.report.rows import Model, Report
 from compress.report.table import files_table, models_table, steps_table, target_table
+from compress.report.targets_section import targets_section
+from compress.report.time_section import time_section
 from compress.report.verdict import budget_table, verdict
 from compress.report.words import percent
 
@@ -29,6 +33,7 @@ def html_page(report: Mapping[str, Any]) -> str:
     import jinja2
 
     rows = read_rows(report)
+    times = time_section(rows)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -47,9 +52,14 @@ def html_page(report: Mapping[str, Any]) -> str:
         stage_pictures=stage_pictures(rows),
         pictures={target: target_pictures(rows, target) for target in rows.targets},
         other_targets={target: target_table(rows, target) for target in rows.targets if target != rows.target},
+        fronts=front_pictures(rows),
+        side_by_side=targets_section(rows),
         pruned=pruned_sections(rows),
         rungs=rung_sections(rows),
-        times=time_section(rows),
+        times=times,
+        time_pictures=time_pictures(times),
+        flips=flips_section(rows),
+        card=model_card(rows),
         steps=steps_table(rows),
         took=total_seconds(rows),
         method=method(rows),

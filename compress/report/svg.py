@@ -24,8 +24,9 @@ COLOURS = {  # Matplotlib needs colours, the page knows them only by name: each 
     "#010209": "var(--surface)",
     "#01020a": "var(--accent-soft)",
     "#01020b": "var(--grid)",
+    "#01020c": "var(--violet)",
 }
-INK, MUTED, LINE, ACCENT, GOOD, BAD, SURFACE, SOFT, GRID = COLOURS
+INK, MUTED, LINE, ACCENT, GOOD, BAD, SURFACE, SOFT, GRID, VIOLET = COLOURS
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "compress",
