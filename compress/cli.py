@@ -154,13 +154,21 @@ def init(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what this machine is, and what it can run fast."""
+def doctor(
+    target: Annotated[
+        str | None, typer.Option(help="A target's name, file or address (ssh://user@host, adb://serial).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what this machine or a target is, what it can run fast, and what to install."""
     from rich.table import Table
 
     from compress.console import OUT
     from compress.environment import environment
 
+    if target is not None:
+        cli_files.examine(target, as_json)
+        return
     found = environment()
     if as_json:
         typer.echo(json.dumps(found, indent=1))

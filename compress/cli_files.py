@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compress.errors import BudgetMissedError
+from compress.errors import BudgetMissedError, FindingsError
 
 
 def profile(
@@ -29,6 +29,38 @@ def profile(
         typer.echo(json.dumps(measured, indent=1))
     else:
         OUT.print(latency_table(model.name, measured))
+
+
+def examine(target: str, as_json: bool) -> None:
+    """Print what a target is and what is to be done there.
+
+    Raises:
+        FindingsError: Nothing can be measured there as it is.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from compress.console import OUT
+    from compress.targets.doctor import examine_target, rows
+    from compress.targets.remote import close_all
+    from compress.targets.settings import read_target
+
+    try:
+        told = examine_target(read_target(target, Path()))
+    finally:
+        close_all()
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+    else:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for name, text in rows(told):
+            table.add_row(name, Text(text))
+        OUT.print(table)
+        for finding in told["findings"]:
+            do = f"\n  -> {finding['do']}" if finding["do"] else ""
+            OUT.print(Text(f"{finding['level']}: {finding['says']}{do}"), soft_wrap=True)
+    if wrong := [finding["says"] for finding in told["findings"] if finding["level"] == "wrong"]:
+        raise FindingsError(f"{told['target']} cannot be measured on: {'; '.join(wrong)}")
 
 
 def quantize(
