@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -143,10 +143,10 @@ class TargetSettings(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     """How much of the data accuracy is measured on here."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_implied(cls, values: Any) -> Any:
-        return tensorrt_settings.with_implied(values)
+    @model_validator(mode="after")
+    def _implied(self) -> Self:
+        self.__dict__.update(tensorrt_settings.implied(self.runtime, self.model_fields_set))
+        return self
 
     @property
     def is_local(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from compress.errors import CompressError, StageError, UsageError
 from compress.stage import Progress, Silent
 from compress.targets import facts as told
-from compress.targets import failures, local, measure, remote
+from compress.targets import failures, local, measure, perf_test, remote
 from compress.targets.facts import Facts, Together
 from compress.targets.model_files import model_files
 from compress.targets.programs import program_for
@@ -85,7 +85,7 @@ def facts_of(target: TargetSettings) -> Facts:
         UnreachableError: It is away.
         UsageError: It refuses us, or has no Python that will do.
     """
-    found = KINDS[target.kind].facts(target)
+    found = perf_test.facts(target) if target.perf_test else KINDS[target.kind].facts(target)
     if target.runtime == RUNTIME:
         found = replace(found, versions={**found.versions, **_tensorrt_there(target)})
     if not target.is_local:
@@ -101,12 +101,20 @@ def _tensorrt_there(target: TargetSettings) -> dict[str, str]:
     """What an engine built there belongs to, asked once by running the program. Raises UsageError if nothing can."""
     key = (*_address(target), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     if key not in _known:
-        request = {"describe": True, "target": target.name, "stop_with_stdin": True}
-        described = run_program(target, program_for(RUNTIME), request)
+        described = describe_tensorrt(target)
         if "error" in described:
             raise failure(f"target '{target.name}'", described["error"])
         _known[key] = {name: str(described[name]) for name in BELONGS_TO}
     return _known[key]
+
+
+def describe_tensorrt(target: TargetSettings) -> dict[str, Any]:
+    """What an engine built on the target would belong to, and the GPU's memory; or under `error` what is missing.
+
+    An error has a `kind` (`library` or `gpu`) and a `message` that says what to do.
+    """
+    request = {"describe": True, "target": target.name, "stop_with_stdin": True}
+    return run_program(target, program_for(RUNTIME), request)
 
 
 def facts_for_plan(target: TargetSettings) -> tuple[Facts | None, str]:
@@ -208,6 +216,8 @@ def run_jobs(
         StageError: A model fails when it is run, or the process itself ends before its time.
         UnreachableError: The target is away, or was lost and did not come back.
     """
+    if target.perf_test:
+        return perf_test.run_jobs(target, jobs)
     if not target.is_local:
         require(target)
     request = {
@@ -239,6 +249,8 @@ def require(target: TargetSettings) -> None:
         UnreachableError: It is away.
     """
     versions = facts_of(target).versions
+    if target.perf_test:
+        return
     for name in ("numpy",) if target.runtime == RUNTIME else ("numpy", "onnxruntime"):
         if versions.get(name) is None:
             raise failures.no_package(target.name, target.python, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 RUNTIME = "tensorrt"
@@ -21,11 +21,9 @@ MAJOR = 11
 INSTALL = f"pip install 'tensorrt=={MAJOR}.*'"
 
 
-def with_implied(values: Any) -> Any:
-    """Settings as they were given, with what they imply."""
-    if isinstance(values, Mapping) and values.get("runtime") == RUNTIME:
-        return {**IMPLIED, **values}
-    return values
+def implied(runtime: str, given: Collection[str]) -> dict[str, Any]:
+    """What a runtime implies of those settings that were not given."""
+    return {name: value for name, value in IMPLIED.items() if runtime == RUNTIME and name not in given}
 
 
 def faults(
