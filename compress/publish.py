@@ -13,7 +13,7 @@ from compress.environment import environment
 from compress.generation.settings import RESPONSES_FILE
 from compress.plan import Plan, Row
 from compress.profiling.evaluate import FLIPS_FILE
-from compress.report.manifest import ArtifactFile, write_artifacts
+from compress.report.manifest import ArtifactFile, tell_measured, write_artifacts
 from compress.report.summary import summarise
 from compress.report.write import replacing, write_report
 from compress.run import Done
@@ -35,6 +35,7 @@ def publish(plan: Plan, done: Mapping[str, Done], store: Store, folder: Path) ->
     _write_texts(plan, done, store, folder / TEXTS)
     _write_engines(plan, done, store, folder / ENGINES)
     report = summarise(plan, done, files, environment(), lambda digest: _shown(store.artifact(digest) / FLIPS_FILE))
+    tell_measured(folder / ARTIFACTS, report)
     write_report(report, folder)
     return report
 

@@ -1,22 +1,31 @@
-"""The folder of artifacts: files named for what they are, `manifest.json`, and an example that runs them.
+"""The folder of artifacts: files named for what they are, `manifest.json`, and examples that run them.
 
-All of it is the same bytes whenever and wherever the same models are written: no time, host or path is in it.
+All of it is the same bytes whenever and wherever the same models are written: no time, host or path is in it. What was
+measured of the files is added from the report, once there is one.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from compress.bundle import BUNDLE_FILE, Deployment
-from compress.report.write import json_text, remove, replacing
+from compress.report.measured import made_with, measured, purpose
+from compress.report.minimal import MINIMAL_FILE, minimal_example
+from compress.report.write import json_text, remove, replacing, without_nan
 from compress.store import file_sha256, folder_sha256
 
 MANIFEST_FILE, EXAMPLE_FILE, PREPROCESSING_FILE = "manifest.json", "example.py", "preprocessing.py"
+PROGRAMS = {
+    MINIMAL_FILE: "about ten lines that run the file to deploy",
+    EXAMPLE_FILE: "runs any of the files on examples of yours",
+    PREPROCESSING_FILE: "does the preprocessing that the manifest lists, with NumPy",
+}
+"""What lies beside the files and runs them, and what for."""
 SUFFIXES = {"onnx": ".onnx", "engine": ".engine"}
 BESIDE = {
     "config.json": "the network's configuration and class names, for transformers and optimum",
@@ -72,10 +81,41 @@ def write_artifacts(folder: Path, files: Sequence[ArtifactFile]) -> list[Artifac
     for source in (here / EXAMPLE_FILE, here.parent / "data" / PREPROCESSING_FILE):
         with replacing(folder / source.name) as scratch:
             scratch.write_bytes(source.read_bytes())
-    entries = [_entry(file, artifact) for file, artifact in zip(files, artifacts, strict=True)]
-    with replacing(folder / MANIFEST_FILE) as scratch:
-        scratch.write_text(json_text({"format": 1, "files": entries}) + "\n", encoding="utf-8", newline="\n")
+    entries = [_entry(folder, file, artifact) for file, artifact in zip(files, artifacts, strict=True)]
+    _write_manifest(folder, {"format": 1, "deploy": None, "files": entries})
     return artifacts
+
+
+def tell_measured(folder: Path, report: Mapping[str, Any]) -> None:
+    """Add to the manifest what `report.json` says: what was measured of each file and where, and which one to deploy.
+
+    The versions that made them are told too. `minimal.py` then runs the file to deploy. Entries have the names of the
+    report's rows.
+    """
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    rows = {row["name"] for row in report["models"]}
+    for entry in manifest["files"]:
+        if entry["name"] in rows:
+            entry["measured"] = without_nan(measured(report, entry["name"]))
+    _write_manifest(folder, {**manifest, "deploy": report["deploy"], "versions": made_with(report)})
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """The manifest last: it names the digests of what lies beside it."""
+    runnable = [entry for entry in manifest["files"] if entry["kind"] == "onnx"]
+    first = next((entry for entry in runnable if entry["name"] == manifest["deploy"]), next(iter(runnable), None))
+    if first is None:
+        remove(folder / MINIMAL_FILE)
+    else:
+        with replacing(folder / MINIMAL_FILE) as scratch:
+            scratch.write_text(minimal_example(first), encoding="utf-8", newline="\n")
+    beside = [
+        {"path": name, "for": use, "sha256": digest(folder / name), "size_bytes": size_bytes(folder / name)}
+        for name, use in PROGRAMS.items()
+        if (folder / name).is_file()
+    ]
+    with replacing(folder / MANIFEST_FILE) as scratch:
+        scratch.write_text(json_text({**manifest, "programs": beside}) + "\n", encoding="utf-8", newline="\n")
 
 
 def artifact_names(files: Sequence[ArtifactFile]) -> list[str]:
@@ -121,7 +161,7 @@ def _copy(folder: Path, file: ArtifactFile, name: str) -> Artifact:
     return Artifact(name, path, model_path, digest(folder / path), size_bytes(folder / path) - beside)
 
 
-def _entry(file: ArtifactFile, artifact: Artifact) -> dict[str, Any]:
+def _entry(folder: Path, file: ArtifactFile, artifact: Artifact) -> dict[str, Any]:
     deployment = file.deployment.as_json()
     return {
         "name": artifact.name,
@@ -132,6 +172,8 @@ def _entry(file: ArtifactFile, artifact: Artifact) -> dict[str, Any]:
         "size_bytes": artifact.size_bytes,
         "precision": file.precision,
         "profile": file.profile,
+        "for": purpose(file.profile),
+        "contents": _contents(folder / artifact.path, artifact),
         "task": _without_folders(deployment["task"]),
         "inputs": deployment["inputs"],
         "outputs": deployment["outputs"],
@@ -139,6 +181,17 @@ def _entry(file: ArtifactFile, artifact: Artifact) -> dict[str, Any]:
         "labels": deployment["labels"],
         **({"extra": _without_folders(deployment["extra"])} if deployment["extra"] else {}),
     }
+
+
+def _contents(path: Path, artifact: Artifact) -> list[dict[str, Any]]:
+    """Each file, relative to the folder of artifacts, and what it is for; of a model of one file that one."""
+    files = [path] if path.is_file() else sorted(child for child in path.rglob("*") if child.is_file())
+    found = []
+    for file in files:
+        name = artifact.path if file == path else f"{artifact.path}/{file.relative_to(path).as_posix()}"
+        use = "the model" if name == artifact.model_path else BESIDE.get(file.name, "part of the model")
+        found.append({"path": name, "for": use, "sha256": file_sha256(file), "size_bytes": file.stat().st_size})
+    return found
 
 
 def _without_folders(value: Any) -> Any:

@@ -62,8 +62,8 @@ def test_a_bert_classifiers_folders_load_with_optimum_and_answer_as_the_report_s
     from transformers import AutoTokenizer, pipeline
 
     tests = _texts(60, 2)
-    for name, rows in (("train", _texts(200, 1)), ("test", tests)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, examples in (("train", _texts(200, 1)), ("test", tests)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(example) + "\n" for example in examples))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (tmp_path / "vocab.txt").write_text("\n".join([*special, *FILLING, *GOOD, *BAD]) + "\n")
     (tmp_path / "bert.yaml").write_text(PIPELINE)

@@ -72,7 +72,7 @@ def test_files_are_named_for_what_they_are(files: list[ArtifactFile], tmp_path: 
     names = ["teacher-fp32.onnx", "student-int8-ort-x86.onnx", "student-int8-ort-arm.onnx"]
     assert [artifact.path for artifact in written] == names
     found = {path.name for path in (tmp_path / "artifacts").iterdir()}
-    assert found == {*names, "manifest.json", "example.py", "preprocessing.py"}
+    assert found == {*names, "manifest.json", "example.py", "minimal.py", "preprocessing.py"}
 
 
 def test_the_manifest_tells_all_that_a_deployer_needs(files: list[ArtifactFile], tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_second_run_replaces_and_removes_only_its_own(files: list[ArtifactFile
     (folder / "notes.txt").write_text("mine")
     write_artifacts(folder, files[:1])
     found = {path.name for path in folder.iterdir()}
-    assert found == {"teacher-fp32.onnx", "notes.txt", "manifest.json", "example.py", "preprocessing.py"}
+    assert found == {"teacher-fp32.onnx", "notes.txt", "manifest.json", "example.py", "minimal.py", "preprocessing.py"}
 
 
 def test_a_model_of_several_files_stays_a_folder(tmp_path: Path) -> None:
