@@ -33,7 +33,7 @@ def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -
     repeat = measured.repeat
     operators = {}
     lost = str(measured.machine.get("incomplete", ""))
-    if not context.rehearsal and not lost:
+    if not context.rehearsal and not lost and not context.target.perf_test:
         operators = operator_times(files, context.target, sizes=sizes, progress=context.progress)
     onnx_files = {name: bundle.model_file for name, bundle in inputs.items() if bundle.kind is Kind.ONNX}
     emulated = bool(measured.machine.get("emulated"))

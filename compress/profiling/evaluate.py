@@ -16,6 +16,7 @@ from compress.profiling.answers import answers
 from compress.profiling.flips import against, flips
 from compress.profiling.shown import shown_flips
 from compress.stage import Context, Metrics
+from compress.targets.settings import TargetSettings
 from compress.tasks.classes import OneClass
 from compress.tasks.open import open_task
 from compress.tasks.task import Task
@@ -67,6 +68,11 @@ def _bounded(data: Data, context: Context) -> tuple[Data, list[str]]:
     """
     samples = None if context.target is None else context.target.evaluate.samples
     splits = {name: getattr(data, name) for name in SPLITS}
+    if context.target is not None and context.target.perf_test:
+        return data, [
+            f"{context.target.name} gives no answers (onnxruntime_perf_test): accuracy is that of the same files under "
+            "ONNX Runtime on this machine"
+        ]
     if context.target is None or samples is None or max(map(len, splits.values())) <= samples:
         return data, []
     kept = {name: some(split, samples) for name, split in splits.items()}
@@ -117,10 +123,11 @@ def _answers(source: Bundle, module: Any, data: Data, split: Split, task: Task, 
     if module is None:
         if context.target is None:
             raise ValueError("an ONNX file is evaluated on a target")
+        place = context.target
+        if place.perf_test:  # it gives none: the same runtime here does
+            place = TargetSettings(throughput_batch=place.throughput_batch)
         names = [spec.name for spec in source.deployment.inputs]
-        return answers(
-            source.model_file, data, split, context.target, task=task, progress=context.progress, names=names
-        )
+        return answers(source.model_file, data, split, place, task=task, progress=context.progress, names=names)
     from compress.training.evaluate import predict
 
     return np.asarray(predict(module, data, split, context=context, task=task))

@@ -9,6 +9,17 @@ from compress.errors import UsageError
 from compress.targets.failures import UnreachableError
 from compress.targets.settings import TargetSettings
 
+TERMUX = "/data/data/com.termux/files/usr/bin/python3"
+FOLDER = "/data/local/tmp"
+"""Where the shell's user may write."""
+
+
+def python_for(target: TargetSettings) -> str:
+    """The device's Python: as set, else the one in its PATH, else Termux's."""
+    if target.python != "python3":
+        return target.python
+    return f"$(command -v python3 || echo {TERMUX})"
+
 
 def program(target: TargetSettings) -> str:
     """Where `adb` is. Raises UsageError if it is not installed."""

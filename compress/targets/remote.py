@@ -39,6 +39,7 @@ def address(target: TargetSettings) -> tuple[str, ...]:
         target.python,
         str(target.ssh_config or ""),
         target.folder or "",
+        target.perf_test or "",
     )
 
 
@@ -113,10 +114,13 @@ def _connected(target: TargetSettings) -> Connection:
     """The open connection to a device, or a new one."""
     key = address(target)
     if key not in _open:
-        command = ssh.command_for(target) if target.kind == "ssh" else adb.command_for(target)
-        hello = {"run": _RUN, "folder": target.folder, "grace_seconds": GRACE_SECONDS}
+        over_ssh = target.kind == "ssh"
+        command = ssh.command_for(target) if over_ssh else adb.command_for(target)
+        python = target.python if over_ssh else adb.python_for(target)
+        folder = target.folder or (None if over_ssh else adb.FOLDER)
+        hello = {"run": _RUN, "folder": folder, "grace_seconds": GRACE_SECONDS}
         try:
-            _open[key] = Connection(command, target.python, hello)
+            _open[key] = Connection(command, python, hello)
         except NotStartedError as error:
             if error.version:
                 raise failures.old_python(target.name, target.python, error.version, OLDEST_PYTHON) from None
