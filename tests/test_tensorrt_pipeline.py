@@ -68,11 +68,16 @@ def engines(plan: Plan) -> dict[str, str]:
     return {step.name: step.key for step in plan.steps if step.stage.verb == "engine"}
 
 
-def test_a_float_file_is_built_answered_and_timed_as_an_engine_once(folder: Path) -> None:
+def test_a_float_file_is_built_answered_and_timed_as_an_engine_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_NO_CAPTURE", "1")
     first = ran(folder, FLOAT)
     model = next(model for model in first["models"] if model["name"] == "net-fp32")
     assert [(row["target"], row["runtime"]) for row in model["latency"]] == [("gpu", "tensorrt")]
     assert model["latency"][0]["gpu_memory_bytes"] is not None
+    (note,) = [note for note in first["notes"] if "CUDA graph" in note]
+    assert note.startswith("net-fp32 on gpu: timed without a CUDA graph, which could not be captured")
     assert {row["operator"] for row in model["operators"]} >= {"Conv", "Gemm"}
     made = json.loads((folder / "runs" / "p" / "engines" / "net-fp32-gpu.json").read_text())
     assert (made["gpu"], made["tensorrt"]) == ("Stand-in GPU", "11.4.0.106")

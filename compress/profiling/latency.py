@@ -33,7 +33,8 @@ class Latency:
 
     `peak_memory_bytes` is the most that was resident over what the process took before it loaded the file,
     `gpu_memory_bytes` what more of the GPU's memory was in use, as its driver says (None: no GPU). `shape` is that of
-    each input by name; `rounds_ms` holds the sorted samples of each round, thinned to at most 200.
+    each input by name; `rounds_ms` holds the sorted samples of each round, thinned to at most 200. `transfers_ms` are
+    the copies `to_device` and `to_host`, where they are no part of the times above (TensorRT).
     """
 
     target: str
@@ -55,6 +56,7 @@ class Latency:
     offline: list[dict[str, Any]] = field(default_factory=list)
     energy_mj: dict[str, float] | None = None
     gpu_memory_bytes: int | None = None
+    transfers_ms: dict[str, float] | None = None
 
     def row(self) -> dict[str, Any]:
         """Plain data, for reports."""
@@ -110,8 +112,17 @@ def _row(
         peak_memory_bytes=int(median(over_base)),
         gpu_memory_bytes=int(median(on_gpu)) if on_gpu else None,
         rounds_ms=[[round(float(value), DIGITS) for value in samples] for samples in kept],
+        transfers_ms=_transfers(runs),
         **shared,
     )
+
+
+def _transfers(runs: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Medians over the rounds of what the copies to and from a GPU took, in milliseconds."""
+    if "transfers" not in runs[0]:
+        return None
+    ways = ("to_device", "to_host")
+    return {way: round(median(run["transfers"][f"{way}_ms"] for run in runs), DIGITS) for way in ways}
 
 
 def _tails(rounds: Sequence[Samples], mode: str) -> dict[str, float | None]:

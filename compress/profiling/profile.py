@@ -118,7 +118,13 @@ def profile(
     for entry, rows in zip(entries, measured, strict=True):
         latencies[entry.name] += rows
     repeat = compare(measured[0][0], repeated[0])
-    return Profile(latencies, repeat, (*_notes(repeat), *what_moved(machine["rounds"])), machine)
+    said = dict.fromkeys(
+        f"{entry.name} on {target.name}: {note}"
+        for entry, found in zip(entries, results[:-1], strict=True)
+        for result in found
+        for note in result.get("notes", ())
+    )
+    return Profile(latencies, repeat, (*_notes(repeat), *what_moved(machine["rounds"]), *said), machine)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ KEYS = {
     "target", "runtime", "threads", "batch", "shape", "p50_ms", "p90_ms", "p99_ms", "p50_ci95_ms", "samples",
     "throughput_per_s", "peak_memory_bytes", "load_ms", "rounds_ms", "mode", "not_established", "offline", "energy_mj",
     "gpu_memory_bytes",
+    "transfers_ms",
 }  # fmt: skip
 QUICK = TargetSettings(rounds=2, seconds=0.01, warmup_seconds=0.0, throughput_seconds=0.005)
 

@@ -112,6 +112,8 @@ def test_a_profile_has_the_form_of_the_measuring_program(model: Path) -> None:
         (1, {"values": [1, 6]}, True),
         (3, {"values": [3, 6]}, True),
     ]
+    assert rows[0].transfers_ms is not None
+    assert set(rows[0].transfers_ms) == {"to_device", "to_host"}
     assert rows[0].gpu_memory_bytes is not None
     assert 6 * 4 + 3 * 4 <= rows[0].gpu_memory_bytes < 4096
     assert ours["notes"] == []
