@@ -40,7 +40,7 @@ def latency_distributions(report: Report, target: str) -> tuple[str, str] | None
         axes.grid(axis="x")
         axes.set_xlabel("time of a call over the file's own median", labelpad=4, loc="right")
         for at, (model, latency) in enumerate(rows):
-            _draw_row(axes, short[model.name], latency, at * ROW, model is report.deployed)
+            _draw_row(axes, short[model.name], latency, at * ROW, model is report.deployed_on(latency.target))
         caption = _caption([latency for _, latency in rows], high, many)
         return inline_svg(figure, f"distributions-{report.targets.index(target)}", caption, haloed=True), caption
 
@@ -63,7 +63,7 @@ def _caption(measured: Sequence[Latency], high: float, of: int) -> str:
 
 def _chosen(report: Report, rows: list[tuple[Model, Latency]]) -> list[tuple[Model, Latency]]:
     """At most MOST of them, in their order."""
-    always = [row for row in rows if row[0] in (report.deployed, report.reference_file)]
+    always = [row for row in rows if row[0] in (report.deployed_on(row[1].target), report.reference_file)]
     fastest = sorted((row for row in rows if row not in always), key=lambda row: row[1].p50_ms)
     kept = always + fastest[: MOST - len(always)]
     return [row for row in rows if row in kept]

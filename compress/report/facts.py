@@ -13,6 +13,8 @@ from compress.pipeline import Pipeline
 from compress.plan import Plan
 from compress.run import Done
 from compress.stage import Stage
+from compress.store import Record
+from compress.targets.settings import TargetSettings
 
 PRIVATE = frozenset({"folder", "host", "serial", "ssh_config"})
 """Settings that say whose machine it is."""
@@ -70,8 +72,7 @@ def target_of(
     settings = next(one for one in pipeline.targets if one.name == target)
     profiled = done[next(row.profiles[target] for row in plan.rows if target in row.profiles)].record
     machine = dict(profiled.metrics.get("machine") or {})
-    rows = [entry for entries in profiled.metrics.get("latency", {}).values() for entry in entries]
-    emulated = settings.emulated or any(entry.get("emulated") for entry in (machine, *rows))
+    emulated = is_emulated(settings, profiled)
     found: dict[str, Any] = {
         "name": target,
         "kind": settings.kind,
@@ -89,7 +90,7 @@ def target_of(
         return found | {"deploy": None, "judged": None, "met": None, "reason": why, "budget": []}
     evaluation = next(row.evaluations[target] for row in plan.rows if row.name == plan.reference)
     higher = done[evaluation].record.metrics["higher_is_better"]
-    verdict = decide(candidates, reference, pipeline.budget.limits(), higher)
+    verdict = decide(candidates, reference, limits_on(pipeline, settings), higher)
     return found | {
         "deploy": verdict.deploy,
         "judged": verdict.judged,
@@ -97,6 +98,17 @@ def target_of(
         "reason": verdict.reason,
         "budget": [line.as_json() for line in verdict.lines],
     }
+
+
+def is_emulated(target: TargetSettings, profiled: Record) -> bool:
+    """Whether times were those of an emulator, by what was set and by what the target itself told."""
+    rows = [entry for entries in profiled.metrics.get("latency", {}).values() for entry in entries]
+    return target.emulated or any(entry.get("emulated") for entry in (profiled.metrics.get("machine") or {}, *rows))
+
+
+def limits_on(pipeline: Pipeline, target: TargetSettings) -> dict[str, float]:
+    """The limits on a target: the pipeline's, with its own in their place."""
+    return {**pipeline.budget.limits(), **target.budget.limits()}
 
 
 def fingerprint(machine: Mapping[str, Any], runtime: str, threads: int | None) -> str:

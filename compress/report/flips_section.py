@@ -64,7 +64,7 @@ def _sentences(flips: Flips) -> tuple[str, ...]:
         f"The negative flip rate (Yan et al. 2021, Positive-Congruent Training) is {percent(flips.rate)}, with a 95 % "
         f"interval of {ends}."
     )
-    chance = "may be chance" if flips.p_value > 0.05 else "is more than chance would make of equal ones"
+    chance = "may be chance" if flips.p_value > 0.05 else "is more than chance alone makes likely"
     third = (
         f"That {'more became wrong than right' if wrong > right else 'more became right than wrong'} {chance} "
         f"(McNemar's exact test: p = {rounded(flips.p_value, 2)})."

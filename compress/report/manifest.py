@@ -6,6 +6,7 @@ measured of the files is added from the report, once there is one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -100,22 +101,39 @@ def tell_measured(folder: Path, report: Mapping[str, Any]) -> None:
     _write_manifest(folder, {**manifest, "deploy": report["deploy"], "versions": made_with(report)})
 
 
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The manifest last: it names the digests of what lies beside it."""
+def with_programs(manifest: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest with its `programs`, and their texts by name.
+
+    `minimal.py` is for the file to deploy, or else the first; the others are as they lie in `folder`.
+    """
     runnable = [entry for entry in manifest["files"] if entry["kind"] == "onnx"]
     first = next((entry for entry in runnable if entry["name"] == manifest["deploy"]), next(iter(runnable), None))
-    if first is None:
-        remove(folder / MINIMAL_FILE)
-    else:
-        with replacing(folder / MINIMAL_FILE) as scratch:
-            scratch.write_text(minimal_example(first), encoding="utf-8", newline="\n")
-    beside = [
-        {"path": name, "for": use, "sha256": digest(folder / name), "size_bytes": size_bytes(folder / name)}
+    texts = {name: (folder / name).read_bytes() for name in (EXAMPLE_FILE, PREPROCESSING_FILE)}
+    if first is not None:
+        texts[MINIMAL_FILE] = minimal_example(first).encode()
+    programs = [
+        {
+            "path": name,
+            "for": use,
+            "sha256": hashlib.sha256(texts[name]).hexdigest(),
+            "size_bytes": len(texts[name]),
+        }
         for name, use in PROGRAMS.items()
-        if (folder / name).is_file()
+        if name in texts
     ]
+    return {**manifest, "programs": programs}, texts
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """The manifest last: it names the digests of what lies beside it."""
+    whole, texts = with_programs(manifest, folder)
+    if MINIMAL_FILE in texts:
+        with replacing(folder / MINIMAL_FILE) as scratch:
+            scratch.write_bytes(texts[MINIMAL_FILE])
+    else:
+        remove(folder / MINIMAL_FILE)
     with replacing(folder / MANIFEST_FILE) as scratch:
-        scratch.write_text(json_text({**manifest, "programs": beside}) + "\n", encoding="utf-8", newline="\n")
+        scratch.write_text(json_text(whole) + "\n", encoding="utf-8", newline="\n")
 
 
 def artifact_names(files: Sequence[ArtifactFile]) -> list[str]:

@@ -103,9 +103,8 @@ def pareto(report: Report) -> tuple[str, str] | None:
         axes.text(0, 1.02, f"{report.judged_name}{unit}", transform=axes.transAxes, color=MUTED, va="bottom")
         axes.set_xlabel("p90, ms", labelpad=4, loc="right")
         named = _named(report, points, fronts)
-        place_labels(
-            axes, [_label(report, one, scale) for one in named], [_label(report, one, scale) for one in points], None
-        )
+        labels = {id(one): _label(report, one, scale, targets) for one in points}
+        place_labels(axes, [labels[id(one)] for one in named], list(labels.values()), None)
         caption = _caption(report, targets, points, named)
         return inline_svg(figure, "pareto", caption, haloed=True), caption
 
@@ -115,8 +114,9 @@ def _style(targets: Sequence[str], target: str) -> tuple[str, str]:
 
 
 def _chosen(report: Report, target: str) -> Model | None:
-    place = report.place(target)
-    return report.row(place.deploy) if place is not None else report.deployed if target == report.target else None
+    """The file to deploy there, if that was decided for this target."""
+    decided = report.place(target) is not None or target == report.target
+    return report.deployed_on(target) if decided else None
 
 
 def _set_limits(axes: Axes, points: Sequence[Point], scale: float) -> None:
@@ -192,13 +192,14 @@ def _named(report: Report, points: Sequence[Point], fronts: dict[str, list[Point
     return wanted[:MOST_LABELS]
 
 
-def _label(report: Report, point: Point, scale: float) -> Label:
+def _label(report: Report, point: Point, scale: float, targets: Sequence[str]) -> Label:
     names = told_apart([row.name for row in report.files], 24)
     chosen = point.model is _chosen(report, point.target)
     ci95 = point.value_ci95
     whisker = None if ci95 is None else (ci95[0] * scale, ci95[1] * scale)
     text, reach = names[point.model.name], 8.0 if chosen else 4.0
-    return Label(text, point.p90_ms, point.value * scale, reach, INK, chosen, whisker)
+    colour = _style(targets, point.target)[0] if len(targets) > 1 else INK
+    return Label(text, point.p90_ms, point.value * scale, reach, colour, chosen, whisker)
 
 
 def _caption(report: Report, targets: Sequence[str], points: Sequence[Point], named: Sequence[Point]) -> str:

@@ -175,6 +175,13 @@ class Report:
         """The row to deploy."""
         return self.row(self.deploy)
 
+    def deployed_on(self, target: str | None) -> Model | None:
+        """The row to deploy on a target; that of the main one where nothing was decided for it."""
+        place = self.place(target)
+        if place is None:
+            return self.deployed
+        return self.row(place.deploy)
+
     @property
     def reference_file(self) -> Model | None:
         """The reference's own float file: its name holds the reference's, its stage is `train` or `export`."""

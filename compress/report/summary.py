@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress.budget import Candidate, decide, worth_of_int8
+from compress.budget import Candidate, Verdict, decide, worth_of_int8
 from compress.bundle import Kind
 from compress.plan import Plan, Row
 from compress.profiling.operator_times import what_costs
 from compress.report.against import FLIP_KEYS, Shown, add_intervals, flips_of, nothing_shown
-from compress.report.facts import data_of, settings_of, target_of
+from compress.report.facts import data_of, is_emulated, limits_on, settings_of, target_of
 from compress.report.reading import REPORT_FORMAT
 from compress.run import Done
 from compress.targets.settings import INTEGER_PRECISIONS
@@ -31,17 +31,23 @@ def summarise(
     `size_bytes`; `shown` gives the examples that an evaluation step kept to be looked at, by its artifact's digest. The
     reference's row comes first in comparisons; accuracy chooses on validation and is reported on test data.
     """
-    target = plan.pipeline.targets[0].name
+    main = plan.pipeline.targets[0]
+    target = main.name
     models = [_model(plan, row, done, files[row.name]) for row in plan.rows]
     add_intervals(models, plan.reference)
     primary = done[plan.rows[0].evaluations[target]].record.metrics
-    higher, budget = primary["higher_is_better"], plan.pipeline.budget.limits()
+    higher, budget = primary["higher_is_better"], limits_on(plan.pipeline, main)
     on = {one.name: _candidates(plan, done, models, one.name) for one in plan.pipeline.targets}
     candidates, reference = on[target]
     if reference is None:
         raise ValueError("the reference is measured on the first target")
-    verdict = decide(candidates, reference, budget, higher)
-    int8 = worth_of_int8(candidates, reference, budget, higher, deploy=verdict.deploy, costs=_costs(plan, done, models))
+    profiled = done[next(row.profiles[target] for row in plan.rows if target in row.profiles)].record
+    if is_emulated(main, profiled):
+        verdict, int8 = Verdict(None, reference.name, (), f"the times on {target} are those of an emulator"), None
+    else:
+        verdict = decide(candidates, reference, budget, higher)
+        costs = _costs(plan, done, models)
+        int8 = worth_of_int8(candidates, reference, budget, higher, deploy=verdict.deploy, costs=costs)
     return {
         "format": REPORT_FORMAT,
         "name": plan.pipeline.name,

@@ -72,7 +72,7 @@ def files_table(report: Report, target: str | None = None) -> Table:
         ("load ms", lambda model: _time(model.on(on), "load_ms")),
         ("in int8", lambda model: _cell(model.int8_share, lambda share: percent(share, 0))),
     ]
-    return _table(report, report.files, columns)
+    return _table(report, report.files, columns, target=on)
 
 
 def target_table(report: Report, target: str) -> Table:
@@ -165,14 +165,19 @@ def _caption(report: Report) -> str:
 
 
 def _table(
-    report: Report, models: tuple[Model, ...], columns: list[Column], words: frozenset[str] = frozenset()
+    report: Report,
+    models: tuple[Model, ...],
+    columns: list[Column],
+    words: frozenset[str] = frozenset(),
+    target: str | None = None,
 ) -> Table:
     """Columns that no row fills are left out."""
     filled = [(heading, [cell(model) for model in models]) for heading, cell in columns]
     filled = [(heading, cells) for heading, cells in filled if any(cell is not None for cell in cells)]
     rows = []
+    deployed = report.deployed_on(target) if target else report.deployed
     for at, model in enumerate(models):
-        mark = "deploy" if model is report.deployed else "reference" if model is report.reference_file else ""
+        mark = "deploy" if model is deployed else "reference" if model is report.reference_file else ""
         rows.append(Row(tuple(cells[at] or Cell(ABSENT) for _, cells in filled), mark))
     return Table(tuple(heading for heading, _ in filled), tuple(rows), words)
 

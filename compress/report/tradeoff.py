@@ -23,7 +23,7 @@ Point = tuple[Model, Latency, float]
 def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | None:
     """The picture and its caption, or None if no file has both an accuracy and a latency on `target`."""
     points: list[Point] = [
-        (model, latency, model.metrics[report.metric])
+        (model, latency, model.judged_on(target).get(report.metric, model.metrics[report.metric]))
         for model in report.files
         if (latency := model.on(target)) is not None and model.metrics.get(report.metric) is not None
     ]
@@ -45,12 +45,14 @@ def accuracy_against_latency(report: Report, target: str) -> tuple[str, str] | N
         axes.text(0, 1.03, f"{report.judged_name}{unit}", transform=axes.transAxes, color=MUTED, va="bottom")
         axes.set_xlabel(f"p50 on {shortened(target, 30)}, ms", labelpad=4, loc="right")
         labelled = _labelled(report, points)
-        labelled.sort(key=lambda point: point[0] is not report.deployed)  # the most important name chooses first
+        labelled.sort(
+            key=lambda point: point[0] is not report.deployed_on(target)
+        )  # the most important name chooses first
         place_labels(
             axes, [_label(report, p, scale) for p in labelled], [_label(report, p, scale) for p in points], slowest
         )
         caption = _caption(report, points, labelled, has_budget)
-        return inline_svg(figure, f"tradeoff-{report.targets.index(target)}", caption), caption
+        return inline_svg(figure, f"tradeoff-{report.targets.index(target)}", caption, haloed=True), caption
 
 
 def _caption(report: Report, points: Sequence[Point], labelled: Sequence[Point], has_budget: bool) -> str:
@@ -62,7 +64,7 @@ def _caption(report: Report, points: Sequence[Point], labelled: Sequence[Point],
         parts.append("The shaded part meets the budget.")
     if len(labelled) < len(points):
         parts.append("Named are the reference, the file to deploy and those that no other file beats in both.")
-    if any(model is report.deployed for model, _, _ in points):
+    if any(model is report.deployed_on(latency.target) for model, latency, _ in points):
         parts.append("The ring marks the file to deploy.")
     return " ".join(parts)
 
@@ -123,7 +125,7 @@ def _draw_budget(axes: Axes, report: Report, scale: float, slowest: float | None
 
 
 def _draw_point(axes: Axes, report: Report, model: Model, latency: Latency, value: float) -> None:
-    chosen = model is report.deployed
+    chosen = model is report.deployed_on(latency.target)
     colour = ACCENT if chosen else INK if model is report.reference_file else MUTED
     faint = ACCENT if chosen else LINE
     scale = 100 if is_share(report.metric) else 1
@@ -174,7 +176,7 @@ def _labelled(report: Report, points: Sequence[Point]) -> list[Point]:
             and (other.p50_ms, score) != (latency.p50_ms, value)
             for _, other, score in points
         )
-        if not beaten or model in (report.deployed, report.reference_file):
+        if not beaten or model in (report.deployed_on(latency.target), report.reference_file):
             kept.append((model, latency, value))
     return kept
 
@@ -182,7 +184,7 @@ def _labelled(report: Report, points: Sequence[Point]) -> list[Point]:
 def _label(report: Report, point: Point, scale: float) -> Label:
     model, latency, value = point
     names = told_apart([row.name for row in report.files], 28)
-    chosen = model is report.deployed
+    chosen = model is report.deployed_on(latency.target)
     ci95 = ends(model.metrics.get(f"{report.metric}_ci95"))
     whisker = None if ci95 is None else (ci95[0] * scale, ci95[1] * scale)
     text, reach, colour = names[model.name], 8.0 if chosen else 4.0, ACCENT if chosen else INK

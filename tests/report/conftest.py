@@ -12,6 +12,7 @@ import pytest
 
 from tests.report.int8_logs import bare_file, climbed, only_trained, slow_int8
 from tests.report.pruning_logs import pruned_to_a_share, pruned_to_a_time, pruned_very_deep
+from tests.report.target_logs import changed_texts, side_by_side
 
 TEST_EXAMPLES = 360
 Json = dict[str, Any]
@@ -199,6 +200,8 @@ def variants(_digits_once: Json) -> dict[str, Json]:
         "int8 only trained": only_trained,
         "int8 slower": slow_int8,
         "bare file": bare_file,
+        "targets side by side": side_by_side,
+        "changed texts": changed_texts,
     }
     reports = {"as usual": copy.deepcopy(_digits_once)}
     for name, change in made.items():

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from compress.report.card import markdown_card
-from compress.report.int8_section import family, operator_table, rung_sections, time_section
+from compress.report.int8_section import rung_sections
+from compress.report.operators import family
 from compress.report.page import html_page
 from compress.report.reading import read_rows
 from compress.report.table import Row
+from compress.report.time_section import operator_table, time_section
 
 Json = dict[str, Any]
 

@@ -51,12 +51,20 @@ CONTRAST = """
     const [r, g, b] = rgb.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
-  const ratio = ink => { const [a, b] = [light(ink), ground].sort((p, q) => q - p); return (a + 0.05) / (b + 0.05); };
-  const words = [...document.querySelectorAll('p, th, td, dd, dt, figcaption, h1, h2, small')];
-  const html = words.map(e => getComputedStyle(e).color);
-  const drawn = [...document.querySelectorAll('svg text')].map(e => getComputedStyle(e).fill);
-  return Math.min(...html.map(ratio), ...drawn.map(ratio));
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (!/^rgba.*, 0.$/.test(colour)) return light(colour);
+    }
+  };
+  const ratio = (e, ink) => {
+    const [a, b] = [light(ink), behind(e)].sort((p, q) => q - p);
+    return (a + 0.05) / (b + 0.05);
+  };
+  const words = 'p, th, td, dd, dt, li, q, summary, figcaption, h1, h2, h3, small, span';
+  const html = [...document.querySelectorAll(words)].map(e => ratio(e, getComputedStyle(e).color));
+  const drawn = [...document.querySelectorAll('svg text')].map(e => ratio(e, getComputedStyle(e).fill));
+  return Math.min(...html, ...drawn);
 })()
 """
 
@@ -161,7 +169,7 @@ def test_pictures_are_there_and_the_console_is_silent(
     sizes = browser.evaluate(
         "[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect()).map(r => [r.width, r.height])"
     )
-    assert len(sizes) == 4
+    assert len(sizes) == 5
     assert all(shown >= 300 and high >= 100 for shown, high in sizes)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate(STICKING_OUT) == 0
@@ -171,6 +179,25 @@ def test_pictures_are_there_and_the_console_is_silent(
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
     _nothing_went_wrong(browser, tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_targets_and_changed_answers_can_be_seen(
+    browser: Browser, pages: dict[str, str], tmp_path: Path, width: int, scheme: str
+) -> None:
+    for name, images in (("targets side by side", 7), ("changed texts", 0)):
+        (tmp_path / "report.html").write_text(pages[name])
+        browser.open(tmp_path / "report.html", width, scheme)
+        boxes = "[...document.querySelectorAll('img')].map(i => [i.naturalWidth, i.getBoundingClientRect().width])"
+        assert browser.evaluate(boxes) == [[8, 72]] * images
+        assert browser.evaluate("document.querySelectorAll('.flips li').length") == 7
+        shown = "[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().height)"
+        assert min(browser.evaluate(shown)) >= 100
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(STICKING_OUT) == 0 and browser.evaluate(OVERLAPS) == []
+        assert browser.evaluate(CONTRAST) >= 4.5
+        _nothing_went_wrong(browser, tmp_path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
