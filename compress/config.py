@@ -13,9 +13,10 @@ from compress.data.settings import read_data_settings
 from compress.errors import Fault, UsageError
 from compress.models.settings import ModelSettings
 from compress.overrides import apply_overrides
-from compress.pipeline import KEYS, Budget, Header, Pipeline, Placed
+from compress.pipeline import KEYS, Header, Pipeline, Placed
 from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
 from compress.suggest import did_you_mean, listed, unknown
+from compress.targets.limits import Budget
 from compress.targets.settings import DEFAULT_TARGETS, TargetSettings, read_target
 from compress.tasks.settings import TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
@@ -66,7 +67,10 @@ class _Reading:
         stages = self.stages(models)
         self.check_targets(stages, targets)
         if header is not None and header.budget.accuracy_drop is not None and task is not None:
-            self.check_metric(task)
+            self.check_metric(task, ())
+        for position, target in enumerate(targets):
+            if target.budget.accuracy_drop is not None and task is not None:
+                self.check_metric(task, ("targets", position))
         if self.faults or header is None or data is None or task is None:
             raise UsageError(sorted(dict.fromkeys(self.faults), key=lambda fault: fault.line or 0))
         return Pipeline(
@@ -93,12 +97,12 @@ class _Reading:
         self.faults += faults
         return header
 
-    def check_metric(self, task: TaskSettings) -> None:
-        """Whether the task has the accuracy that the budget speaks of."""
+    def check_metric(self, task: TaskSettings, place: Place) -> None:
+        """Whether the task has the accuracy that the budget at `place` speaks of."""
         metric = task.primary_metric
         if metric not in ("accuracy", None):
             judged = f"a {task.name} is judged by its {metric} and has no accuracy"
-            self.add(("budget", "accuracy_drop"), f"{judged}; use metric_drop, in the metric's unit")
+            self.add((*place, "budget", "accuracy_drop"), f"{judged}; use metric_drop, in the metric's unit")
 
     def read_part(self, key: str, read: Callable[[Any, Path], Read]) -> Read | None:
         """A part that has a reader of its own."""

@@ -26,7 +26,7 @@ from compress.stage import Stage
 from compress.targets import tensorrt_settings
 from compress.targets.settings import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS, TargetSettings
 from compress.targets.stage import Engine
-from compress.targets.target import emissions, fingerprint
+from compress.targets.target import emissions, fingerprint, is_emulated
 
 KEY_FORMAT = 1
 
@@ -120,7 +120,7 @@ class _World:
         if "place" in reads and target is not None:
             facts["place"] = fingerprint(target)
         if "target" in reads and target is not None:
-            facts["target"] = [target.model_dump(mode="json", exclude={"name"}), fingerprint(target)]
+            facts["target"] = [target.model_dump(mode="json", exclude={"name", "budget"}), fingerprint(target)]
         return facts
 
 
@@ -129,7 +129,8 @@ class _Planner:
 
     def __init__(self, pipeline: Pipeline, away: Collection[str]) -> None:
         self.pipeline = pipeline
-        self.measured_on = [target for target in pipeline.targets if target.name not in away]
+        there = [target for target in pipeline.targets if target.name not in away]
+        self.measured_on = sorted(there, key=is_emulated)  # what is compared is compared on the first one
         self.world = _World(pipeline)
         self.steps: dict[str, Step] = {}
         self.by_key: dict[str, str] = {}

@@ -10,9 +10,10 @@ from pydantic.json_schema import models_json_schema
 
 from compress.data.settings import DataSettings
 from compress.models.settings import ModelSettings
-from compress.pipeline import KEYS, Budget, Header, Pipeline
+from compress.pipeline import KEYS, Header, Pipeline
 from compress.reference import reference_markdown
 from compress.stages import STAGES
+from compress.targets.limits import Budget
 from compress.targets.settings import TargetSettings
 from compress.tasks.settings import TaskSettings
 from compress.validation import models_in

@@ -11,7 +11,7 @@ import pytest
 from compress.chain import Origin
 from compress.config import Pipeline, read_pipeline
 from compress.errors import Fault, UsageError
-from compress.pipeline import parse_bytes
+from compress.targets.limits import parse_bytes
 
 REPOSITORY = Path(__file__).parents[1]
 

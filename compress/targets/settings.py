@@ -17,6 +17,7 @@ from compress.errors import Fault, UsageError
 from compress.settings import Settings
 from compress.suggest import unknown
 from compress.targets import tensorrt_settings
+from compress.targets.limits import Budget
 from compress.targets.measure import available_cores
 from compress.validation import validated
 from compress.yaml_source import Source, read_yaml
@@ -142,6 +143,8 @@ class TargetSettings(Settings):
 
     evaluate: EvaluateSettings = EvaluateSettings()
     """How much of the data accuracy is measured on here."""
+    budget: Budget = Budget()
+    """What a file to deploy here must keep to, besides or in place of the same limits of the pipeline."""
 
     @model_validator(mode="after")
     def _implied(self) -> Self:

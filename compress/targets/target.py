@@ -130,6 +130,14 @@ def facts_for_plan(target: TargetSettings) -> tuple[Facts | None, str]:
         return told.remembered(address), _away[address][1]
 
 
+def is_emulated(target: TargetSettings) -> bool:
+    """Whether its processor is not real, as far as it is known, so that its times mean nothing."""
+    if target.is_local or target.emulated:
+        return target.emulated
+    found, _ = facts_for_plan(target)
+    return found is not None and found.emulated
+
+
 def away(target: TargetSettings) -> str:
     """Why a target could not be asked while a plan was made; empty if it was there."""
     return "" if target.is_local else facts_for_plan(target)[1]
