@@ -7,6 +7,7 @@ the same however many calls fitted into it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ T_975 = (
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 """Student's t, 97.5 % quantile, for 1 to 30 degrees of freedom."""
+T_995 = (63.657, 9.925, 5.841, 4.604, 4.032)
+"""The 99.5 % quantile, for 1 to 5."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,19 @@ def thin(samples: Samples, count: int) -> Samples:
 
 
 def p50_interval(rounds: Sequence[Samples]) -> tuple[float, float]:
-    """The 95 % interval of the p50 over rounds like these, by block bootstrap: whole rounds are drawn again.
+    """The 95 % interval of the p50 over rounds like these: the hull of a bootstrap's and of one from order statistics.
 
-    Few rounds make the percentile bootstrap too narrow, by about sqrt((n-1)/n) and the normal's tails for Student's;
-    the levels are widened for that as in Hesterberg 2015, "What teachers should know about the bootstrap", section 4.3.
-    One round alone says nothing about the spread between rounds: the interval is then that of its own samples.
+    The block bootstrap draws whole rounds again. Few rounds make its percentile interval too narrow, by about
+    sqrt((n-1)/n) and the normal's tails for Student's; the levels are widened for that as in Hesterberg 2015, "What
+    teachers should know about the bootstrap", section 4.3. Where one round in twenty is slow by a factor, that is not
+    enough (8 recorded rounds covered in 92 of 100 cases, 5 in 86), so that `median_interval` of the rounds' own
+    p50s is included. One round alone says nothing about the spread between rounds: the interval is then that of its
+    own samples.
     """
     if len(rounds) == 1:
         low, high = np.quantile(rounds[0], [0.025, 0.975])
         return float(low), float(high)
-    return _interval(_bootstrapped(rounds, _drawn_counts(len(rounds))), len(rounds))
+    return percentile_interval(rounds, 50)
 
 
 def percentile_interval(rounds: Sequence[Samples], q: float) -> tuple[float, float]:
@@ -76,21 +82,58 @@ def percentile_interval(rounds: Sequence[Samples], q: float) -> tuple[float, flo
     """
     if len(rounds) < 2:
         raise ValueError(f"an interval of a percentile needs at least 2 rounds (got {len(rounds)})")
-    return _interval(_bootstrapped(rounds, _drawn_counts(len(rounds)), q), len(rounds))
+    drawn = _interval(_bootstrapped(rounds, _drawn_counts(len(rounds)), q), len(rounds))
+    return _hull(drawn, median_interval(_each(rounds, q)))
 
 
 def ratio_interval(first: Sequence[Samples], second: Sequence[Samples]) -> tuple[float, float]:
     """The 95 % interval of p50(first) / p50(second), whose rounds were interleaved: the same are drawn for both.
 
-    What drifts slowly moves both files of a round alike, and so cancels. Raises ValueError if the counts differ or
-    are 1.
+    What drifts slowly moves both files of a round alike, and so cancels. As in `p50_interval`, the interval that order
+    statistics give of the rounds' own ratios is included. Raises ValueError if the counts differ or are 1.
     """
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(
             f"a paired ratio needs as many rounds of both, at least 2 (got {len(first)} and {len(second)})"
         )
     counts = _drawn_counts(len(first))
-    return _interval(_bootstrapped(first, counts) / _bootstrapped(second, counts), len(first))
+    drawn = _interval(_bootstrapped(first, counts) / _bootstrapped(second, counts), len(first))
+    return _hull(drawn, median_interval(_each(first, 50) / _each(second, 50)))
+
+
+def median_interval(values: Samples, level: float = 0.97) -> tuple[float, float]:
+    """An interval that holds the median of what `values` (n of them, over 0, n > 1) are drawn from, at `level`.
+
+    From 7 values on it is between order statistics and nearly free of assumptions: Hettmansperger and Sheather 1986,
+    "Confidence intervals based on interpolated order statistics". Fewer hold the median too seldom between them
+    (1 - 2^(1-n)); there Student's interval of the logarithms is included, at 99 %. Both levels are above 95 % because
+    the p50 of all calls is not quite the median of the rounds' p50s, and those are not normal: with 95 %, 5 recorded
+    rounds covered in 90 of 100 cases, 6 in 92.
+    """
+    ordered, n = np.sort(values), len(values)
+
+    def held(k: int) -> float:  # how often the k-th value and the k-th from the end hold the median between them
+        return 1 - sum(math.comb(n, i) for i in range(k)) / 2.0 ** (n - 1)
+
+    if held(1) < level:
+        logs = np.log(ordered)
+        half = T_995[n - 2] * float(logs.std(ddof=1)) / n**0.5
+        middle = float(logs.mean())
+        return _hull((float(ordered[0]), float(ordered[-1])), (math.exp(middle - half), math.exp(middle + half)))
+    k = max(k for k in range(1, (n + 1) // 2) if held(k) >= level)
+    share = (held(k) - level) / (held(k) - held(k + 1))
+    weight = (n - k) * share / (k + (n - 2 * k) * share)
+    low = (1 - weight) * ordered[k - 1] + weight * ordered[k]
+    high = (1 - weight) * ordered[n - k] + weight * ordered[n - k - 1]
+    return float(low), float(high)
+
+
+def _each(rounds: Sequence[Samples], q: float) -> Samples:
+    return np.array([percentile([samples], q) for samples in rounds])
+
+
+def _hull(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    return min(first[0], second[0]), max(first[1], second[1])
 
 
 def _drawn_counts(rounds: int) -> NDArray[np.int64]:
@@ -98,15 +141,20 @@ def _drawn_counts(rounds: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).multinomial(rounds, np.full(rounds, 1 / rounds), size=REPLICATES)
 
 
-def _bootstrapped(rounds: Sequence[Samples], counts: NDArray[np.int64], q: float = 50.0) -> Samples:
-    """The percentile of each replicate: of the sorted samples, the first at which the drawn weight reaches q / 100."""
+def _bootstrapped(rounds: Sequence[Samples], counts: NDArray[np.int64], q: float = 50) -> Samples:
+    """The q-th percentile of each replicate: of the sorted samples, the first at which the drawn weight reaches q.
+
+    Found by bisection for all replicates at once.
+    """
     values, origin = _pooled(rounds)
-    share = np.array([1 / (len(samples) * len(rounds)) for samples in rounds])
-    found = np.empty(len(counts))
-    for start in range(0, len(counts), 500):  # in parts, so that memory stays small
-        weight = (counts[start : start + 500] * share)[:, origin].cumsum(axis=1)
-        found[start : start + 500] = values[(weight < q / 100 - ROUNDING).sum(axis=1)]
-    return found
+    mine = origin[:, None] == np.arange(len(rounds))
+    reached = mine.cumsum(axis=0) / mine.sum(axis=0) / len(rounds)  # (samples, rounds): the weight of each round so far
+    first, last = np.zeros(len(counts), dtype=int), np.full(len(counts), len(values) - 1)
+    while (first < last).any():
+        middle = (first + last) // 2
+        enough = np.einsum("cr,cr->c", counts, reached[middle]) >= q / 100 - ROUNDING
+        first, last = np.where(enough, first, np.minimum(middle + 1, last)), np.where(enough, middle, last)
+    return values[first]
 
 
 def _interval(replicates: Samples, rounds: int) -> tuple[float, float]:
@@ -118,6 +166,4 @@ def _interval(replicates: Samples, rounds: int) -> tuple[float, float]:
 
 
 def _normal_cdf(x: float) -> float:
-    from math import erfc, sqrt
-
-    return 0.5 * erfc(-x / sqrt(2))
+    return 0.5 * math.erfc(-x / math.sqrt(2))
