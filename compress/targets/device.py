@@ -316,15 +316,20 @@ def _ended(
 
         waiter = threading.Thread(target=wait, daemon=True)
         waiter.start()
-        while not channel.waiting and not select.select([0, woken], [], [], PROGRESS_SECONDS)[0]:
-            _pass_on(channel, work / "said", passed)
-        if not status and select.select([0], [], [], 0)[0]:
+        lost = False
+        try:
+            while not channel.waiting and not select.select([0, woken], [], [], PROGRESS_SECONDS)[0]:
+                _pass_on(channel, work / "said", passed)
+        except ClosedError:
+            lost = True
+        if not status and (lost or select.select([0], [], [], 0)[0]):
             os.kill(pid, signal.SIGKILL)
         waiter.join()
         os.close(woken)
         os.close(end)
         said.seek(0)
         text = said.read().decode("utf-8", "replace")
+        _pass_on(channel, work / "said", passed)
     code = status[0]
     return (-os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)), text
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from compress.targets import examine
 from compress.targets.settings import ARM, VNNI, X86, TargetSettings
-from compress.targets.target import facts_of, run_program
-from compress.targets.tensorrt_settings import RUNTIME
+from compress.targets.target import describe_tensorrt, facts_of, run_program
+from compress.targets.tensorrt_settings import MAJOR, RUNTIME
 
 LEAST_DISK_BYTES, LEAST_MEMORY_BYTES = 500 * 10**6, 300 * 10**6
 HOT_C = 75.0
@@ -40,7 +40,7 @@ def examine_target(target: TargetSettings) -> dict[str, Any]:
     machine = dict(facts.machine)
     findings = [
         *packages(target, found),
-        int8_there(machine),
+        gpu_there(target) if target.runtime == RUNTIME else int8_there(machine),
         *disturbances(found, int(machine.get("cores") or 1)),
         *room(found),
     ]
@@ -73,8 +73,20 @@ def packages(target: TargetSettings, found: Mapping[str, Any]) -> list[Finding]:
     return findings
 
 
+def gpu_there(target: TargetSettings) -> Finding:
+    """What TensorRT's engines would be built for there, or what is missing."""
+    told = describe_tensorrt(target)
+    if "error" in told:
+        return Finding("wrong", str(told["error"]["message"]))
+    driver = f" and driver {told['driver']}" if told["driver"] else ""
+    memory = f"{told['used_bytes'] / 2**30:.1f} of {told['memory_bytes'] / 2**30:.1f} GiB of its memory in use"
+    says = f"engines for {told['gpu']} (compute capability {told['compute_capability']}), CUDA {told['cuda']}{driver}"
+    return Finding("good", f"{says}; {memory}")
+
+
 def install(target: TargetSettings, names: Sequence[str], python: Mapping[str, Any]) -> str:
     """The commands that install packages for a target's Python, to be run there."""
+    names = [f"'tensorrt=={MAJOR}.*'" if name == "tensorrt" else name for name in names]
     command = str(python["path"]) if target.is_local else target.python
     if python["externally_managed"] and not python["environment"]:
         home = "~/compress-python"

@@ -18,6 +18,7 @@ from compress.errors import StageError, UsageError
 from compress.stage import Context
 from compress.targets import remote
 from compress.targets import target as targets
+from compress.targets.doctor import examine_target, gpu_there
 from compress.targets.engines import axis_ranges
 from compress.targets.settings import TargetSettings
 from compress.targets.stage import Engine
@@ -129,6 +130,16 @@ def test_no_tensorrt_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "")
     with pytest.raises(UsageError, match=r"target 'gpu': tensorrt is not installed on gpu: pip install 'tensorrt==11"):
         facts_of(here())
+
+
+def test_the_doctor_says_what_engines_are_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {(finding["level"], finding["says"]) for finding in examine_target(here())["findings"]}
+    gpu = "engines for Stand-in GPU (compute capability 8.7), CUDA 13.0; 0.0 of 8.0 GiB of its memory in use"
+    assert {("good", "tensorrt 11.4.0.106"), ("good", gpu)} <= told
+    monkeypatch.setenv("STAND_IN_GPUS", "0")
+    finding = gpu_there(here())
+    assert finding.level == "wrong"
+    assert finding.says.startswith("gpu has no GPU that TensorRT can use: cuInit: no CUDA-capable device is detected")
 
 
 def test_another_gpu_is_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
