@@ -1,4 +1,4 @@
-"""The command line's verbs on bare ONNX files, without a pipeline: parse, call, print."""
+"""The command line's verbs on files and folders, without a pipeline: parse, call, print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compress.errors import BudgetMissedError, FindingsError
+from compress.errors import BudgetMissedError, FindingsError, UsageError
 
 
 def profile(
@@ -127,3 +127,32 @@ def lint(
     found = lint_bare_file(model, for_)
     typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
     fail_on_errors(found)
+
+
+def package(
+    run: Annotated[Path | None, typer.Argument(help="The folder of a run, such as runs/digits.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Ends in .tar.gz or .zip; default: the run's name and .tar.gz.")
+    ] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A file that goes in; default: the one to deploy.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All files go in.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(metavar="ARCHIVE", help="Verify an archive instead of making one.")
+    ] = None,
+) -> None:
+    """Make one archive of a run's file to deploy, with manifest, programs, model card, report and checksums."""
+    from compress.console import OUT, ConsoleProgress
+    from compress.packaging.archive import check_archive
+    from compress.packaging.package import package as pack
+
+    if (run is None) == (check is None):
+        raise UsageError("package: name the folder of a run to pack, or an archive with --check, one of both")
+    if check is not None:
+        OUT.print(f"{check}: {len(check_archive(check, ConsoleProgress()))} files, all as listed", soft_wrap=True)
+    elif run is not None:
+        path = pack(run, out, file or [], every=every, progress=ConsoleProgress())
+        OUT.print(
+            f"{path}: {path.stat().st_size / 1e6:.1f} MB; verify it with compress package --check", soft_wrap=True
+        )

@@ -65,6 +65,8 @@ def test_a_language_model_is_trained_exported_measured_and_runs(folder: Path) ->
     _require_perplexity(model, torch_row["metrics"]["perplexity"], folder)
     done = _example(artifacts, "the cat")
     assert done.returncode == 0 and done.stdout.startswith("'the cat': '"), done.stderr
+    done = _example(artifacts, "the cat", program="minimal.py")
+    assert done.returncode == 0 and done.stdout.startswith("goes on with '"), done.stderr
 
 
 def _require_tokenizer_everywhere(folder: Path, model: Path) -> None:
@@ -95,9 +97,9 @@ def _require_perplexity(model: Path, told: float, folder: Path) -> None:
     assert np.exp(nll / count) == pytest.approx(told, rel=1e-5)
 
 
-def _example(artifacts: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _example(artifacts: Path, *arguments: str, program: str = "example.py") -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, str(artifacts / "example.py"), *arguments]
+    command = [sys.executable, str(artifacts / program), *arguments]
     return subprocess.run(command, cwd=artifacts.parent, env=clean, capture_output=True, text=True, check=False)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +91,13 @@ def test_a_bert_classifiers_folders_load_with_optimum_and_answer_as_the_report_s
         assert model(**padded).logits.shape == (8, 2)
         said: Any = pipeline("text-classification", model=model, tokenizer=tokenizer)("a very lovely film")
         assert said[0]["label"] == "good"
-    entry = json.loads((tmp_path / "runs" / "bert" / "artifacts" / "manifest.json").read_text())["files"][0]
+    artifacts = tmp_path / "runs" / "bert" / "artifacts"
+    command = [sys.executable, str(artifacts / "minimal.py"), "a very lovely film"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert shown.stdout.startswith("good "), shown.stderr
+    entry = json.loads((artifacts / "manifest.json").read_text())["files"][0]
     assert entry["extra"]["optimum"]["class"] == "ORTModelForSequenceClassification"
-    model_bytes = (tmp_path / "runs" / "bert" / "artifacts" / entry["model"]).stat().st_size
-    assert entry["size_bytes"] == model_bytes
+    assert entry["size_bytes"] == (artifacts / entry["model"]).stat().st_size
 
 
 def _exported(name: str, task: str, folder: Path, **extra: Any) -> Path:

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.modules["compress"] = None
 sys.argv = sys.argv[1:]
 sys.path.insert(0, str(Path(sys.argv[0]).parent))
-runpy.run_path(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 PACKAGES = {"json", "sys", "pathlib", "numpy", "onnxruntime", "PIL", "tokenizers", "preprocessing"}
 

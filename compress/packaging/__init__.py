@@ -1,0 +1,1 @@
+"""One archive of what a run has made, with checksums."""
