@@ -130,7 +130,7 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run, suc
     OUT.print(f"{deploy_line(content)}\nreport: {folder / 'report.html'}", soft_wrap=True)
 
 
-for verb in (cli_files.profile, cli_files.quantize, cli_files.lint, cli_files.package):
+for verb in (cli_files.profile, cli_files.quantize, cli_files.lint, cli_files.compare, cli_files.package):
     app.command()(verb)
 
 

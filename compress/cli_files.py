@@ -156,3 +156,29 @@ def package(
         OUT.print(
             f"{path}: {path.stat().st_size / 1e6:.1f} MB; verify it with compress package --check", soft_wrap=True
         )
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is what others are held to.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a page that needs no network.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put finished runs side by side: settings that differ, metrics, and times where they may be compared."""
+    from compress.console import OUT
+    from compress.report.compare_page import html_comparison, terminal_tables
+    from compress.report.compare_runs import compare_runs
+    from compress.report.write import replacing
+
+    compared = compare_runs(runs)
+    if html is not None:
+        with replacing(html) as scratch:
+            scratch.write_text(html_comparison(compared), encoding="utf-8", newline="\n")
+    if as_json:
+        typer.echo(json.dumps(compared.as_json(), indent=1))
+        return
+    for table in terminal_tables(compared):
+        OUT.print(table)
+    for line in compared.verdicts():
+        OUT.print(line, soft_wrap=True)
+    if html is not None:
+        OUT.print(f"page: {html}", soft_wrap=True)

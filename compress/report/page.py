@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.report.flips_section import flips_section
 from compress.report.int8_section import rung_sections
@@ -21,7 +21,10 @@ from compress.report.time_section import time_section
 from compress.report.verdict import budget_table, verdict
 from compress.report.words import percent
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATE = "page.html.j2"
 NO_BREAK_SPACE = "\u00a0"
 UNITS = re.compile(
     r"(?<=\d) (?=(?:%|ms|s|B|kB|MB|GB|k|M|G|points|threads?|min|h)(?![a-z]))|(?<=\dx) (?=faster|smaller|slower|larger)"
@@ -30,19 +33,9 @@ UNITS = re.compile(
 
 def html_page(report: Mapping[str, Any]) -> str:
     """The page for the dictionary that `report.json` holds."""
-    import jinja2
-
     rows = read_rows(report)
     times = time_section(rows)
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["together"] = together
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = templates().get_template(TEMPLATE)
     return template.render(
         report=rows,
         verdict=verdict(rows),
@@ -67,6 +60,22 @@ def html_page(report: Mapping[str, Any]) -> str:
         details=[(model, file_details(model)) for model in rows.files],
         contents=_contents(rows),
     )
+
+
+def templates() -> jinja2.Environment:
+    """The templates beside this file; what is written into them is escaped, what is not given is an error."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["together"] = together
+    return environment
 
 
 def together(text: str) -> str:

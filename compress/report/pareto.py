@@ -193,7 +193,7 @@ def _named(report: Report, points: Sequence[Point], fronts: dict[str, list[Point
 
 
 def _label(report: Report, point: Point, scale: float, targets: Sequence[str]) -> Label:
-    names = told_apart([row.name for row in report.files], 24)
+    names = told_apart([row.name for row in report.files], 28)
     chosen = point.model is _chosen(report, point.target)
     ci95 = point.value_ci95
     whisker = None if ci95 is None else (ci95[0] * scale, ci95[1] * scale)
