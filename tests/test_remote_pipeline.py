@@ -165,6 +165,7 @@ def test_a_device_that_is_lost_while_profiling_keeps_what_was_measured(
     assert any(note.startswith(said) for note in report()["notes"])
     measured = [e for row in report()["models"] for e in row["latency"] if e["target"] == "lost"]
     assert {len(entry["rounds_ms"]) for entry in measured} <= {2, 3, 4}
+    assert "127.0.0.1" not in json.dumps(report())
     assert len(measured) == len([row for row in report()["models"] if row["kind"] == "onnx"])
     end = time.monotonic() + 10
     while server.left() and time.monotonic() < end:
@@ -201,3 +202,31 @@ def test_a_device_that_refuses_us_is_said_before_any_work(
     said = capsys.readouterr().err
     assert "it refuses every key of yours" in said
     assert "train" not in said.lower()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_shipped_pipeline_gives_the_same_files_with_a_device(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = yaml.safe_load((Path(__file__).parents[1] / "pipelines" / "digits.yaml").read_text())
+    for item in shipped["stages"]:
+        for verb in ("train", "distill", "quantize"):
+            if verb in item:
+                item[verb]["epochs"] = 2
+    shipped["stages"][2]["prune"]["recover"]["epochs"] = 1
+    del shipped["budget"]
+    digests = []
+    for number, places in enumerate(([{"name": "local"}], [{"name": "local"}, settings(server.target())])):
+        Path("p.yaml").write_text(yaml.safe_dump({**shipped, "threads": 1, "targets": places}))
+        with pytest.raises(SystemExit) as end:
+            main(["run", "p.yaml", "--store", str(tmp_path / f"store-{number}"), "--skip-rehearsal"])
+        assert not end.value.code
+        digests.append(files(report()))
+    assert digests[0] == digests[1]
+    rows = [row for row in report()["models"] if row["kind"] == "onnx"]
+    assert {row["name"].rpartition("-ort-")[2] for row in rows} >= {"x86", "arm"}
+    for row in rows:
+        assert row["metrics_by_target"]["device"]["accuracy"] == row["metrics_by_target"]["local"]["accuracy"]
+    assert server.left() == []

@@ -14,10 +14,6 @@ from compress.stage import Context, Metrics
 PROFILE_FILE = "profile.json"
 
 
-def _emulated(target: str) -> str:
-    return f"the processor of {target} is emulated: its times mean nothing, and are compared with none"
-
-
 def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -> Metrics:
     """Measure all inputs side by side on the context's target; write `profile.json` into `out`.
 
@@ -36,13 +32,12 @@ def profile_bundles(inputs: Mapping[str, Bundle], out: Path, context: Context) -
     if not context.rehearsal and not lost and not context.target.perf_test:
         operators = operator_times(files, context.target, sizes=sizes, progress=context.progress)
     onnx_files = {name: bundle.model_file for name, bundle in inputs.items() if bundle.kind is Kind.ONNX}
-    emulated = bool(measured.machine.get("emulated"))
-    mark = {"emulated": True} if emulated else {}
+    mark = {"emulated": True} if measured.machine.get("emulated") else {}
     found: Metrics = {
         "latency": {name: [latency.row() | mark for latency in rows] for name, rows in measured.items()},
         "operators": operators,
         "channels": {name: layer_channels(path) for name, path in onnx_files.items()},
-        "notes": [*measured.notes, *([_emulated(context.target.name)] if emulated else []), *([lost] if lost else [])],
+        "notes": list(measured.notes),
         "repeat": None if repeat is None else {"value": repeat.value, "low": repeat.low, "high": repeat.high},
         "machine": measured.machine,
     }

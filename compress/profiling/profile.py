@@ -124,7 +124,12 @@ def profile(
         for result in found
         for note in result.get("notes", ())
     )
-    return Profile(latencies, repeat, (*_notes(repeat), *what_moved(machine["rounds"]), *said), machine)
+    return Profile(
+        latencies,
+        repeat,
+        (*_of_the_place(target, machine), *_notes(repeat), *what_moved(machine["rounds"]), *said),
+        machine,
+    )
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,10 @@ def _until_it_was_lost(
     kept = min(map(len, results))
     if kept < LEAST_ROUNDS:
         raise error
-    said = f"{target.name} was lost while it measured: its times are of {kept} of {target.rounds} rounds ({error})"
+    said = (
+        f"{target.name} was lost while it measured: its times are of {kept} of {target.rounds} rounds; the same "
+        "command measures again"
+    )
     return [rounds[:kept] for rounds in results], {**machine, "incomplete": said}
 
 
@@ -206,6 +214,14 @@ def _request(
         "throughput_batches": list(target.throughput_batches) if throughput else None,
         "throughput_seconds": 0.0 if rehearsal else target.throughput_seconds,
     }
+
+
+def _of_the_place(target: TargetSettings, machine: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to tell of a target that is no real processor, or that was lost on the way."""
+    found = [str(machine["incomplete"])] if machine.get("incomplete") else []
+    if machine.get("emulated"):
+        found.append(f"the processor of {target.name} is emulated: its times mean nothing, and are compared with none")
+    return tuple(found)
 
 
 def _notes(repeat: Ratio) -> tuple[str, ...]:

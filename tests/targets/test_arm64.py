@@ -1,21 +1,11 @@
-"""The measuring program under an emulated arm64 Python, with ONNX Runtime's real Arm kernels.
-
-Needs root, Debian's package manager and the script `arm64` in the folder that COMPRESS_TOOLS names. The file system
-that it makes (about 400 MB) is kept in COMPRESS_ARM64_ROOT, or in the user's cache folder.
-"""
+"""The measuring program under an emulated arm64 Python (emulated_arm.py), with ONNX Runtime's real Arm kernels."""
 
 import json
-import os
-import platform
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import platformdirs
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -23,31 +13,15 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from compress.targets import measure
 from compress.targets.settings import TargetSettings
 from compress.targets.target import run_jobs
+from tests.targets.emulated_arm import arm64, arm64_root
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
-Arm64 = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def root() -> Path:
     """The arm64 file system, made if it is not there."""
-    if not os.environ.get("COMPRESS_TOOLS"):
-        pytest.skip("COMPRESS_TOOLS does not name the folder with the script `arm64`")
-    if platform.system() != "Linux" or os.geteuid() != 0:
-        pytest.skip("emulating arm64 needs Linux and root")
-    if not shutil.which("qemu-aarch64-static") and not shutil.which("apt-get"):
-        pytest.skip("emulating arm64 needs qemu-user-static, which only apt-get can install here")
-    given = os.environ.get("COMPRESS_ARM64_ROOT")
-    folder = Path(given) if given else platformdirs.user_cache_path("compress-arm64")
-    made = arm64("setup", folder)
-    if made.returncode != 0:
-        pytest.skip(f"the arm64 file system could not be made: {made.stderr.strip()[-300:]}")
-    return folder
-
-
-def arm64(verb: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["bash", str(Path(os.environ["COMPRESS_TOOLS"]) / "arm64"), verb, str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return arm64_root()
 
 
 class Batches(CalibrationDataReader):  # type: ignore[misc]
