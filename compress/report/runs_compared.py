@@ -60,16 +60,32 @@ class Compared:
         }
 
 
+THERE = "there"
+
+
 def settings_that_differ(runs: Sequence[Run]) -> list[Difference]:
-    """Each setting by its path, such as `stages.prune.keep.macs`, in the order in which it is first met."""
+    """Each setting by its path, such as `stages.prune.keep.macs`, in the order in which it is first met.
+
+    Of a whole (a stage, a target) that a run lacks one line tells: its value is `there` or None.
+    """
     flat = [dict(flattened(run.report.settings)) for run in runs]
-    names = dict.fromkeys(name for settings in flat for name in settings)
-    found = []
-    for name in names:
+    wholes = [{whole for name in settings for whole in _wholes(name)} for settings in flat]
+    found: dict[str, Difference] = {}
+    for name in dict.fromkeys(name for settings in flat for name in settings):
         values = tuple(settings.get(name) for settings in flat)
-        if any(value != values[0] for value in values[1:]):
-            found.append(Difference(name, values))
-    return found
+        if all(value == values[0] for value in values[1:]):
+            continue
+        lacking = next((whole for whole in _wholes(name) if any(whole not in known for known in wholes)), name)
+        if lacking != name:
+            values = tuple(THERE if lacking in known else None for known in wholes)
+        found.setdefault(lacking, Difference(lacking, values))
+    return list(found.values())
+
+
+def _wholes(name: str) -> list[str]:
+    """What a setting is part of, the largest first, and the setting itself."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def flattened(value: Any, path: str = "") -> list[tuple[str, Any]]:

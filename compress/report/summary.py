@@ -184,4 +184,5 @@ def _candidate(model: Mapping[str, Any], target: str, evaluated: Mapping[str, An
         is_int8=model["precision"] in INTEGER_PRECISIONS,
         precision=model["precision"],
         rounds_ms=entry.get("rounds_ms") or (),
+        noise=entry.get("noise") or 0.0,
     )

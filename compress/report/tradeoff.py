@@ -97,6 +97,7 @@ def _set_limits(
     times += [slowest] if slowest else []
     values = [v for model, _, value in points for v in (value, *(ends(model.metrics.get(f"{metric}_ci95")) or ()))]
     values += [worst] if worst is not None else []
+    times = [t for t in times if t > 0]  # an interval of few rounds may reach down to nothing
     low, high = min(times), max(times)
     margin = max((high / low) ** 0.12, 1.15)
     axes.set_xscale("log")

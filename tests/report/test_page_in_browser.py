@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from compress.report.compare_page import html_comparison
+from compress.report.compare_runs import compare_runs
 from compress.report.write import write_report
 
 CHROMIUM = next(
@@ -217,6 +219,25 @@ def test_what_pruning_did_can_be_read(
             f"{section}.flatMap(s => [...s.querySelectorAll('svg text')]).map(t => t.getBoundingClientRect().height)"
         )
         assert browser.evaluate(f"Math.min(...{letters})") >= 9
+        _nothing_went_wrong(browser, tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_compared_runs_fit(
+    browser: Browser, variants: dict[str, dict[str, Any]], digits: dict[str, Any], tmp_path: Path, scheme: str
+) -> None:
+    folders = []
+    for name, report in (("a-run-of-the-week-before", variants["targets side by side"]), ("b", digits)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        (folders[-1] / "report.json").write_text(json.dumps(report))
+    (tmp_path / "report.html").write_text(html_comparison(compare_runs(folders)))
+    for width in (390, 1400):
+        browser.open(tmp_path / "report.html", width, scheme)
+        assert browser.evaluate("document.querySelectorAll('section').length") == 3
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(STICKING_OUT) == 0
+        assert browser.evaluate(CONTRAST) >= 4.5
         _nothing_went_wrong(browser, tmp_path)
 
 
