@@ -12,6 +12,7 @@ LONGEST_FIRST = (
     "test_interruption.py",
     "test_own_network.py",
     "test_text_pipeline.py",
+    "test_remote_pipeline.py",
     "test_ranks.py",
     "test_run.py",
     "test_launch.py",

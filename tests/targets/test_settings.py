@@ -48,6 +48,15 @@ def test_a_file_is_sought_beside_the_base_and_named_for_itself(tmp_path: Path) -
         ({"batches": []}, "batches: "),
         ({"shapes": {"sequence": 0}}, "shapes.sequence: "),
         ({"seconds": "long"}, "seconds: "),
+        ({"kind": "ssh"}, "host: is missing: where a target of kind `ssh` is, such as user@raspberrypi.local"),
+        ({"kind": "adb"}, "serial: is missing: where a target of kind `adb` is"),
+        ({"host": "pi@board"}, "host: belongs to a target of kind `ssh`; this one is `local`"),
+        ({"kind": "ssh", "host": "pi", "serial": "R5"}, "serial: belongs to a target of kind `adb`; this one is `ssh`"),
+        ({"kind": "ssh", "host": "-oProxyCommand=x"}, "host: "),
+        ({"python": "python3.9"}, "python: belongs to a target on another machine; this one is `local`"),
+        ({"evaluate": {"samples": 0}}, "evaluate.samples: "),
+        ({"budget": {"latency_p50": 3}}, "did you mean 'latency_p50_ms'?"),
+        ({"kind": "ssh", "host": "pi", "ssh_config": "nowhere/config"}, "ssh_config: "),
     ],
 )
 def test_impossible_targets_are_refused(settings: object, message: str) -> None:
@@ -55,6 +64,23 @@ def test_impossible_targets_are_refused(settings: object, message: str) -> None:
         read_target(settings)  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+def test_an_address_is_a_target_named_for_where_it_is() -> None:
+    target = read_target("ssh://pi@board.local:2222")
+    assert (target.kind, target.host, target.name) == ("ssh", "pi@board.local:2222", "pi-board.local-2222")
+    assert not target.is_local
+
+
+def test_an_ssh_configuration_is_sought_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("")
+    (tmp_path / "pi.yaml").write_text("kind: ssh\nhost: pi\nssh_config: config\n")
+    assert read_target(str(tmp_path / "pi.yaml")).ssh_config == str(tmp_path / "config")
+
+
+def test_what_another_machine_can_do_is_not_asked_of_this_one() -> None:
+    target = read_target({"kind": "ssh", "host": "pi", "threads": 4096, "cores": list(range(4096)), "provider": "cuda"})
+    assert target.threads == 4096
 
 
 def test_all_faults_of_a_file_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
