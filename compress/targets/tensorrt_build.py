@@ -124,8 +124,8 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
 
     Asked are `batches` and for each other dynamic axis `axes[name]`: the least size, the one to be fastest at, the
     largest; `workspace_bytes` (None: all of the GPU's memory) and `timing_cache` (None, or a file to `write` and one
-    to `read`, or None). With `parse_only` the file is only read. Returns what was written as JSON (`made`), `seconds`
-    and `notes`.
+    to `read`, or None). With `parse_only` the file is only read, and its axes are checked. Returns what was written as
+    JSON (`made`), `seconds` and `notes`.
 
     Raises:
         RequestError: The file cannot be read (`parse`), an axis needs a size, memory does not suffice, or TensorRT
@@ -140,6 +140,8 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)  # strongly typed, as all are in version 11
     parse(network, model, logger)
+    inputs = named_shapes(network)
+    ranges = shape_ranges(inputs, request)
     if request.get("parse_only"):
         return {}
     config = builder.create_builder_config()
@@ -147,9 +149,7 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # tells the kinds of layers; costs no time
     if request.get("workspace_bytes"):
         config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, request["workspace_bytes"])
-    inputs = named_shapes(network)
     profile = builder.create_optimization_profile()
-    ranges = shape_ranges(inputs, request)
     for name, (least, best, most) in ranges.items():
         profile.set_shape(name, tensorrt.Dims(least), tensorrt.Dims(best), tensorrt.Dims(most))
     if ranges:
