@@ -9,7 +9,7 @@ from typing import Any
 from compress.data.settings import data_file
 from compress.errors import Fault, UsageError
 from compress.suggest import unknown
-from compress.targets.settings import DEFAULT_TARGETS, target_file
+from compress.targets.settings import DEFAULT_TARGETS, from_address, target_file
 from compress.yaml_source import Place, Source, as_mapping, parse_yaml, place_of, read_yaml
 
 BESIDE = ("name", "from")
@@ -54,6 +54,9 @@ def _put(source: Source, place: Place, value: Any, base: Path | None) -> None:
     if place[0] == "targets" and len(place) > depth and "targets" not in source.data:
         source.data["targets"] = list(DEFAULT_TARGETS)
     name = _at(source.data, place[:depth])
+    if len(place) > depth and isinstance(name, str) and (settings := from_address(name)):
+        source.set(place[:depth], settings)
+        name = settings
     if len(place) <= depth or not isinstance(name, str):
         source.set(place, value)
         return

@@ -146,3 +146,10 @@ def test_faults_of_the_file_itself_keep_their_line(named: Path) -> None:
     data.write_text(data.read_text() + "limits: 3\n")
     with pytest.raises(UsageError, match=r"data\.yaml:4: limits: unknown key"):
         read_pipeline(named, ["data.limit.train=1"])
+
+
+def test_an_address_becomes_the_settings_that_it_means() -> None:
+    source = Source({"targets": ["local", "ssh://pi@board:22"]}, "file.yaml")
+    apply_overrides(source, ["targets[1].rounds=3", "targets[1].name=pi"], (), ("targets",))
+    assert source.data["targets"] == ["local", {"kind": "ssh", "host": "pi@board:22", "rounds": 3, "name": "pi"}]
+    assert not source.faults

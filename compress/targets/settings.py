@@ -245,12 +245,18 @@ def read_target(target: str | Path | Mapping[str, Any] | Source, base: Path | No
     Raises:
         UsageError: It cannot be found or read, its settings are wrong, or this machine cannot do what it asks.
     """
-    if isinstance(target, str) and (found := re.fullmatch(r"(ssh|adb)://(.+)", target)):
-        target = {"kind": found[1], ADDRESS[found[1]]: found[2].rstrip("/")}
+    if isinstance(target, str) and (settings := from_address(target)):
+        target = settings
     if isinstance(target, Mapping):
         return _read(Source(dict(target)), {"name": _name(target)}, base)
     source = target if isinstance(target, Source) else read_yaml(target_file(str(target), base))
     return _read(source, {"name": Path(source.file).stem}, Path(source.file).parent)
+
+
+def from_address(text: str) -> dict[str, Any] | None:
+    """The settings of the target at `ssh://user@host:port` or `adb://serial`; None for any other text."""
+    found = re.fullmatch(r"(ssh|adb)://(.+)", text)
+    return {"kind": found[1], ADDRESS[found[1]]: found[2].rstrip("/")} if found else None
 
 
 def _name(settings: Mapping[str, Any]) -> str:
