@@ -15,25 +15,27 @@ class Candidate:
     """What the budget's lines are computed from, for one file on one target.
 
     `validation` and `test` are the primary metric; latencies in milliseconds at the smallest batch measured;
-    `rounds_ms` the calls of each round, without which nothing can be said to be faster beyond chance.
+    `rounds_ms` the calls of each round, without which nothing can be said to be faster beyond chance; `noise` how far
+    one file measured twice was from itself, as a fraction.
     """
 
     name: str
     validation: float
     test: float
     p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
     size_bytes: int
     peak_memory_bytes: int | None
     is_int8: bool = False
     rounds_ms: Sequence[Sequence[float]] = field(default=(), repr=False)
     precision: str = "int8"
+    noise: float = 0.0
 
     @property
     def timed(self) -> Timed:
         """What its choice by time needs."""
-        return Timed(self.name, self.is_int8, self.p50_ms, self.rounds_ms, self.precision)
+        return Timed(self.name, self.is_int8, self.p50_ms, self.rounds_ms, self.precision, self.noise)
 
 
 @dataclass(frozen=True)

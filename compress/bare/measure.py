@@ -96,4 +96,4 @@ def _lost(item: File, budget: float) -> str:
 
 
 def _timed(item: File, latency: Latency) -> Timed:
-    return Timed(item.name, item.is_int8, latency.p50_ms, latency.rounds_ms, item.precision)
+    return Timed(item.name, item.is_int8, latency.p50_ms, latency.rounds_ms, item.precision, latency.noise)

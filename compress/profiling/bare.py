@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from compress.errors import UsageError
+from compress.profiling.latency import TAILS
 from compress.profiling.profile import profile_file
 from compress.stage import Progress
 from compress.targets.settings import read_target
@@ -44,20 +45,38 @@ def latency_table(name: str, measured: dict[str, Any]) -> Table:
     table = Table(
         title=f"{name}, {measured['size_bytes'] / 1e6:.2f} MB", title_justify="left", box=None, pad_edge=False
     )
-    for heading in ("batch", "p50 ms", "95 %", "p90 ms", "p99 ms", "examples/s", "memory MB", "load ms", "samples"):
+    times = ("p50 ms", "95 %", "p90 ms", "p99 ms", "examples/s")
+    for heading in ("threads", "batch", *times, "memory MB", "load ms", "samples"):
         table.add_column(heading, justify="right")
     for row in measured["latency"]:
         low, high = row["p50_ci95_ms"]
         table.add_row(
+            str(row["threads"]),
             str(row["batch"]),
             f"{row['p50_ms']:.4g}",
             f"{low:.4g}-{high:.4g}",
-            f"{row['p90_ms']:.4g}",
-            f"{row['p99_ms']:.4g}",
+            *("-" if row[key] is None else f"{row[key]:.4g}" for key in TAILS),
             f"{row['throughput_per_s']:.0f}",
             f"{row['peak_memory_bytes'] / 1e6:.1f}",
             f"{row['load_ms']:.1f}",
             str(row["samples"]),
         )
-    table.caption = "\n".join(measured["notes"]) or None
+    table.caption = "\n".join([*_said(measured["latency"]), *measured["notes"]]) or None
     return table
+
+
+def _said(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What the slow end's percentiles are, throughput at other batch sizes, and energy where the machine counts it."""
+    first = rows[0]
+    if first["mode"] == "quick":
+        said = ["p90 and p99 are those of the calls made (mode: quick)"]
+    else:
+        said = ["p90 and p99 are at most these at 99 % confidence (MLPerf's early stopping)"]
+        reasons = {f"{key.partition('_')[0]}: {why}" for row in rows for key, why in row["not_established"].items()}
+        said += sorted(reasons)
+    if len(first["offline"]) > 1:
+        speeds = [f"{bulk['examples_per_second']:.0f} at batch {bulk['batch']}" for bulk in first["offline"]]
+        said.append(f"examples/s: {', '.join(speeds)}")
+    for source, millijoules in (first["energy_mj"] or {}).items():
+        said.append(f"energy, idle included: {millijoules:.4g} mJ an example ({source})")
+    return said

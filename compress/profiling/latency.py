@@ -34,7 +34,8 @@ class Latency:
     `peak_memory_bytes` is the most that was resident over what the process took before it loaded the file,
     `gpu_memory_bytes` what more of the GPU's memory was in use, as its driver says (None: no GPU). `shape` is that of
     each input by name; `rounds_ms` holds the sorted samples of each round, thinned to at most 200. `transfers_ms` are
-    the copies `to_device` and `to_host`, where they are no part of the times above (TensorRT).
+    the copies `to_device` and `to_host`, where they are no part of the times above (TensorRT). `noise` is by
+    how much one file measured twice beside this one differed from itself at p50 (A/A), as a fraction.
     """
 
     target: str
@@ -56,6 +57,7 @@ class Latency:
     offline: list[dict[str, Any]] = field(default_factory=list)
     energy_mj: dict[str, float] | None = None
     gpu_memory_bytes: int | None = None
+    noise: float = 0.0
     transfers_ms: dict[str, float] | None = None
 
     def row(self) -> dict[str, Any]:

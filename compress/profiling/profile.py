@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,9 @@ def profile(
         latency_rows(entry.target, found) for entry, found in zip([*entries, entries[0]], results, strict=True)
     ]
     latencies: dict[str, list[Latency]] = {name: [] for name in files}
-    for entry, rows in zip(entries, measured, strict=True):
-        latencies[entry.name] += rows
     repeat = compare(measured[0][0], repeated[0])
+    for entry, rows in zip(entries, measured, strict=True):
+        latencies[entry.name] += [replace(row, noise=round(abs(repeat.value - 1), 6)) for row in rows]
     said = dict.fromkeys(
         f"{entry.name} on {target.name}: {note}"
         for entry, found in zip(entries, results[:-1], strict=True)

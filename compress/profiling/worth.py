@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from compress.profiling.conditions import STEADY
 from compress.profiling.statistics import Ratio, ratio_interval
 
 UNKNOWN = (0.0, float("inf"))
@@ -17,7 +18,8 @@ UNKNOWN = (0.0, float("inf"))
 class Timed:
     """A file as a choice by time sees it; `rounds_ms` are the calls of each round, interleaved with other files'.
 
-    `is_int8` says whether it computes with integers, `precision` which its weights are: `int8` or `int4`.
+    `is_int8` says whether it computes with integers, `precision` which its weights are: `int8` or `int4`; `noise` by
+    how much one file measured twice beside it differed from itself (A/A), as a fraction.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Timed:
     p50_ms: float
     rounds_ms: Sequence[Sequence[float]] = field(default=(), repr=False)
     precision: str = "int8"
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,17 @@ class Worth:
 
 
 def gain(file: Timed, over: Timed) -> Ratio:
-    """How many times faster `file` is than `over`, with its 95 % interval; from 0 to infinity without common rounds."""
+    """How many times faster `file` is than `over`, with its 95 % interval; from 0 to infinity without common rounds.
+
+    On a machine that was not steady (A/A beyond 5 %) the interval is as much wider: what differs by no more than a file
+    from itself gets no verdict.
+    """
     first, second = ([np.asarray(calls) for calls in timed.rounds_ms] for timed in (over, file))
     paired = len(first) == len(second) and len(first) > 1
     low, high = ratio_interval(first, second) if paired else UNKNOWN
-    return Ratio(over.p50_ms / file.p50_ms, low, high)
+    noise = max(file.noise, over.noise)
+    wider = 1 + noise if noise > STEADY else 1.0
+    return Ratio(over.p50_ms / file.p50_ms, low / wider, high * wider)
 
 
 def fastest(files: Sequence[Timed]) -> Timed:

@@ -17,12 +17,13 @@ from compress.errors import StageError, UsageError
 from compress.profiling import profile as module
 from compress.profiling.latency import Latency
 from compress.profiling.profile import Profile, compare, profile, profile_file, turns
+from compress.targets.measure import available_cores
 from compress.targets.settings import TargetSettings
 
 KEYS = {
     "target", "runtime", "threads", "batch", "shape", "p50_ms", "p90_ms", "p99_ms", "p50_ci95_ms", "samples",
     "throughput_per_s", "peak_memory_bytes", "load_ms", "rounds_ms", "mode", "not_established", "offline", "energy_mj",
-    "gpu_memory_bytes",
+    "gpu_memory_bytes", "noise",
     "transfers_ms",
 }  # fmt: skip
 QUICK = TargetSettings(rounds=2, seconds=0.01, warmup_seconds=0.0, throughput_seconds=0.005)
@@ -129,6 +130,35 @@ def test_an_unsteady_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(measured.repeat.value - 1) == pytest.approx(0.1, abs=0.011)
     assert len(measured.notes) == 1 and "not steady" in measured.notes[0]
     assert measured["a"][0].peak_memory_bytes == 5
+
+
+def test_full_mode_has_the_calls_that_p99_takes(tmp_path: Path) -> None:
+    target = QUICK.model_copy(update={"mode": "full", "least_seconds": 0.0, "throughput_batch": (2, 8)})
+    (row,) = profile({"m": network(tmp_path / "m.onnx")}, target)["m"]
+    assert row.mode == "full" and row.samples >= 662 and row.not_established == {}
+    assert row.p90_ms is not None and row.p99_ms is not None and row.p50_ms <= row.p90_ms <= row.p99_ms
+    assert [bulk["batch"] for bulk in row.offline] == [2, 8]
+    assert row.throughput_per_s == max(bulk["examples_per_second"] for bulk in row.offline)
+
+
+def test_full_mode_lasts_as_long_as_the_target_says(tmp_path: Path) -> None:
+    target = QUICK.model_copy(update={"mode": "full", "least_seconds": 0.6})
+    (row,) = profile({"m": network(tmp_path / "m.onnx")}, target)["m"]
+    assert row.samples * row.p50_ms > 0.6 * 1000 * 0.5  # two rounds of 0.3 s
+
+
+@pytest.mark.skipif(len(available_cores()) < 2, reason="two threads need two cores")
+def test_other_numbers_of_threads_have_rows_of_their_own(tmp_path: Path) -> None:
+    files = {name: network(tmp_path / f"{name}.onnx") for name in ("a", "b")}
+    progress = Counting()
+    measured = profile(files, QUICK.model_copy(update={"also_threads": (2, 1), "batches": (1, 3)}), progress=progress)
+    for rows in measured.values():
+        assert [(row.threads, row.batch) for row in rows] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+        assert all(len(row.rounds_ms) == 2 for row in rows)
+    assert progress.total == 2 * (2 * 2 + 1)
+    told = measured.machine["rounds"]
+    assert len(told) == progress.total and {entry["threads"] for entry in told} == {1, 2}
+    assert all("load_1min" in entry["before"] and "frequency_mhz" in entry["after"] for entry in told)
 
 
 def test_each_round_gives_each_file_a_turn_in_changing_order() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -72,3 +73,18 @@ def test_an_interval_that_is_not_known_is_null_in_json() -> None:
     plain = worth(Timed("int8", True, 0.5), Timed("float", False, 1.0)).as_json()
     assert (plain["speedup"], plain["speedup_ci95"], plain["pays"]) == (2.0, None, False)
     assert "(" not in plain["said"]
+
+
+def test_on_an_unsteady_machine_what_a_file_differs_from_itself_is_no_verdict() -> None:
+    calls = [[0.9 + 0.001 * call for call in range(9)]] * 8
+    slower = [[1.0 + 0.001 * call for call in range(9)]] * 8
+    int8, floating = Timed("int8", True, 0.904, calls), Timed("float", False, 1.004, slower)
+    steady = gain(int8, floating)
+    assert steady.low > 1.1
+    for noise, same in ((0.04, True), (0.12, False)):
+        found = gain(replace(int8, noise=noise), replace(floating, noise=noise))
+        assert (found == steady) is same
+    assert found.low == pytest.approx(steady.low / 1.12) and found.high == pytest.approx(steady.high * 1.12)
+    assert found.low < 1
+    noisy = [replace(file, noise=0.12) for file in (int8, floating)]
+    assert (fastest([int8, floating]).name, fastest(noisy).name) == ("int8", "float")
