@@ -41,7 +41,9 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
     data = task.prepare(open_data(context.data))
     if context.rehearsal:
         data = data.head(REHEARSAL_EXAMPLES)
+    whole = data.test
     data, notes = _bounded(data, context)
+    numbers = data.test.chosen.tolist() if isinstance(data.test, Subset) and data.test is not whole else None
     module = _load(source)
     found: dict[str, Any] = {"primary": task.metric, "higher_is_better": task.higher_is_better}
     found["notes"] = notes
@@ -57,7 +59,7 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
         targets = split.targets(np.arange(len(split)))
         found[name] = judge(task, outputs, targets, earlier)
         if name == "test" and earlier is not None:
-            found[name] |= _against(task, outputs, np.asarray(earlier), data, out)
+            found[name] |= _against(task, outputs, np.asarray(earlier), data, out, numbers)
     return found
 
 
@@ -88,12 +90,18 @@ def some(split: Split, count: int) -> Split:
     return Subset(split, np.sort(np.random.default_rng(0).permutation(len(split))[:count]))
 
 
-def _against(task: Task, outputs: np.ndarray, before: np.ndarray, data: Data, out: Path) -> dict[str, Any]:
-    """What the test split's answers are beside the reference's; the first flips, to be looked at, go into `out`."""
-    found = against(task, outputs, before, data.test.targets(np.arange(len(outputs))))
+def _against(
+    task: Task, outputs: np.ndarray, before: np.ndarray, data: Data, out: Path, numbers: list[int] | None
+) -> dict[str, Any]:
+    """What the test split's answers are beside the reference's; the first flips, to be looked at, go into `out`.
+
+    `numbers` are those of the examples in all test data, where only some are answered.
+    """
+    targets = data.test.targets(np.arange(len(outputs)))
+    found = against(task, outputs, before, targets, numbers)
     if isinstance(task, OneClass):
-        moved = flips(outputs, before, data.test.targets(np.arange(len(outputs))))
-        rows = shown_flips(data.test, moved, data.labels)
+        rows = shown_flips(data.test, flips(outputs, before, targets), data.labels)
+        rows = [row if numbers is None else {**row, "index": numbers[row["index"]]} for row in rows]
         (out / FLIPS_FILE).write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return found
 

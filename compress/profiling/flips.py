@@ -6,6 +6,7 @@ and their share of all examples the negative flip rate (equation 1): two models 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,16 @@ class Flips:
     stayed_wrong: tuple[int, ...]
     classes: dict[int, tuple[int, int, int]]
     p_value: float
+
+    def numbered(self, numbers: Sequence[int]) -> Flips:
+        """The same examples under other numbers: those of a whole of which these were a part."""
+
+        def those(indices: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(int(numbers[index]) for index in indices)
+
+        classes = {int(numbers[index]): found for index, found in self.classes.items()}
+        lists = (those(each) for each in (self.became_wrong, self.became_right, self.stayed_wrong))
+        return Flips(self.examples, *lists, classes, self.p_value)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with the negative flip rate and its 95 % interval (Wilson's)."""
@@ -74,15 +85,18 @@ def flips(after: Array, before: Array, targets: Array) -> Flips:
     )
 
 
-def against(task: Task, after: Array, before: Array, targets: Array) -> dict[str, Any]:
+def against(
+    task: Task, after: Array, before: Array, targets: Array, numbers: Sequence[int] | None = None
+) -> dict[str, Any]:
     """What is lost against a reference's answers to the same examples: its interval, and flips where there are classes.
 
-    `<metric>_drop_ci95` is of the loss: positive where the reference is better, whatever the metric's direction.
+    `<metric>_drop_ci95` is of the loss: positive where the reference is better, whatever the metric's direction. Flips
+    are told by `numbers` of the examples where these are only some of the test data.
     """
     found: dict[str, Any] = {}
     if isinstance(task, OneClass):
         moved = flips(after, before, targets)
-        found["flips"] = moved.as_json()
+        found["flips"] = (moved if numbers is None else moved.numbered(numbers)).as_json()
         found["agreement_ci95"] = list(wilson(int((after.argmax(axis=1) == before.argmax(axis=1)).sum()), len(targets)))
         if task.metric == "accuracy":
             right_before, right_after = (answers.argmax(axis=1) == targets for answers in (before, after))
