@@ -18,6 +18,7 @@ from compress.store import Store
 from compress.targets.failures import UnreachableError
 from compress.targets.remote import close_all
 from compress.targets.target import require
+from compress.tracking import Tracking
 from compress.training.processes import launched_ranks
 
 
@@ -48,9 +49,11 @@ def execute(
         with joined(pipeline.device):
             follow(plan, progress)
         return None
-    folder, keys = runs / pipeline.name, [step.key for step in plan.steps]
+    folder = runs / pipeline.name
+    keys: dict[str, None] = {}
     lost: dict[str, UnreachableError] = {}
     finished: dict[str, Done] = {}
+    tracking = Tracking(pipeline, folder)
 
     def carry_out() -> dict[str, Done]:
         found = statuses(plan, store, remeasure)
@@ -58,9 +61,10 @@ def execute(
         if rehearsal and not finished and needs_rehearsal(plan, found, store):
             rehearse(plan, found, store, progress)
             note_rehearsal(plan, store)
-        store.set_root(pipeline.name, folder, keys, finished=False)
+        keys.update(dict.fromkeys(step.key for step in plan.steps))
+        store.set_root(pipeline.name, folder, list(keys), finished=False)
         with joined(pipeline.device):
-            return run_plan(plan, store, progress, remeasure, finished)
+            return run_plan(plan, store, progress, remeasure, finished, tracking.tell_step)
 
     try:
         while True:
@@ -70,11 +74,16 @@ def execute(
             except UnreachableError as error:
                 plan = _without(pipeline, plan, lost, error)
                 progress.say(f"{error}; going on without this target")
+    except BaseException:
+        tracking.close()
+        raise
     finally:
         close_all()
     lost |= {target: UnreachableError(said, target) for target, said in _incomplete(plan, done).items()}
     report = publish(plan, done, store, folder)
-    store.set_root(pipeline.name, folder, keys, finished=True)
+    store.set_root(pipeline.name, folder, list(keys), finished=True)
+    tracking.tell_report(report)
+    tracking.close()
     return Outcome(folder, report, lost)
 
 

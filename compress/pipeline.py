@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
@@ -57,6 +57,8 @@ class Header(Settings):
     """CPU threads for training; all cores unless given. Part of what a trained model is keyed by."""
     budget: Budget = Budget()
     """What a file to deploy must keep to."""
+    tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Trackers that are told settings, curves and results, through Accelerate; each needs its package."""
 
 
 class Placed(Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,10 +69,12 @@ def run_plan(
     progress: Progress,
     remeasure: bool = False,
     finished: dict[str, Done] | None = None,
+    tell: Callable[[str, Done], None] = lambda name, done: None,
 ) -> dict[str, Done]:
     """Carry out a plan. Returns each step's record by name.
 
-    `finished` holds what this run has done so far, by key, and grows: it is not done again.
+    `finished` holds what this run has done so far, by key, and grows: it is not done again. `tell` hears of each step
+    that is finished, or was before this run.
 
     Raises:
         UsageError: The pipeline, its data or its models are wrong in a way that only running them shows.
@@ -97,6 +99,7 @@ def run_plan(
                 record = _execute(step, inputs, plan, store, progress)
         done[step.name] = finished[step.key] = Done(record, reused)
         bundles[step.name] = _bundle(step, store, record)
+        tell(step.name, done[step.name])
     return done
 
 
