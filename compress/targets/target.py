@@ -25,6 +25,7 @@ AWAY_SECONDS = 30.0
 """For so long a device that is away is not asked again while a plan is made."""
 _SILENT = Silent()
 _away: dict[tuple[str, ...], tuple[float, str]] = {}
+_remembered: dict[tuple[str, ...], str] = {}
 _known: dict[tuple[str, ...], dict[str, str]] = {}
 
 
@@ -88,8 +89,10 @@ def facts_of(target: TargetSettings) -> Facts:
     found = perf_test.facts(target) if target.perf_test else KINDS[target.kind].facts(target)
     if target.runtime == RUNTIME:
         found = replace(found, versions={**found.versions, **_tensorrt_there(target)})
-    if not target.is_local:
-        told.remember(_address(target), found)
+    address = _address(target)
+    if not target.is_local and _remembered.get(address) != found.fingerprint:
+        told.remember(address, found)
+        _remembered[address] = found.fingerprint
     return found
 
 
