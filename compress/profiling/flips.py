@@ -7,7 +7,7 @@ and their share of all examples the negative flip rate (equation 1): two models 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,13 @@ class Flips:
             return tuple(int(numbers[index]) for index in indices)
 
         classes = {int(numbers[index]): found for index, found in self.classes.items()}
-        lists = (those(each) for each in (self.became_wrong, self.became_right, self.stayed_wrong))
-        return Flips(self.examples, *lists, classes, self.p_value)
+        return replace(
+            self,
+            became_wrong=those(self.became_wrong),
+            became_right=those(self.became_right),
+            stayed_wrong=those(self.stayed_wrong),
+            classes=classes,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with the negative flip rate and its 95 % interval (Wilson's)."""

@@ -26,16 +26,34 @@ def method(report: Report) -> tuple[str, ...]:
         within = "" if is_share(report.metric) else ", within the task's tolerance"
         sentences.append(f"Agreement is the share of test answers that are those of the reference's file{within}.")
     sentences += [sentence for target in report.targets if (sentence := _target(report, target))]
-    if any(latency.p50_ci95_ms for model in report.files for latency in model.latency):
-        sentences.append(
-            "Intervals are 95 % intervals. That of a speedup or of a loss is made from those of its two files "
-            "unless they were compared directly; as both saw the same data, it is rather too wide than too narrow."
-        )
+    sentences += _intervals(report)
     if any(latency.throughput_per_s for model in report.files for latency in model.latency):
         sentences.append("Examples a second (examples/s) are measured at a larger batch than latency.")
     if any(latency.peak_memory_bytes is not None for model in report.files for latency in model.latency):
         sentences.append("Memory is the peak of a fresh process over what the process took before it loaded the file.")
     return tuple(sentences)
+
+
+def _intervals(report: Report) -> list[str]:
+    """How the intervals were made, by what is there."""
+    measured = [latency for model in report.files for latency in model.latency]
+    if not any(latency.p50_ci95_ms for latency in measured):
+        return []
+    text = "Intervals are 95 % intervals; those of times are bootstrapped over rounds."
+    paired = any(f"{report.metric}_drop_ci95" in model.metrics for model in report.files)
+    if any(latency.speedup_ci95 for latency in measured):
+        text += " That of a speedup is over rounds in which both files had their turns."
+    if paired and report.metric == "accuracy":
+        text += " That of an accuracy is Wilson's; that of a loss is paired: Newcombe 1998, method 10."
+    elif paired:
+        text += " That of a loss is paired: the same examples are drawn anew for both files."
+    else:
+        text += (
+            " That of a loss is made from those of its two files; as both saw the same data, it is rather too wide "
+            "than too narrow."
+        )
+    full = "In mode full, p90 and p99 are bounds that hold with 99 % confidence (MLPerf's early stopping)."
+    return [text, *([full] if any(latency.mode == "full" for latency in measured) else [])]
 
 
 def _what(report: Report) -> str:
