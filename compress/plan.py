@@ -173,6 +173,11 @@ class _Planner:
         """The target that a stage's work depends on."""
         named = {target.name: target for target in self.pipeline.targets}
         wanted = stage.on_target(list(named))
+        if wanted is not None and named[wanted].runtime == tensorrt_settings.RUNTIME:
+            raise UsageError(
+                f"{stage.verb}.reach: layers are timed with ONNX Runtime, and target '{wanted}' has TensorRT; name "
+                "another of the pipeline's targets with `reach: {target: NAME}`"
+            )
         return None if wanted is None else named[wanted]
 
     def _emitted(self) -> frozenset[str]:

@@ -115,6 +115,12 @@ def test_what_no_target_runs_is_refused(folder: Path) -> None:
         plan_of(folder, BOTH.replace(f"[{GPU}, {LOCAL}]", f"[{GPU}]"))
 
 
+def test_layers_are_not_timed_with_tensorrt(folder: Path) -> None:
+    reach = FLOAT.replace("{train: {epochs: 1}}", "{train: {epochs: 1}}, {prune: {reach: {speedup: 1.5}}}")
+    with pytest.raises(UsageError, match="layers are timed with ONNX Runtime, and target 'gpu' has TensorRT"):
+        plan_of(folder, reach)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -15,6 +15,7 @@ from compress.profiling.early_stopping import smallest_sample
 from compress.profiling.latency import Latency, latency_rows
 from compress.profiling.statistics import Ratio, Samples, ratio_interval
 from compress.stage import Progress, Silent
+from compress.targets.engines import runnable
 from compress.targets.failures import UnreachableError
 from compress.targets.settings import TargetSettings
 from compress.targets.target import run_jobs
@@ -101,6 +102,17 @@ def profile(
     if missing := [str(path) for path in files.values() if not path.is_file()]:
         raise UsageError(f"no such file: {', '.join(missing)}")
     axes = {name: {**(sizes or {}).get(name, {}), **target.shapes} for name in files}
+    with runnable(files, target, axes, progress) as there:
+        return _profile(there, target, axes, rehearsal, progress)
+
+
+def _profile(
+    files: Mapping[str, Path],
+    target: TargetSettings,
+    axes: Mapping[str, Mapping[str, int]],
+    rehearsal: bool,
+    progress: Progress,
+) -> Profile:
     if rehearsal:
         jobs = {
             name: {"model": str(path), "latency": _request(target, axes[name], throughput=True, rehearsal=True)}

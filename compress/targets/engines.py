@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,10 @@ from compress.targets.measure import batch_names
 from compress.targets.settings import TargetSettings
 from compress.targets.target import fingerprint, run_jobs
 from compress.targets.tensorrt_build import PROGRESS
+from compress.targets.tensorrt_settings import RUNTIME
 
 if TYPE_CHECKING:
     from compress.targets.stage import Engine
-
-FACTS_FILE = "engine.json"
 
 
 def build_bundle(stage: Engine, source: Bundle, out: Path, context: Context) -> Metrics:
@@ -33,25 +32,63 @@ def build_bundle(stage: Engine, source: Bundle, out: Path, context: Context) -> 
     if context.target is None:
         raise ValueError("an engine is built on a target")
     target, bundle = context.target, write_bundle(out, Kind.ENGINE, source.deployment)
-    request: dict[str, Any] = {
-        "engine": str(bundle.model_file),
-        "facts": str(out / FACTS_FILE),
-        "batches": list(stage.batches),
-        "axes": axis_ranges(source.deployment, stage.shapes),
-        "workspace_bytes": None if stage.workspace_mib is None else stage.workspace_mib * 2**20,
-        "timing_cache": None,
-        "parse_only": context.rehearsal,
-    }
-    job = {"model": str(source.model_file), "build": request}
+    axes = axis_ranges(source.deployment, stage.shapes)
+    request = {"batches": list(stage.batches), "axes": axes, "workspace_mib": stage.workspace_mib}
     name = f"engine on {target.name}"
-    with timing_cache(target) as files, told_progress(context.progress, name) as told:
-        request["timing_cache"] = None if context.rehearsal else files
-        done, _ = run_jobs(target, {name: job}, context.progress, told)
-    result = done[name]
+    asked = {**request, "parse_only": context.rehearsal}
+    result = _built(source.model_file, bundle.model_file, asked, target, name, context.progress)
     if context.rehearsal:
         return {}
     notes = [f"{name}: {note}" for note in result["notes"]]
     return {"engine": result["made"], "build_seconds": result["seconds"], "notes": notes}
+
+
+@contextmanager
+def runnable(
+    files: Mapping[str, Path],
+    target: TargetSettings,
+    axes: Mapping[str, Mapping[str, int]],
+    progress: Progress,
+) -> Iterator[Mapping[str, Path]]:
+    """The files that a target can run: ONNX files themselves, or with TensorRT engines of them, built for the time.
+
+    `axes` are the sizes of each file's dynamic axes but the batch.
+    """
+    from compress.targets.stage import Engine
+
+    models = [name for name, path in files.items() if path.suffix != ".plan"]
+    if target.runtime != RUNTIME or not models:
+        yield files
+        return
+    with tempfile.TemporaryDirectory(prefix="compress-engines-") as folder:
+        found = dict(files)
+        for number, name in enumerate(models):
+            found[name] = Path(folder) / str(number) / "engine.plan"
+            found[name].parent.mkdir()
+            asked = {
+                "batches": list(Engine.of(target).batches),
+                "axes": {axis: [1, size, size] for axis, size in axes[name].items()},
+                "workspace_mib": target.workspace_mib,
+            }
+            _built(files[name], found[name], asked, target, name, progress)
+        yield found
+
+
+def _built(
+    model: Path, engine: Path, asked: Mapping[str, Any], target: TargetSettings, name: str, progress: Progress
+) -> dict[str, Any]:
+    """Build `engine`, and `engine.json` beside it; what the program says of it. `name` is for messages."""
+    limit = asked["workspace_mib"]
+    request = {
+        **{key: value for key, value in asked.items() if key != "workspace_mib"},
+        "engine": str(engine),
+        "facts": str(engine.with_suffix(".json")),
+        "workspace_bytes": None if limit is None else limit * 2**20,
+    }
+    with timing_cache(target) as files, told_progress(progress, name) as told:
+        request["timing_cache"] = None if asked.get("parse_only") else files
+        done, _ = run_jobs(target, {name: {"model": str(model), "build": request}}, progress, told)
+    return done[name]
 
 
 def axis_ranges(deployment: Deployment, shapes: dict[str, int]) -> dict[str, list[int]]:

@@ -54,6 +54,8 @@ class EngineSession:
 
         if not Path(path).is_file():
             raise measure.RequestError("model", "there is no such file")
+        if not facts_file(path).is_file():
+            raise measure.RequestError("model", "it is no engine: no JSON file beside it says what it was built for")
         made = json.loads(facts_file(path).read_text(encoding="utf-8"))
         refuse_elsewhere(made, belongs_to(cuda), target)
         self.cuda, self.logger = cuda, make_logger()

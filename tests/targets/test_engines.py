@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, save
 
 from compress.bundle import Bundle, Deployment, Kind, TensorSpec, write_bundle
 from compress.errors import StageError, UsageError
+from compress.profiling.profile import profile_file
 from compress.stage import Context
 from compress.targets import remote
 from compress.targets import target as targets
@@ -160,6 +161,19 @@ def test_another_gpu_is_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_how_long_texts_may_be(deployment: Deployment, shapes: dict[str, int], expected: dict[str, list[int]]) -> None:
     assert axis_ranges(deployment, shapes) == expected
+
+
+def test_a_bare_file_is_profiled_as_an_engine(source: Bundle) -> None:
+    quick = {"rounds": 2, "seconds": 0.01, "warmup_seconds": 0.0, "throughput_seconds": 0.005}
+    measured = profile_file(source.model_file, here(**quick, batches=(2,)))
+    (row,) = measured["model.onnx"]
+    assert (row.runtime, row.shape, row.transfers_ms is None) == ("tensorrt", {"values": [2, 5]}, False)
+
+
+def test_what_is_no_engine_is_refused(source: Bundle) -> None:
+    job = {"model": str(source.model_file), "operators": {"batch": 1, "seconds": 0.0, "minimum_calls": 1}}
+    with pytest.raises(UsageError, match="m: it is no engine: no JSON file beside it says what it was built for"):
+        run_jobs(here(), {"m": job})
 
 
 def test_an_engine_is_built_and_runs_behind_ssh(source: Bundle, tmp_path: Path) -> None:
