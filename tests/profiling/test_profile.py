@@ -142,9 +142,12 @@ def test_full_mode_has_the_calls_that_p99_takes(tmp_path: Path) -> None:
 
 
 def test_full_mode_lasts_as_long_as_the_target_says(tmp_path: Path) -> None:
+    import time
+
     target = QUICK.model_copy(update={"mode": "full", "least_seconds": 0.6})
-    (row,) = profile({"m": network(tmp_path / "m.onnx")}, target)["m"]
-    assert row.samples * row.p50_ms > 0.6 * 1000 * 0.5  # two rounds of 0.3 s
+    start = time.perf_counter()
+    profile({"m": network(tmp_path / "m.onnx")}, target)
+    assert time.perf_counter() - start > 2 * 0.6  # the file and the same again
 
 
 @pytest.mark.skipif(len(available_cores()) < 2, reason="two threads need two cores")
