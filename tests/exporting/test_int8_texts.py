@@ -55,8 +55,10 @@ def test_every_linear_layer_runs_in_int8_and_attention_in_float(files: tuple[str
     assert counted.integer == layers
     left = Counter(item["operator"] for item in counted.not_int8)
     assert left["Gemm"] == left["FusedGemm"] == left["MatMulNBits"] == 0
-    products = [item for item in counted.not_int8 if "MatMul" in item["operator"]]
-    assert {item["reason"] for item in products} <= {"both sides are float activations"}
+    reasons = Counter(item["reason"] for item in counted.not_int8 if "MatMul" in item["operator"])
+    rotations = {"bert": 0, "llama": 1}[name]  # of positions: a product with constant frequencies, once in the network
+    assert reasons.pop("kept in float: its inputs or its output are not worth quantizing here", 0) == rotations
+    assert set(reasons) <= {"both sides are float activations"}
 
 
 def test_weights_are_stored_once_as_int8(files: tuple[str, Path]) -> None:
