@@ -15,7 +15,10 @@ OPTIONS = (
     "ServerAliveInterval=5",
     "ServerAliveCountMax=3",
     "EscapeChar=none",
+    "ClearAllForwardings=yes",
+    "RemoteCommand=none",
 )
+"""What is ours: nothing is asked, a dead connection is noticed within 15 seconds, and ours is the command that runs."""
 
 
 def where(target: TargetSettings) -> str:

@@ -35,7 +35,7 @@ def test_an_address_is_split(host: str, expected: tuple[str, str | None]) -> Non
 def test_ssh_itself_understands_the_call_and_never_asks(tmp_path: Path) -> None:
     """`ssh -G` prints what it would do."""
     config = tmp_path / "config"
-    config.write_text("Host board\n  HostName 192.0.2.1\n  IdentityFile /keys/board\n")
+    config.write_text("Host board\n  HostName 192.0.2.1\n  IdentityFile /keys/board\n  RemoteCommand tmux\n")
     found = target("pi@board:2222", ssh_config=str(config))
     program, *arguments = command_for(found)("uname -m")
     told = subprocess.run([program, "-G", *arguments], capture_output=True, text=True, check=True).stdout
@@ -47,6 +47,7 @@ def test_ssh_itself_understands_the_call_and_never_asks(tmp_path: Path) -> None:
     assert settings["batchmode"] == "yes"
     assert settings["connecttimeout"] == "10"
     assert settings["serveraliveinterval"] == "5"
+    assert settings.get("remotecommand", "none") == "none"
     assert arguments[-2:] == ["pi@board", "uname -m"]
 
 
