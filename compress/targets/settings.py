@@ -176,8 +176,9 @@ class TargetSettings(Settings):
         """(field, message) for each thing that this machine cannot do. Imports no runtime."""
         found = self._address_faults()
         found += tensorrt_settings.faults(self.model_dump(mode="json"), self.also_threads, self.emit)
-        if self.cores is not None and len(set(self.cores)) < self.threads:
-            found.append(("cores", f"{self.threads} threads need as many cores, but {list(self.cores)} were given"))
+        most = max((self.threads, *self.also_threads))
+        if self.cores is not None and len(set(self.cores)) < most:
+            found.append(("cores", f"{most} threads need as many cores, but {list(self.cores)} were given"))
         return found + self._faults_here() if self.is_local else found
 
     def _address_faults(self) -> list[tuple[str, str]]:
@@ -203,10 +204,9 @@ class TargetSettings(Settings):
     def _faults_here(self) -> list[tuple[str, str]]:
         """What this machine cannot do."""
         usable, found = available_cores(), []
-        if self.threads > len(usable):
-            found.append(
-                ("threads", f"{self.threads} threads asked for, but only {len(usable)} cores may be used here")
-            )
+        for key, most in (("threads", self.threads), ("also_threads", max(self.also_threads, default=1))):
+            if most > len(usable):
+                found.append((key, f"{most} threads asked for, but only {len(usable)} cores may be used here"))
         if missing := sorted(set(self.cores or ()) - set(usable)):
             found.append(("cores", f"no core {missing} may be used here (usable: {usable})"))
         if self.runtime == "onnxruntime" and (problem := _provider_problem(self.provider)):

@@ -9,6 +9,7 @@ from compress.errors import UsageError
 from compress.targets import facts
 from compress.targets import settings as module
 from compress.targets import target as table
+from compress.targets.measure import available_cores
 from compress.targets.settings import TargetSettings, read_target
 from compress.targets.target import emissions, fingerprint
 
@@ -37,6 +38,11 @@ def test_a_file_is_sought_beside_the_base_and_named_for_itself(tmp_path: Path) -
         ("nowhere/t.yaml", "no such file"),
         ({"threads": 4096}, "threads: 4096 threads asked for, but only"),
         ({"threads": 0}, "threads: "),
+        ({"also_threads": [1, 4096]}, "also_threads: 4096 threads asked for, but only"),
+        ({"cores": [available_cores()[0]], "also_threads": [2]}, "cores: 2 threads need as many cores, but ["),
+        ({"throughput_batch": []}, "throughput_batch: "),
+        ({"throughput_batch": [8, 0]}, "throughput_batch[1]: must be at least 1"),
+        ({"mode": "slow"}, "mode: must be 'quick' or 'full'"),
         ({"thread": 1}, "did you mean 'threads'?"),
         ({"runtime": "onxruntime"}, "unknown runtime 'onxruntime' (did you mean 'onnxruntime'?)"),
         ({"kind": "locl"}, "unknown kind of target 'locl' (did you mean 'local'?)"),
@@ -64,6 +70,12 @@ def test_impossible_targets_are_refused(settings: object, message: str) -> None:
         read_target(settings)  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+def test_throughput_may_be_measured_at_several_batch_sizes() -> None:
+    assert (TargetSettings().throughput_batches, TargetSettings().answers_batch) == ((32,), 32)
+    several = read_target({"throughput_batch": [64, 1, 8, 8]})
+    assert (several.throughput_batches, several.answers_batch) == ((1, 8, 64), 64)
 
 
 def test_an_address_is_a_target_named_for_where_it_is() -> None:
