@@ -114,7 +114,7 @@ def plan(pipeline: PipelineFile, set_: Overrides = None, store: StoreFolder = No
     OUT.print(table)
     for target in made.pipeline.targets:
         if problem := away(target):
-            OUT.print(f"{target.name}: {problem}", soft_wrap=True)
+            OUT.print(f"{target.name}: {problem}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -190,7 +190,9 @@ def test_a_device_that_is_away_costs_the_others_nothing(
     assert files(report()) == files(alone)
     assert run([away]) == 6  # nothing else to measure on: no report
     assert run([away, {"name": "local", **QUICK}], verb="plan") == 0
-    assert "away: is not reachable: target 'away' (device): nothing answers there" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert "away: is not reachable: target 'away' (device): nothing answers there" in planned
+    assert "[ssh: connect to host 127.0.0.1 port 1: Connection refused]" in planned
 
 
 def test_a_device_that_refuses_us_is_said_before_any_work(
