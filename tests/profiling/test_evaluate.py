@@ -62,3 +62,16 @@ def test_flips_are_told_by_their_numbers_in_the_test_data(tmp_path: Path, sample
     assert low <= lost / found["examples"]["test"] <= high
     if samples is not None:
         assert max(row[0] for row in moved["classes"]) > samples  # they are no places in the drawn part
+
+
+def test_a_part_of_a_split_is_drawn_the_same_way_each_time_and_keeps_its_order() -> None:
+    split = open_data(read_data_settings({"source": {"digits": {}}})).test
+    everything = split.targets(np.arange(len(split)))
+    part = some(split, 100)
+    assert len(part) == 100
+    targets = part.targets(np.arange(100))
+    np.testing.assert_array_equal(targets, some(split, 100).targets(np.arange(100)))
+    left = iter(everything)
+    assert all(any(wanted == found for found in left) for wanted in targets)  # a subsequence
+    assert len(np.unique(targets)) == 10
+    assert some(split, len(split)) is split
