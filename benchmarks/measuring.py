@@ -36,7 +36,7 @@ from compress.targets.settings import TargetSettings, read_target
 from compress.targets.target import run_jobs
 
 OVERHEAD_LIMIT, MEMORY_LIMIT = 0.03, 0.05
-SIZES = {"0.05 ms": (20, 20, 2), "0.5 ms": (40, 44, 2), "5 ms": (64, 38, 4), "50 ms": (96, 53, 7)}
+SIZES = {"0.05 ms": (16, 22, 2), "0.5 ms": (32, 52, 2), "5 ms": (64, 50, 4), "50 ms": (96, 75, 7)}
 """About how long a call takes on one core of a server -> channels, height and width, convolutions."""
 GNU_TIME = "/usr/bin/time"
 BARE = """
