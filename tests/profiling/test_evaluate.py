@@ -14,7 +14,7 @@ from onnx import numpy_helper, parser
 from compress.bundle import Bundle, Deployment, Kind, write_bundle
 from compress.data.open import open_data
 from compress.data.settings import read_data_settings
-from compress.profiling.evaluate import FLIPS_FILE, evaluate_bundle
+from compress.profiling.evaluate import FLIPS_FILE, evaluate_bundle, some
 from compress.stage import Context
 from compress.targets.settings import TargetSettings
 
