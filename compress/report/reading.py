@@ -9,7 +9,7 @@ from compress.errors import UsageError
 from compress.report.flip_rows import read_flips
 from compress.report.int8_rows import read_left, read_operators, read_quantized, read_worth
 from compress.report.pruned_rows import read_pruned
-from compress.report.rows import Latency, Model, Report, Requirement, Step, ends
+from compress.report.rows import Interval, Latency, Model, Report, Requirement, Step, ends
 from compress.report.target_rows import read_target_row
 
 REPORT_FORMAT = 2
@@ -102,18 +102,28 @@ def _latency(entry: Mapping[str, Any]) -> Latency:
         p50_ms=entry["p50_ms"],
         p90_ms=entry.get("p90_ms"),
         p99_ms=entry.get("p99_ms"),
-        p50_ci95_ms=ends(entry.get("p50_ci95_ms")),
+        p50_ci95_ms=_telling(entry.get("p50_ci95_ms")),
         samples=entry.get("samples"),
         throughput_per_s=entry.get("throughput_per_s") or None,
         peak_memory_bytes=entry.get("peak_memory_bytes"),
         load_ms=entry.get("load_ms"),
-        speedup_ci95=ends(entry.get("speedup_ci95")),
+        speedup_ci95=_telling(entry.get("speedup_ci95")),
         rounds_ms=tuple(tuple(calls) for calls in entry.get("rounds_ms") or ()),
-        p90_ci95_ms=ends(entry.get("p90_ci95_ms")),
+        p90_ci95_ms=_telling(entry.get("p90_ci95_ms")),
         emulated=bool(entry.get("emulated")),
         why_not=dict(entry.get("not_established") or {}),
         mode=entry.get("mode"),
     )
+
+
+WIDEST = 100.0
+"""High over low end from which an interval of a time, as that of two rounds may be, says nothing."""
+
+
+def _telling(pair: Any) -> Interval | None:
+    """An interval that can be shown; the numbers stay in `report.json`."""
+    found = ends(pair)
+    return None if found is None or found[0] <= 0 or found[1] > WIDEST * found[0] else found
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -40,3 +40,12 @@ def test_a_wrong_type_is_told(digits: dict[str, Any]) -> None:
     digits["models"] = [1, 2]
     with pytest.raises(UsageError, match=r"report\.json cannot be read"):
         read_rows(digits)
+
+
+def test_an_interval_that_says_nothing_is_not_shown(digits: dict[str, Any]) -> None:
+    """Two rounds may differ so much that their interval reaches from 0 to days."""
+    row = next(row for row in digits["models"] if row["kind"] == "onnx")
+    row["latency"][0].update(p50_ci95_ms=[0.0, 294504071.1], p90_ci95_ms=[1.1e-05, 2640.2], speedup_ci95=[0.5, 2.0])
+    latency = read_rows(digits).files[0].on("local")
+    assert latency is not None and latency.p50_ci95_ms is None and latency.p90_ci95_ms is None
+    assert latency.speedup_ci95 == (0.5, 2.0)
