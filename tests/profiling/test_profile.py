@@ -179,12 +179,16 @@ def test_progress_counts_every_process(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_runs_each_file_and_is_quick(tmp_path: Path) -> None:
-    import time
+    import resource
+
+    def seconds() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
 
     files = {f"file{index}": network(tmp_path / f"{index}.onnx") for index in range(6)}
-    start = time.perf_counter()
+    before = seconds()
     rehearsed = profile(files, TargetSettings(), rehearsal=True)
-    assert time.perf_counter() - start < 2
+    assert seconds() - before < 2  # of the processor, so that what else runs does not count
     assert list(rehearsed) == list(files)
     assert rehearsed.repeat is None
     assert set(rehearsed["file0"][0].row()) == KEYS
@@ -251,6 +255,7 @@ print(sorted(times)[len(times) // 2] * 1e3)
 """
 
 
+@pytest.mark.long
 def test_our_p50_is_that_of_a_loop_written_by_hand(tmp_path: Path) -> None:
     """In turns, in fresh processes, until each of the two had a quiet moment: what else runs only makes them slower."""
     from compress.targets.target import cores_for
