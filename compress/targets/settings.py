@@ -260,9 +260,9 @@ def from_address(text: str) -> dict[str, Any] | None:
 
 
 def _name(settings: Mapping[str, Any]) -> str:
-    """How a target without a name is called: for where it is."""
+    """How a target without a name is called: for where it is, without the user and the port."""
     place = settings.get("host") or settings.get("serial") or "local"
-    return re.sub(r"[^\w.\-]+", "-", str(place).removeprefix("ssh://")).strip("-") or "local"
+    return re.sub(r"[^\w.\-]+", "-", re.sub(r":\d+$", "", str(place).rpartition("@")[2])).strip("-") or "local"
 
 
 def target_file(name: str, base: Path | None) -> Path:

@@ -80,7 +80,7 @@ def test_throughput_may_be_measured_at_several_batch_sizes() -> None:
 
 def test_an_address_is_a_target_named_for_where_it_is() -> None:
     target = read_target("ssh://pi@board.local:2222")
-    assert (target.kind, target.host, target.name) == ("ssh", "pi@board.local:2222", "pi-board.local-2222")
+    assert (target.kind, target.host, target.name) == ("ssh", "pi@board.local:2222", "board.local")
     assert not target.is_local
 
 
