@@ -26,7 +26,7 @@ from compress.data.locations import cache_folder
 from compress.distillation.distill import distill
 from compress.distillation.teacher_settings import Cache
 from compress.errors import UsageError
-from compress.library import load_data, load_task
+from compress.library import load_task
 from compress.models.weights import load_weights
 from compress.models.zoo.table import build_zoo
 from compress.stage import Context
@@ -117,7 +117,7 @@ def main() -> int:
     arguments.student = "resnet20" if arguments.full else "resnet8"
     if arguments.full:
         arguments.epochs = 240
-    data = load_data(cifar10(train=None if arguments.full else 10_000, validation=500))
+    data = cifar10(None if arguments.full else 10_000)
     which = f"{arguments.student}-{arguments.epochs}-{len(data.train)}"
     folder = cache_folder() / "benchmarks" / "distillation_cifar10" / which
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 from arm64_digits import answers_on_arm
-from common import ROOT, Claim, cifar10, save_result
+from common import ROOT, Claim, cifar10_settings, save_result
 
 import compress
 from compress.config import read_pipeline
@@ -65,7 +65,7 @@ def files_of(name: str, store: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """The files by emission, and which weights each quantization kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / f"{name}.yaml"
-    data = json.dumps(cifar10(train=IMAGES))
+    data = json.dumps(cifar10_settings(train=IMAGES))
     path.write_text(PIPELINE.format(name=name, data=data, weights=WEIGHTS[name], training=TRAINING))
     outcome = execute(read_pipeline(path, []), Store(store), Path("runs"), ConsoleProgress())
     assert outcome is not None

@@ -20,7 +20,7 @@ from typing import Any
 import int8_hard_networks as networks
 import numpy as np
 import torch
-from common import ROOT, Claim, cifar10, save_result
+from common import ROOT, Claim, cifar10_settings, save_result
 from torch import nn
 
 import compress
@@ -122,7 +122,7 @@ def main() -> int:
         weights = trained(name)
         code = ROOT / "benchmarks" / "int8_hard_networks.py"
         path = CACHE / f"{name}.yaml"
-        data = json.dumps(cifar10(train=IMAGES))
+        data = json.dumps(cifar10_settings(train=IMAGES))
         path.write_text(PIPELINE.format(name=name, data=data, code=code, weights=weights, budget=BUDGET))
         outcome = execute(read_pipeline(path, []), Store(arguments.store), Path("runs"), ConsoleProgress())
         assert outcome is not None

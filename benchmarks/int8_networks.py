@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from distillation_cifar10 import cifar10
+from common import cifar10
 from numpy.typing import NDArray
 from torch import Tensor, nn
 

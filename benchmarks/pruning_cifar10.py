@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Claim, save_result
-from distillation_cifar10 import cifar10
+from common import Claim, cifar10, save_result
 from torch import nn
 
 from compress.data.locations import cache_folder

@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Claim, save_result
-from distillation_cifar10 import cifar10
+from common import Claim, cifar10, save_result
 from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec

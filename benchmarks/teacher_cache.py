@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Claim, save_result
-from distillation_cifar10 import LOSSES, cifar10, resnet
+from common import Claim, cifar10, save_result
+from distillation_cifar10 import LOSSES, resnet
 from torch import Tensor, nn
 
 from compress.data.dataset import Data

@@ -11,7 +11,8 @@ import pytest
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import ROUNDS, _grid, _points, measure_table, points_of
 from compress.stage import Silent
-from compress.targets.settings import TargetSettings, emissions
+from compress.targets.settings import TargetSettings
+from compress.targets.target import emissions
 from tests.pruning.latency.layer_kinds import KINDS
 
 TARGET = TargetSettings()
