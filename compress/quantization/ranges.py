@@ -11,7 +11,9 @@ from compress.quantization.fake_quantize import QUANTIZED_MAX, QUANTIZED_MIN, gr
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float] | None
-KEPT_SHARE = 0.9999
+KEPT_SHARE, KEPT_SHARE_SYMMETRIC = 0.9999, 0.99999
+"""Of all values. On the grid without zero points less is left out: behind a relu TensorRT's file cuts off what ONNX
+Runtime's, which has twice the range there, does not, and the two should give the same answers."""
 CANDIDATES = 48
 SMALLEST_SHARE = 0.3
 
@@ -22,10 +24,10 @@ def minmax(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: b
 
 
 def percentile(counts: Floats, low: float, high: float, bounds: Bounds, symmetric: bool) -> tuple[float, float]:
-    """The least and greatest value that leave out (1 - `KEPT_SHARE`) of all values, half of them at either end."""
+    """The least and greatest value that leave out (1 - the kept share) of all values, half of them at either end."""
     edges = np.linspace(low, high, len(counts) + 1)
     cumulated = np.cumsum(counts) / counts.sum()
-    left_out = (1 - KEPT_SHARE) / 2
+    left_out = (1 - (KEPT_SHARE_SYMMETRIC if symmetric else KEPT_SHARE)) / 2
     first = int(np.searchsorted(cumulated, left_out, side="right"))
     last = int(np.searchsorted(cumulated, 1 - left_out, side="left"))
     lowest, highest = min(float(edges[first]), 0.0), max(float(edges[min(last, len(counts) - 1) + 1]), 0.0)

@@ -45,7 +45,8 @@ class Quantize(DistillationRecipe, Stage):
     weight_bits: Literal["auto", 7, 8] = "auto"
     """Bits of a weight; `auto` is 8, or 7 where a file is for x86 processors without VNNI, whose kernels saturate."""
     calibration: Literal["auto", "minmax", "mse", "percentile", "entropy"] = "mse"
-    """How ranges are chosen: all seen, least squared error, 99.99 % of values, least divergence; `auto` tries all."""
+    """How ranges are chosen: all seen, least squared error, 99.99 % of values (of a symmetric grid: 99.999 %), least
+    divergence; `auto` tries all."""
     calibration_examples: int = Field(512, ge=1)
     """Training examples that activation ranges are taken from."""
     adaround_iterations: int = Field(500, ge=1)
