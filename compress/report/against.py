@@ -42,7 +42,7 @@ def add_intervals(models: Sequence[dict[str, Any]], reference: str) -> None:
     mode full is an upper bound itself.
     """
     rows = {model["name"]: model["latency"] for model in models}
-    before = {_kind(entry): _rounds(entry) for entry in rows[reference]}
+    before = {_kind(entry): _rounds(entry) for entry in rows.get(reference, ())}
     for name, entries in rows.items():
         for entry in entries:
             ours, theirs = _rounds(entry), before.get(_kind(entry), [])

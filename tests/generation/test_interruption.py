@@ -46,7 +46,7 @@ def start(folder: Path, out: Path, stage: dict[str, Any], pause: float) -> subpr
 
 
 def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while not ready() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.002)
     assert process.poll() is None, "it ended before it could be killed"

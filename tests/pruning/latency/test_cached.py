@@ -95,7 +95,7 @@ def test_another_processor_or_runtime_is_measured_anew(tmp_path: Path, monkeypat
     counted = Counted()
     monkeypatch.setattr(MEASURE, counted)
     table_for(WIDTHS, TARGET, "fp32", 1, Silent(), tmp_path)
-    monkeypatch.setattr(TargetSettings, "fingerprint", lambda target: "another")
+    monkeypatch.setattr("compress.pruning.latency.cached.fingerprint", lambda target: "another")
     table_for(WIDTHS, TARGET, "fp32", 1, Silent(), tmp_path)
     assert len(counted.asked) == 2
 
