@@ -289,6 +289,7 @@ def _join_sums(graph: _Graph, integer: set[str], groups: dict[str, str], bounds:
     so that the range is that of the others. A sum that only a pool reads is left alone: there a rounding more decides
     no other, and its range is often larger.
     """
+    between = integer - {operator.output for operator in graph.operators if operator.kind in POOLS}
     branches: set[str] = set()
     joined: set[str] = set()
     for operator in graph.operators:
@@ -296,7 +297,6 @@ def _join_sums(graph: _Graph, integer: set[str], groups: dict[str, str], bounds:
             continue
         tensors = [*(graph.root(tensor) for tensor in operator.inputs), graph.written(operator.output)]
         branch = graph.branch(operator)
-        between = integer - {o.output for o in graph.operators if o.kind in POOLS}
         if branch is None or not graph.feeds_integer(tensors[-1], between):
             continue
         if any(bounds[tensor] not in (None, RECTIFIED) for tensor in tensors):
