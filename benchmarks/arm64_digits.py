@@ -27,7 +27,7 @@ from compress.data.open import open_data
 from compress.execute import execute
 from compress.profiling.answers import answers
 from compress.store import Store
-from compress.targets import measure
+from compress.targets.programs import program_for
 
 ARM, X86 = "student-quantize-ort-arm", "student-quantize-ort-x86"
 MOST_CHANGED = 0.005
@@ -42,6 +42,7 @@ def arm64(verb: str, root: Path, *arguments: str) -> None:
 def answers_on_arm(model: Path, inputs: np.ndarray, root: Path) -> np.ndarray:
     """The file's answers from an emulated Arm Python, by the program that measures on devices."""
     arm64("setup", root)
+    program = program_for("onnxruntime")
     request = {"inputs": {"input": "files/inputs.npy"}, "output": "files/answers.npy", "batch": 32}
     job = {"model": f"files/{model.name}", "answers": request}
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,9 +50,9 @@ def answers_on_arm(model: Path, inputs: np.ndarray, root: Path) -> np.ndarray:
         np.save(folder / "inputs.npy", inputs)
         content = {"provider": "CPUExecutionProvider", "threads": 1, "cores": None, "jobs": [job]}
         (folder / "request.json").write_text(json.dumps(content))
-        sent = [folder / "inputs.npy", folder / "request.json", model, Path(measure.__file__)]
+        sent = [folder / "inputs.npy", folder / "request.json", model, program]
         arm64("copy", root, *map(str, sent))
-    arm64("python", root, "files/measure.py", "files/request.json", "files/result.json")
+    arm64("python", root, f"files/{program.name}", "files/request.json", "files/result.json")
     told = json.loads((root / "files" / "result.json").read_text())
     if told["machine"]["architecture"] != "aarch64":
         raise RuntimeError(f"this was no Arm machine: {told['machine']}")

@@ -31,7 +31,8 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.profiling.early_stopping import smallest_sample
 from compress.profiling.profile import turns
 from compress.profiling.statistics import Ratio, Samples, percentile, ratio_interval
-from compress.targets import measure
+from compress.targets.measuring.machine import available_cores
+from compress.targets.programs import program_for
 from compress.targets.settings import TargetSettings, read_target
 from compress.targets.target import run_jobs
 
@@ -96,7 +97,7 @@ def ours(path: Path, target: TargetSettings) -> Samples:
 
 def by_hand(path: Path, target: TargetSettings) -> Samples:
     """The same by a loop that uses nothing of ours."""
-    core = max(target.cores or measure.available_cores())
+    core = max(target.cores or available_cores())
     command = [sys.executable, "-c", BARE, str(path), str(core), str(target.seconds), str(target.warmup_seconds)]
     said = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -130,7 +131,8 @@ def memory(name: str, path: Path, folder: Path) -> tuple[dict[str, Any], dict[st
     latency = {"batches": [1], "axes": {}, "warmup_seconds": 0.0, "seconds": 0.1, "minimum_calls": 5}
     request = {"provider": "CPUExecutionProvider", "threads": 1, "jobs": [{"model": str(path), "latency": latency}]}
     (folder / "request.json").write_text(json.dumps(request))
-    program = [sys.executable, "-P", measure.__file__, str(folder / "request.json"), str(folder / "result.json")]
+    files = [str(program_for("onnxruntime")), str(folder / "request.json"), str(folder / "result.json")]
+    program = [sys.executable, "-P", *files]
 
     def peak() -> int:
         result = json.loads((folder / "result.json").read_text())["jobs"][0]
@@ -159,7 +161,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.3, help="measured time in each process")
     parser.add_argument("--core", type=int, help="the core to pin to; the last one unless given")
     arguments = parser.parse_args()
-    cores = (measure.available_cores()[-1],) if arguments.core is None else (arguments.core,)
+    cores = (available_cores()[-1],) if arguments.core is None else (arguments.core,)
     update = {"rounds": arguments.rounds, "seconds": arguments.seconds, "cores": cores}
     target = read_target("local").model_copy(update=update)
     lines, claims = [], []

@@ -14,7 +14,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from compress.targets.measure import available_cores, conditions, machine
+from compress.targets.measuring.conditions import conditions
+from compress.targets.measuring.machine import available_cores, machine
 
 LIBRARIES = (
     "compress-toolkit", "numpy", "torch", "accelerate", "onnx", "onnxscript", "onnxruntime",

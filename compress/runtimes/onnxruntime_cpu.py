@@ -8,7 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compress.runtimes.runtime import Arrays
-from compress.targets import measure
+from compress.targets.measuring.errors import RequestError, running
+from compress.targets.measuring.session import open_session
 from compress.targets.target import failure
 
 
@@ -18,8 +19,8 @@ class OnnxRuntimeCpu:
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.path = path
         try:
-            self.session = measure.open_session(str(path), "CPUExecutionProvider", threads)
-        except measure.RequestError as error:
+            self.session = open_session(str(path), "CPUExecutionProvider", threads)
+        except RequestError as error:
             raise failure(str(path), {"kind": error.kind, "message": str(error)}) from error
 
     @property
@@ -35,7 +36,7 @@ class OnnxRuntimeCpu:
     def __call__(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs for one batch. Raises StageError if the model fails on it."""
         try:
-            with measure.running(dict(feeds)):
+            with running(dict(feeds)):
                 return dict(zip(self.outputs, self.session.run(None, dict(feeds)), strict=True))
-        except measure.RequestError as error:
+        except RequestError as error:
             raise failure(str(self.path), {"kind": error.kind, "message": str(error)}) from error

@@ -1,4 +1,4 @@
-"""A connection to a device: one process (ssh, adb) whose far end is `compress.targets.device`, for a whole run.
+"""A connection to a device: one process (ssh, adb) whose far end is `compress.targets.far_end`, for a whole run.
 
 Every request goes through it, so that a round costs no handshake; when it closes the device removes what it was sent.
 """
@@ -19,15 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.targets import measure
-
 OLDEST_PYTHON = (3, 9)
 CHUNK_BYTES = 2**18
 ABORTED = 2**32 - 1
 HELLO_SECONDS = 60.0
 GOODBYE_SECONDS = 10.0
 MARK = "compress-python"
-DEVICE = Path(__file__).with_name("device.py")
+HERE = Path(__file__).parent
+FAR_END = (
+    "measuring.system", "measuring.machine", "measuring.conditions",
+    "far_end.channel", "far_end.folder", "far_end.facts", "far_end.files", "far_end.processes", "far_end.serve",
+)  # fmt: skip
+"""The modules of the far end, each behind those that it imports."""
 
 
 class LostError(Exception):
@@ -55,19 +58,20 @@ class DeviceError(Exception):
 
 
 def device_program(hello: Mapping[str, Any]) -> bytes:
-    """What the far end runs: `measure.py` as a module, then `device.py`, greeted with `hello`.
+    """What the far end runs: its modules, under their own names, and then the last one's `serve`, greeted with `hello`.
 
     Nothing may be sent behind it before it answers: the Python there reads ahead.
     """
-    measuring, serving = Path(measure.__file__).read_text("utf-8"), DEVICE.read_text("utf-8")
+    sources = {
+        f"compress.targets.{name}": (HERE / f"{name.replace('.', '/')}.py").read_text("utf-8") for name in FAR_END
+    }
     return (
         "import sys, types\n"
         "sys.path[:] = [path for path in sys.path if path]\n"  # else the home folder's modules would be found first
-        "sys.modules['measure'] = types.ModuleType('measure')\n"
-        f"exec(compile({measuring!a}, 'measure.py', 'exec'), sys.modules['measure'].__dict__)\n"
-        "sys.modules['device'] = types.ModuleType('device')\n"
-        f"exec(compile({serving!a}, 'device.py', 'exec'), sys.modules['device'].__dict__)\n"
-        f"sys.exit(sys.modules['device'].serve({dict(hello)!r}))\n"
+        f"for name, source in {sources!a}.items():\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "    exec(compile(source, name, 'exec'), sys.modules[name].__dict__)\n"
+        f"sys.exit(sys.modules[name].serve({dict(hello)!r}))\n"
     ).encode("ascii")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.locations import cache_folder
-from compress.targets.measure import available_cores, conditions, machine
+from compress.targets.measuring.conditions import conditions
+from compress.targets.measuring.machine import available_cores, machine
 from compress.targets.settings import runtime_version
 from compress.targets.tensorrt_settings import BELONGS_TO
 

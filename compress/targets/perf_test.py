@@ -17,9 +17,12 @@ from statistics import mean
 from typing import Any
 
 from compress.errors import StageError, UsageError
-from compress.targets import adb, failures, measure
+from compress.targets import adb, failures
 from compress.targets.adb import FOLDER
 from compress.targets.facts import Facts
+from compress.targets.measuring.axes import concrete_shapes, fixed_batch
+from compress.targets.measuring.errors import RequestError
+from compress.targets.measuring.machine import FEATURES
 from compress.targets.model_files import model_files
 from compress.targets.settings import TargetSettings
 
@@ -45,7 +48,7 @@ def facts(target: TargetSettings) -> Facts:
     machine = {
         "architecture": told.split("\n", 1)[0].strip(),
         "cpu": model.group(1).strip() if model else "",
-        "features": sorted({measure.FEATURES[name] for name in names if name in measure.FEATURES}),
+        "features": sorted({FEATURES[name] for name in names if name in FEATURES}),
         "cores": len(cores) or 1,
         "system": "Android",
     }
@@ -87,7 +90,7 @@ def _job(target: TargetSettings, folder: str, name: str, job: Mapping[str, Any])
         _adb(target, "push", str(path), f"{place}/{path.name}")
     there = f"{place}/{model.name}"
     inputs = _inputs(model)
-    bound = measure.fixed_batch(inputs, asked["axes"])
+    bound = fixed_batch(inputs, asked["axes"])
     found: dict[str, Any] = {"base_bytes": 0, "runs": [], "load_ms": 0.0}
     for batch in sorted(set(asked["batches"])) if bound is None else [bound]:
         run = _timed(target, there, inputs, batch, asked, asked["seconds"])
@@ -106,8 +109,8 @@ def _job(target: TargetSettings, folder: str, name: str, job: Mapping[str, Any])
 
 def _shapes(inputs: dict[str, list[Any]], batch: int, asked: Mapping[str, Any]) -> dict[str, list[int]]:
     try:
-        return measure.concrete_shapes(inputs, batch, dict(asked["axes"]))
-    except measure.RequestError as error:
+        return concrete_shapes(inputs, batch, dict(asked["axes"]))
+    except RequestError as error:
         raise UsageError(str(error)) from error
 
 

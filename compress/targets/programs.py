@@ -1,7 +1,8 @@
-"""The program that a target runs, as one file that needs nothing of this package where it runs."""
+"""The programs that a target runs, each as one file that needs nothing of this package where it runs."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -10,15 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compress.data.locations import cache_folder
-from compress.targets import measure
+from compress.targets.tensorrt_settings import RUNTIME
 
-FOLDER = Path(__file__).parent
-TENSORRT_MODULES = ("measure", "cuda_driver", "tensorrt_build", "tensorrt_session", "measure_tensorrt")
-"""What the program for TensorRT is made of; none imports more of this package."""
+HERE = Path(__file__).parent
+FOLDERS = {"onnxruntime": ("measuring",), RUNTIME: ("measuring", "measuring_tensorrt")}
+"""Runtime -> the folders that its measuring program is made of; none imports more of this package, the last starts."""
 MAIN = """import sys
 
-from compress.targets.measure_tensorrt import main
+from compress.targets.{folder}.program import main
 
+if len(sys.argv) != 3:
+    sys.exit("usage: python {folder}.pyz REQUEST.json RESULT.json")
 sys.exit(main(sys.argv[1], sys.argv[2]))
 """
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -26,23 +29,29 @@ FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def program_for(runtime: str) -> Path:
-    """The measuring program for a runtime of `compress.targets.settings`."""
-    return tensorrt_program() if runtime == "tensorrt" else Path(measure.__file__)
-
-
-def tensorrt_program() -> Path:
-    """The program for TensorRT: an archive that Python runs, kept in the cache folder under its digest."""
-    files = {"__main__.py": MAIN, "compress/__init__.py": "", "compress/targets/__init__.py": ""}
-    for name in TENSORRT_MODULES:
-        files[f"compress/targets/{name}.py"] = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    content = archive(files)
-    path = cache_folder() / "programs" / f"measure_tensorrt-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
+    """The measuring program for a runtime: an archive that Python runs, kept in the cache folder under its digest."""
+    folders = FOLDERS[runtime]
+    content = _packed(folders)
+    path = cache_folder() / "programs" / f"{folders[-1]}-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
         part.write_bytes(content)
         part.replace(path)
     return path
+
+
+@functools.cache
+def _packed(folders: tuple[str, ...]) -> bytes:
+    """The archive of all modules of some folders, which starts the last one's `program`."""
+    files = {
+        "__main__.py": MAIN.format(folder=folders[-1]),
+        "compress/__init__.py": "",
+        "compress/targets/__init__.py": "",
+    }
+    for module in (path for folder in folders for path in (HERE / folder).glob("*.py")):
+        files[f"compress/targets/{module.parent.name}/{module.name}"] = module.read_text(encoding="utf-8")
+    return archive(files)
 
 
 def archive(files: Mapping[str, str]) -> bytes:

@@ -18,7 +18,7 @@ from compress.settings import Settings
 from compress.suggest import unknown
 from compress.targets import tensorrt_settings
 from compress.targets.limits import Budget
-from compress.targets.measure import available_cores
+from compress.targets.measuring.machine import available_cores
 from compress.validation import validated
 from compress.yaml_source import Source, read_yaml
 

@@ -12,15 +12,16 @@ from typing import Any, Protocol
 from compress.errors import CompressError, StageError, UsageError
 from compress.stage import Progress, Silent
 from compress.targets import facts as told
-from compress.targets import failures, local, measure, perf_test, remote
+from compress.targets import failures, local, perf_test, remote
 from compress.targets.facts import Facts, Together
+from compress.targets.measuring.machine import available_cores
 from compress.targets.model_files import model_files
 from compress.targets.programs import program_for
 from compress.targets.settings import ARM, VNNI, X86, TargetSettings
 from compress.targets.tensorrt_settings import AUTOMATIC, BELONGS_TO, RUNTIME
 
 Job = Mapping[str, Any]
-"""What the measuring program is asked to do with one model; see `compress.targets.measure`."""
+"""What the measuring program is asked to do with one model; see `compress.targets.measuring`."""
 AWAY_SECONDS = 30.0
 """For so long a device that is away is not asked again while a plan is made."""
 _SILENT = Silent()
@@ -204,7 +205,7 @@ def cores_for(target: TargetSettings) -> list[int]:
     """The cores to pin to: those of the target, else the last ones that may be used (interrupts prefer the first)."""
     if target.cores is not None:
         return sorted(target.cores)
-    usable = measure.available_cores() if target.is_local else list(facts_of(target).usable_cores)
+    usable = available_cores() if target.is_local else list(facts_of(target).usable_cores)
     if target.threads > len(usable):
         message = f"{target.threads} threads asked for, but only {len(usable)} cores may be used there"
         raise UsageError(f"target '{target.name}': threads: {message}")

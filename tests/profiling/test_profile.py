@@ -17,7 +17,7 @@ from compress.errors import StageError, UsageError
 from compress.profiling import profile as module
 from compress.profiling.latency import Latency
 from compress.profiling.profile import Profile, compare, profile, profile_file, turns
-from compress.targets.measure import available_cores
+from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings
 
 KEYS = {

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from compress.targets import measure
+from compress.targets.programs import program_for
 from compress.targets.settings import TargetSettings
 from compress.targets.target import run_jobs
 from tests.targets.emulated_arm import arm64, arm64_root
@@ -82,10 +82,11 @@ def test_arm_kernels_give_the_classes_that_x86_gives(root: Path, tmp_path: Path)
     jobs = [job(name, "files") for name in files]
     request = {"provider": "CPUExecutionProvider", "threads": 1, "cores": None, "jobs": jobs}
     (tmp_path / "request.json").write_text(json.dumps(request))
-    sent = [*files.values(), tmp_path / "images.npy", tmp_path / "request.json", Path(measure.__file__)]
+    program = program_for("onnxruntime")
+    sent = [*files.values(), tmp_path / "images.npy", tmp_path / "request.json", program]
     copied = arm64("copy", root, *map(str, sent))
     assert copied.returncode == 0, copied.stderr
-    ran = arm64("python", root, "files/measure.py", "files/request.json", "files/result.json")
+    ran = arm64("python", root, f"files/{program.name}", "files/request.json", "files/result.json")
     assert ran.returncode == 0, ran.stderr
     told = json.loads((root / "files" / "result.json").read_text())
     there = {name: np.load(root / "files" / f"{name}.npy") for name in files}

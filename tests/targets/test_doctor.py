@@ -18,7 +18,7 @@ import pytest
 from compress.cli import main
 from compress.targets import examine, remote
 from compress.targets.doctor import disturbances, examine_target, install, int8_there, packages, room
-from compress.targets.measure import machine
+from compress.targets.measuring.machine import machine
 from compress.targets.settings import TargetSettings
 from tests.targets.ssh_server import Server, serving
 

@@ -13,7 +13,8 @@ from onnx import parser
 
 import compress
 from compress.errors import StageError
-from compress.targets import measure
+from compress.targets import target
+from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings
 from compress.targets.target import cores_for, run_jobs
 
@@ -63,12 +64,12 @@ def test_the_measuring_process_ends_when_its_parent_is_killed(tmp_path: Path) ->
 
 
 def test_threads_are_pinned_to_as_many_cores(tmp_path: Path) -> None:
-    assert cores_for(TargetSettings(threads=1)) == [measure.available_cores()[-1]]
-    first = measure.available_cores()[0]
+    assert cores_for(TargetSettings(threads=1)) == [available_cores()[-1]]
+    first = available_cores()[0]
     assert cores_for(TargetSettings(cores=(first,))) == [first]
     parent, child = start(tmp_path)
     try:
-        assert child.cpu_affinity() == [measure.available_cores()[-1]]
+        assert child.cpu_affinity() == [available_cores()[-1]]
     finally:
         parent.send_signal(signal.SIGINT)
         parent.wait(timeout=20)
@@ -86,6 +87,6 @@ def test_a_process_that_ends_early_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     (tmp_path / "program.py").write_text(code)
-    monkeypatch.setattr(measure, "__file__", str(tmp_path / "program.py"))
+    monkeypatch.setattr(target, "program_for", lambda runtime: tmp_path / "program.py")
     with pytest.raises(StageError, match=message):
         run_jobs(TargetSettings(), {})

@@ -9,7 +9,7 @@ from compress.errors import UsageError
 from compress.targets import facts
 from compress.targets import settings as module
 from compress.targets import target as table
-from compress.targets.measure import available_cores
+from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings, read_target
 from compress.targets.target import emissions, fingerprint
 

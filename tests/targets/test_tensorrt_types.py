@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.targets.programs import TENSORRT_MODULES
+from compress.targets.programs import FOLDERS
 from tests.stand_ins.tensorrt_signatures import FILE, signatures
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def checked(stubs: Path, folder: Path, *files: Path) -> subprocess.CompletedProc
 
 
 def test_every_call_suits_the_real_signatures(stubs: Path, tmp_path: Path) -> None:
-    files = [REPOSITORY / "compress" / "targets" / f"{name}.py" for name in TENSORRT_MODULES]
+    files = [path for name in FOLDERS["tensorrt"] for path in (REPOSITORY / "compress" / "targets" / name).glob("*.py")]
     found = checked(stubs, tmp_path, *files)
     assert found.stdout.startswith("Success"), found.stdout
 

@@ -6,7 +6,7 @@ import torch
 
 from compress.data.collate import IGNORED
 from compress.errors import UsageError
-from compress.targets.measure import condensed_tokens
+from compress.targets.measuring.answers import condensed_tokens
 from compress.tasks.tokens import (
     COUNTED,
     NLL,

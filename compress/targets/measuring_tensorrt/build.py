@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.targets import measure
-from compress.targets.cuda_driver import Cuda, CudaError
+from compress.targets.measuring.axes import concrete_shapes
+from compress.targets.measuring.errors import RequestError, plain
+from compress.targets.measuring_tensorrt.cuda_driver import Cuda, CudaError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -42,13 +43,11 @@ def import_tensorrt(target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("tensorrt", "tensorrt_bindings", "tensorrt_libs"):
             raise
-        raise measure.RequestError("library", f"tensorrt is not installed on {target}: {install}") from error
+        raise RequestError("library", f"tensorrt is not installed on {target}: {install}") from error
     except (ImportError, OSError) as error:
-        raise measure.RequestError(
-            "library", f"tensorrt on {target} cannot be loaded ({measure.plain(error)}): {install}"
-        ) from error
+        raise RequestError("library", f"tensorrt on {target} cannot be loaded ({plain(error)}): {install}") from error
     if tensorrt.__version__.split(".")[0] != MAJOR:
-        raise measure.RequestError(
+        raise RequestError(
             "library", f"{target} has TensorRT {tensorrt.__version__}, and version {MAJOR} is needed: {install}"
         )
     return tensorrt
@@ -59,7 +58,7 @@ def open_gpu(target: str) -> Cuda:
     try:
         return Cuda()
     except CudaError as error:
-        raise measure.RequestError(
+        raise RequestError(
             "gpu", f"{target} has no GPU that TensorRT can use: {error}; `nvidia-smi` there must show one"
         ) from error
 
@@ -135,7 +134,7 @@ def build(model: str, request: Mapping[str, Any], cuda: Cuda, target: str) -> di
 
     start = time.monotonic()
     if not Path(model).is_file():
-        raise measure.RequestError("model", "there is no such file")
+        raise RequestError("model", "there is no such file")
     logger, monitor = make_logger(), make_monitor()  # both must outlive all that uses them
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)  # strongly typed, as all are in version 11
@@ -187,7 +186,7 @@ def parse(network: trt.INetworkDefinition, model: str, logger: trt.ILogger) -> N
         said.append(f"{where}{' '.join(error.desc().split())}")
     count = f"{len(said)} error{'' if len(said) == 1 else 's'}"
     listed = "; ".join(said) or "it does not say why"
-    raise measure.RequestError("parse", f"TensorRT {tensorrt.__version__} cannot read it ({count}): {listed}")
+    raise RequestError("parse", f"TensorRT {tensorrt.__version__} cannot read it ({count}): {listed}")
 
 
 def named_shapes(network: trt.INetworkDefinition) -> dict[str, list[Any]]:
@@ -213,7 +212,7 @@ def shape_ranges(
     """(least, best, largest) shape of each input that has a dynamic axis. RequestError if an axis has no size."""
     axes, batches = request.get("axes", {}), request["batches"]
     shapes = [
-        measure.concrete_shapes(inputs, batches[which], {name: sizes[which] for name, sizes in axes.items()})
+        concrete_shapes(inputs, batches[which], {name: sizes[which] for name, sizes in axes.items()})
         for which in range(3)
     ]
     dynamic = [name for name, shape in inputs.items() if not all(isinstance(size, int) for size in shape)]
@@ -244,7 +243,7 @@ def refuse_elsewhere(made: Mapping[str, Any], here: Mapping[str, Any], target: s
     """Raises RequestError unless an engine of `made` may be loaded `here`: both as `belongs_to` tells them."""
     if belonging(made) != belonging(here):
         sides = f"it was built for {_words(made)}, and {target} is {_words(here)}"
-        raise measure.RequestError("engine", f"{sides}: build it there, by running the pipeline with this target")
+        raise RequestError("engine", f"{sides}: build it there, by running the pipeline with this target")
 
 
 def belonging(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -262,17 +261,17 @@ def facts_file(engine: str) -> Path:
     return Path(engine).with_suffix(".json")
 
 
-def _failed(said: list[str], workspace_bytes: int | None) -> measure.RequestError:
+def _failed(said: list[str], workspace_bytes: int | None) -> RequestError:
     """Why there is no engine, from what TensorRT has said."""
     last = "; ".join(said[-LAST_MESSAGES:]) or "it does not say why"
     if any(SHORT_OF_MEMORY.search(message) for message in said):
         limit = "all of the GPU's memory" if workspace_bytes is None else f"{workspace_bytes / 2**20:.0f} MiB"
-        return measure.RequestError(
+        return RequestError(
             "memory",
             f"TensorRT's workspace ({limit}) does not suffice: {last}; give it more with `workspace_mib:` of the "
             "target, free the GPU's memory, or ask for smaller `batches` and `throughput_batch`",
         )
-    return measure.RequestError("build", f"TensorRT could not build the engine: {last}")
+    return RequestError("build", f"TensorRT could not build the engine: {last}")
 
 
 def _write(path: Path, content: Any) -> None:

@@ -1,6 +1,6 @@
 """A TensorRT engine with the face of an ONNX Runtime session, timed on the GPU. Runs where the engine was built.
 
-`measure.answers` and its helpers take it as they take a session: names, shapes and types of inputs, arrays in and out.
+`compress.targets.measuring` takes it as they take a session: names, shapes and types of inputs, arrays in and out.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from compress.targets import measure
-from compress.targets.cuda_driver import Cuda, CudaError
-from compress.targets.tensorrt_build import belongs_to, facts_file, make_logger, refuse_elsewhere, sizes_of
+from compress.targets.measuring.errors import RequestError, plain
+from compress.targets.measuring.inputs import DTYPES
+from compress.targets.measuring_tensorrt.build import belongs_to, facts_file, make_logger, refuse_elsewhere, sizes_of
+from compress.targets.measuring_tensorrt.cuda_driver import Cuda, CudaError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -53,19 +54,19 @@ class EngineSession:
         import tensorrt
 
         if not Path(path).is_file():
-            raise measure.RequestError("model", "there is no such file")
+            raise RequestError("model", "there is no such file")
         if not facts_file(path).is_file():
-            raise measure.RequestError("model", "it is no engine: no JSON file beside it says what it was built for")
+            raise RequestError("model", "it is no engine: no JSON file beside it says what it was built for")
         made = json.loads(facts_file(path).read_text(encoding="utf-8"))
         refuse_elsewhere(made, belongs_to(cuda), target)
         self.cuda, self.logger = cuda, make_logger()
         self.runtime = tensorrt.Runtime(self.logger)
         engine = self.runtime.deserialize_cuda_engine(Path(path).read_bytes())
         if engine is None:
-            raise measure.RequestError("engine", f"TensorRT cannot load it: {self._said()}; build it again")
+            raise RequestError("engine", f"TensorRT cannot load it: {self._said()}; build it again")
         context = engine.create_execution_context()
         if context is None:
-            raise measure.RequestError("memory", f"the GPU's memory does not suffice to run it: {self._said()}")
+            raise RequestError("memory", f"the GPU's memory does not suffice to run it: {self._said()}")
         self.engine: trt.ICudaEngine = engine
         self.context: trt.IExecutionContext = context
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -107,7 +108,7 @@ class EngineSession:
             shape = sizes_of(self.context.get_tensor_shape(item.name))
             if min(shape, default=0) < 0:
                 raise RuntimeError(f"the shape of output '{item.name}' depends on the values of inputs")
-            self._hold(item.name, math.prod(shape) * numpy.dtype(measure.DTYPES[item.type]).itemsize)
+            self._hold(item.name, math.prod(shape) * numpy.dtype(DTYPES[item.type]).itemsize)
 
     def upload(self) -> None:
         """Begin to copy the inputs to the GPU."""
@@ -135,7 +136,7 @@ class EngineSession:
                 raise
             return self.cuda.end_capture(), ""
         except (CudaError, RuntimeError) as error:
-            return None, f"timed without a CUDA graph, which could not be captured: {measure.plain(error)}"
+            return None, f"timed without a CUDA graph, which could not be captured: {plain(error)}"
 
     def _abandon_capture(self) -> None:
         """End a capture of which nothing can come, so that the stream can be used again."""
@@ -147,7 +148,7 @@ class EngineSession:
     def _described(self, name: str, shape: list[Any] | None) -> Any:
         kind = self.engine.get_tensor_dtype(name).name
         if kind not in TYPES:
-            raise measure.RequestError(
+            raise RequestError(
                 "model",
                 f"its tensor '{name}' is of type {kind}, which NumPy has not: keep inputs and outputs in float32",
             )
@@ -166,7 +167,7 @@ class EngineSession:
         kind = next(item.type for item in self._outputs if item.name == name)
         shape = sizes_of(self.context.get_tensor_shape(name))
         content = ctypes.string_at(self._buffers[name].host, self._bytes[name])
-        return numpy.frombuffer(content, dtype=measure.DTYPES[kind]).reshape(shape).copy()
+        return numpy.frombuffer(content, dtype=DTYPES[kind]).reshape(shape).copy()
 
     def _outside(self, name: str, shape: Sequence[int]) -> str:
         """Why a shape is refused: the engine was built for a range of them."""

@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from compress.profiling.latency import latency_rows
-from compress.targets import measure
-from compress.targets.programs import tensorrt_program
+from compress.targets.measuring.program import do
+from compress.targets.programs import program_for
 from compress.targets.settings import TargetSettings
 from tests.stand_ins import tensorrt_place
 
@@ -55,7 +55,7 @@ def run(folder: Path, *jobs: dict[str, Any], **more: Any) -> tuple[dict[str, Any
     """The program's result, and what it said."""
     asked, given = folder / "request.json", folder / "result.json"
     asked.write_text(json.dumps({"target": "orin", "jobs": list(jobs), **more}))
-    command = [sys.executable, "-P", str(tensorrt_program()), str(asked), str(given)]
+    command = [sys.executable, "-P", str(program_for("tensorrt")), str(asked), str(given)]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     result: dict[str, Any] = json.loads(given.read_text())
@@ -103,7 +103,7 @@ def test_answers_are_those_of_the_model(model: Path, tmp_path: Path) -> None:
 def test_a_profile_has_the_form_of_the_measuring_program(model: Path) -> None:
     built(model)
     ours = used(model, latency=LATENCY)
-    theirs = measure.do({"model": str(model), "latency": LATENCY}, "CPUExecutionProvider", 1)
+    theirs = do({"model": str(model), "latency": LATENCY}, "CPUExecutionProvider", 1)
     assert set(theirs) <= set(ours)
     assert [set(run) for run in theirs["runs"]] <= [set(run) for run in ours["runs"]]
     assert [entry["batch"] for entry in ours["throughput"]] == [2, 4]
