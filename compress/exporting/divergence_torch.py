@@ -33,7 +33,7 @@ from compress.exporting.shared_tensors import (
 from compress.exporting.torch_values import BIAS, TRANSPOSED, WEIGHT, TorchValues, constants
 from compress.quantization.aten import node_kind
 from compress.quantization.fake_quantize import FakeQuantize
-from compress.quantization.placement import ROLES, Role
+from compress.quantization.operators import ROLES, Role
 from compress.quantization.weighted import Weighted
 
 aten = torch.ops.aten

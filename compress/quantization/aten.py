@@ -1,4 +1,4 @@
-"""Reads an exported torch graph (ATen operators) as the neutral operators of `compress.quantization.placement`."""
+"""Reads an exported torch graph (ATen operators) as the neutral operators of `compress.quantization.operators`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-from compress.quantization.placement import Operator
+from compress.quantization.operators import Operator
 
 aten = torch.ops.aten
 

@@ -19,7 +19,8 @@ from compress.quantization.convert import canonical, labels_of
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.ladder import Quantization
 from compress.quantization.onnx_graph import Layer, Types, read
-from compress.quantization.placement import Operator, Point
+from compress.quantization.operators import Operator
+from compress.quantization.placement import Point
 from compress.quantization.template import GridPoint, QuantizedWeight, Template
 from compress.quantization.weighted import Weighted
 

@@ -1,4 +1,4 @@
-"""Reads a float ONNX graph as the neutral operators of `compress.quantization.placement`."""
+"""Reads a float ONNX graph as the neutral operators of `compress.quantization.operators`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
 from compress.exporting.graph import Graph, attribute, reads
-from compress.quantization.placement import ROLES, Operator, Role
+from compress.quantization.operators import ROLES, Operator, Role
 
 KINDS: dict[str, str] = {
     "Conv": "conv",

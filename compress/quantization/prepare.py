@@ -14,7 +14,8 @@ from torch.fx import Graph, GraphModule, Node
 from compress.errors import UsageError
 from compress.quantization.aten import NORMS, argument, is_constant, node_kind, read
 from compress.quantization.fake_quantize import FakeQuantize
-from compress.quantization.placement import ROLES, WEIGHTED, Placement, Role, place
+from compress.quantization.operators import ROLES, WEIGHTED, Role
+from compress.quantization.placement import Placement, place
 from compress.quantization.trace import spell_out, trace
 from compress.quantization.weighted import Norm, Weighted
 

@@ -14,7 +14,8 @@ from onnx import ModelProto, NodeProto, helper
 from compress.errors import UsageError
 from compress.exporting.graph import Graph, names, nested
 from compress.quantization.onnx_graph import Layer, Types, read
-from compress.quantization.placement import ROLES, Operator, Point, Role, place
+from compress.quantization.operators import ROLES, Operator, Role
+from compress.quantization.placement import Point, place
 
 Array = NDArray[Any]
 GridPoint = tuple[float, int]

@@ -8,7 +8,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from compress.exporting.graph import Graph
 from compress.quantization.onnx_graph import Layer, Types, read
-from compress.quantization.placement import Operator
+from compress.quantization.operators import Operator
 from compress.quantization.template import template_of
 from tests.quantization.graphs import floats, graph, node, two_convolutions
 
