@@ -31,10 +31,10 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.profiling.early_stopping import smallest_sample
 from compress.profiling.profile import turns
 from compress.profiling.statistics import Ratio, Samples, percentile, ratio_interval
+from compress.targets.jobs import run_jobs
 from compress.targets.measuring.machine import available_cores
 from compress.targets.programs import program_for
 from compress.targets.settings import TargetSettings, read_target
-from compress.targets.target import run_jobs
 
 OVERHEAD_LIMIT, MEMORY_LIMIT = 0.03, 0.05
 SIZES = {"0.05 ms": (16, 22, 2), "0.5 ms": (32, 52, 2), "5 ms": (64, 50, 4), "50 ms": (96, 75, 7)}

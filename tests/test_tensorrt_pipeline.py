@@ -40,9 +40,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     tensorrt_place.use(monkeypatch, tmp_path / "cache")
     monkeypatch.syspath_prepend(str(tensorrt_place.MODULES))
     monkeypatch.chdir(tmp_path)
-    targets._known.clear()
+    targets.forget_places()
     yield tmp_path
-    targets._known.clear()
+    targets.forget_places()
 
 
 def call(*arguments: str) -> int:
@@ -106,7 +106,7 @@ def test_longer_times_build_no_engine_anew_but_another_gpu_does(folder: Path, mo
     assert engines(plan_of(folder, FLOAT.replace("seconds: 0.01", "seconds: 1"))) == before
     assert not before.items() & engines(plan_of(folder, FLOAT.replace("rounds: 2", "batches: [64]"))).items()
     monkeypatch.setenv("STAND_IN_GPU", "Another GPU")
-    targets._known.clear()
+    targets.forget_places()
     assert not before.items() & engines(plan_of(folder, FLOAT)).items()
 
 

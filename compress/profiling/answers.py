@@ -14,8 +14,8 @@ from compress.data.collate import IGNORED
 from compress.data.dataset import Batch, Data, Split
 from compress.errors import UsageError
 from compress.stage import Progress, Silent
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 from compress.tasks.batching import evaluation_batches, in_order
 from compress.tasks.task import Task
 from compress.tasks.tokens import joined

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.stage import Progress, Silent
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 
 BOUNDARIES = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 """Operators that only lead from float to int8 or back."""

@@ -17,8 +17,8 @@ from compress.profiling.statistics import Ratio, Samples, ratio_interval
 from compress.stage import Progress, Silent
 from compress.targets.engines import runnable
 from compress.targets.failures import UnreachableError
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 
 THROUGHPUT_ROUNDS = 3
 LEAST_CALLS = 5

@@ -8,9 +8,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compress.runtimes.runtime import Arrays
+from compress.targets.failures import failure
 from compress.targets.measuring.errors import RequestError, running
 from compress.targets.measuring.session import open_session
-from compress.targets.target import failure
 
 
 class OnnxRuntimeCpu:

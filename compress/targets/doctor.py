@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.targets import examine
+from compress.targets.execution import Execution
+from compress.targets.kinds import run_program
 from compress.targets.settings import ARM, VNNI, X86, TargetSettings
-from compress.targets.target import describe_tensorrt, facts_of, run_program
+from compress.targets.target import describe_tensorrt, facts_of
 from compress.targets.tensorrt_settings import MAJOR, RUNTIME
 
 LEAST_DISK_BYTES, LEAST_MEMORY_BYTES = 500 * 10**6, 300 * 10**6
@@ -36,7 +38,7 @@ def examine_target(target: TargetSettings) -> dict[str, Any]:
         UnreachableError: It is away.
     """
     facts = facts_of(target.model_copy(update={"runtime": "onnxruntime"}))
-    found = run_program(target, Path(examine.__file__), {"folder": target.folder})
+    found = run_program(target, Execution(Path(examine.__file__), {"folder": target.folder}))
     machine = dict(facts.machine)
     findings = [
         *packages(target, found),

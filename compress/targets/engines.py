@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from compress.bundle import Bundle, Deployment, Kind, write_bundle
 from compress.data.locations import cache_folder
 from compress.stage import Context, Metrics, Progress
+from compress.targets.jobs import run_jobs
 from compress.targets.measuring.axes import batch_names
 from compress.targets.measuring_tensorrt.build import PROGRESS
 from compress.targets.settings import TargetSettings
-from compress.targets.target import fingerprint, run_jobs
+from compress.targets.target import fingerprint
 from compress.targets.tensorrt_settings import RUNTIME
 
 if TYPE_CHECKING:

@@ -17,9 +17,6 @@ from compress.targets.measuring.machine import available_cores, machine
 from compress.targets.settings import runtime_version
 from compress.targets.tensorrt_settings import BELONGS_TO
 
-Together = tuple[Path, ...]
-"""Files that must lie together, as a model and its weights; the first says how the others are placed."""
-
 
 @dataclass(frozen=True)
 class Facts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Callable, Mapping
 
-from compress.errors import UNREACHABLE, StageError, UsageError
+from compress.errors import UNREACHABLE, CompressError, StageError, UsageError
 
 
 class UnreachableError(StageError):
@@ -16,6 +17,26 @@ class UnreachableError(StageError):
     def __init__(self, message: str, target: str = "") -> None:
         super().__init__(message)
         self.target = target
+
+
+FAILURES: dict[str, Callable[[str], CompressError]] = {
+    "model": UsageError,
+    "axes": UsageError,
+    "provider": UsageError,
+    "run": StageError,
+    "library": UsageError,
+    "gpu": UsageError,
+    "engine": UsageError,
+    "parse": UsageError,
+    "memory": StageError,
+    "build": StageError,
+}
+"""What the measuring program says went wrong -> whose fault that is."""
+
+
+def failure(name: str, error: Mapping[str, str]) -> CompressError:
+    """The measuring program's `error` about the file `name`, to be raised."""
+    return FAILURES[error["kind"]](f"{name}: {error['message']}")
 
 
 def ended(status: int, said: str) -> StageError:

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.stage import Progress
 from compress.targets import failures
-from compress.targets.facts import Facts, Together, local_facts
+from compress.targets.execution import Execution
+from compress.targets.facts import Facts, local_facts
 from compress.targets.settings import TargetSettings
 
 
@@ -22,26 +22,18 @@ def facts(target: TargetSettings) -> Facts:
     return local_facts()
 
 
-def run_program(
-    target: TargetSettings,
-    program: Path,
-    request: Mapping[str, Any],
-    *,
-    inputs: Sequence[Together],
-    outputs: Sequence[Path],
-    progress: Progress,
-    told: Callable[[str], None],
-) -> dict[str, Any]:
-    """Run `program` here, where all its files are; see `compress.targets.target.run_program`."""
+def run_program(target: TargetSettings, execution: Execution) -> dict[str, Any]:
+    """Run a program here, where all its files are; see `compress.targets.kinds.run_program`."""
     with tempfile.TemporaryDirectory(prefix="compress-measure-") as folder:
         asked, given = Path(folder) / "request.json", Path(folder) / "result.json"
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        _run([sys.executable, "-P", str(program), str(asked), str(given)], target.threads, told)
+        asked.write_text(json.dumps(execution.request), encoding="utf-8")
+        command = [sys.executable, "-P", str(execution.program), str(asked), str(given)]
+        _run(command, target.threads, execution.told)
         result: dict[str, Any] = json.loads(given.read_text(encoding="utf-8"))
     return result
 
 
-def _run(command: Sequence[str], threads: int, told: Callable[[str], None]) -> None:
+def _run(command: Sequence[str], threads: int, told: Callable[[str], None] | None) -> None:
     """Run a command to its end. It is in a session of its own, so that Ctrl-C reaches us alone, who then end it.
 
     Its standard input is a pipe that nobody writes to: it closes when this process is gone, however that came about,
@@ -61,7 +53,8 @@ def _run(command: Sequence[str], threads: int, told: Callable[[str], None]) -> N
         )
         try:
             for line in process.stdout or ():
-                told(line.rstrip("\n"))
+                if told is not None:
+                    told(line.rstrip("\n"))
             status = process.wait()
         finally:
             process.kill()

@@ -15,7 +15,8 @@ from compress.errors import CompressError, StageError
 from compress.stage import Progress, Silent
 from compress.targets import adb, failures, ssh
 from compress.targets.connection import OLDEST_PYTHON, Connection, DeviceError, LostError, NotStartedError
-from compress.targets.facts import Facts, Together
+from compress.targets.execution import Execution, Together
+from compress.targets.facts import Facts
 from compress.targets.settings import TargetSettings
 
 WAITS = (1.0, 3.0, 9.0)
@@ -53,22 +54,9 @@ def facts(target: TargetSettings) -> Facts:
     return _retried(target, lambda connection: _facts(target, connection), ())
 
 
-def run_program(
-    target: TargetSettings,
-    program: Path,
-    request: Mapping[str, Any],
-    *,
-    inputs: Sequence[Together],
-    outputs: Sequence[Path],
-    progress: Progress,
-    told: Callable[[str], None],
-) -> dict[str, Any]:
-    """Run `program` on the device; see `compress.targets.target.run_program`."""
-
-    def work(connection: Connection) -> dict[str, Any]:
-        return _run(connection, target, program, request, inputs, outputs, progress, told)
-
-    return _retried(target, work, WAITS, progress)
+def run_program(target: TargetSettings, execution: Execution) -> dict[str, Any]:
+    """Run a program on the device; see `compress.targets.kinds.run_program`."""
+    return _retried(target, lambda connection: _run(connection, target, execution), WAITS, execution.progress)
 
 
 def close_all() -> None:
@@ -156,24 +144,16 @@ def _facts(target: TargetSettings, connection: Connection) -> Facts:
     )
 
 
-def _run(
-    connection: Connection,
-    target: TargetSettings,
-    program: Path,
-    request: Mapping[str, Any],
-    inputs: Sequence[Together],
-    outputs: Sequence[Path],
-    progress: Progress,
-    told: Callable[[str], None],
-) -> dict[str, Any]:
+def _run(connection: Connection, target: TargetSettings, execution: Execution) -> dict[str, Any]:
     """Send what is not there yet, run, fetch what was written."""
-    sent = {path: name for group in ((program,), *inputs) for path, name in _names(group).items()}
-    _push(connection, target, sent, progress)
-    written = {path: f"outputs/{number}-{path.name}" for number, path in enumerate(outputs)}
+    sent = {path: name for group in execution.groups for path, name in _names(group).items()}
+    _push(connection, target, sent, execution.progress)
+    written = {path: f"outputs/{number}-{path.name}" for number, path in enumerate(execution.outputs)}
     there = {str(path): f"{ROOT}/{name}" for path, name in (sent | written).items()}
     variables = {"OMP_NUM_THREADS": str(target.threads), "OPENBLAS_NUM_THREADS": "1"}
-    asked = {"do": "run", "program": sent[program], "variables": variables, "root": ROOT}
-    answer = connection.ask({**asked, "request": _rewritten(request, there)}, told)
+    asked: dict[str, Any] = {"do": "run", "program": sent[execution.program], "variables": variables, "root": ROOT}
+    asked |= {"request": _rewritten(execution.request, there), "progress": execution.told is not None}
+    answer = connection.ask(asked, execution.told or (lambda line: None))
     for path, name in written.items():
         if name.rpartition("/")[2] in answer["outputs"]:  # a program that fails says why, and writes nothing
             connection.fetch(name, path)

@@ -1,83 +1,47 @@
-"""A target: somewhere to run a program, above all the one that measures. One kind of target a file, one table line."""
+"""What is known of a target: asked once a run, and remembered for plans that are made while it is away."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from compress.errors import CompressError, StageError, UsageError
-from compress.stage import Progress, Silent
-from compress.targets import facts as told
-from compress.targets import failures, local, perf_test, remote
-from compress.targets.facts import Facts, Together
+from compress.errors import CompressError, UsageError
+from compress.targets import failures, perf_test, remote
+from compress.targets.execution import Execution
+from compress.targets.facts import Facts, remember, remembered
+from compress.targets.kinds import KINDS, run_program
 from compress.targets.measuring.machine import available_cores
-from compress.targets.model_files import model_files
 from compress.targets.programs import program_for
 from compress.targets.settings import ARM, VNNI, X86, TargetSettings
 from compress.targets.tensorrt_settings import AUTOMATIC, BELONGS_TO, RUNTIME
 
-Job = Mapping[str, Any]
-"""What the measuring program is asked to do with one model; see `compress.targets.measuring`."""
 AWAY_SECONDS = 30.0
 """For so long a device that is away is not asked again while a plan is made."""
-_SILENT = Silent()
-_away: dict[tuple[str, ...], tuple[float, str]] = {}
-_remembered: dict[tuple[str, ...], str] = {}
-_known: dict[tuple[str, ...], dict[str, str]] = {}
 
 
-class Run(Protocol):
-    """Runs a program in a fresh process on the target; see `run_program`."""
+@dataclass
+class Place:
+    """What this process has found out of one place, which several targets may name.
 
-    def __call__(
-        self,
-        target: TargetSettings,
-        program: Path,
-        request: Mapping[str, Any],
-        *,
-        inputs: Sequence[Together],
-        outputs: Sequence[Path],
-        progress: Progress,
-        told: Callable[[str], None],
-    ) -> dict[str, Any]:
-        """What the program gave."""
+    `fingerprint` is that which was remembered of it, `engines` what an engine built there belongs to; `away` says why
+    it could not be asked, `away_since` when that was, by `time.monotonic`.
+    """
+
+    fingerprint: str | None = None
+    engines: Mapping[str, str] | None = None
+    away: str = ""
+    away_since: float = -AWAY_SECONDS
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of target: how a program runs there, and how it is asked what it is."""
-
-    run: Run
-    facts: Callable[[TargetSettings], Facts]
+_places: dict[tuple[str, ...], Place] = {}
 
 
-KINDS: dict[str, Kind] = {
-    "local": Kind(local.run_program, local.facts),
-    "ssh": Kind(remote.run_program, remote.facts),
-    "adb": Kind(remote.run_program, remote.facts),
-}
-FAILURES: dict[str, Callable[[str], CompressError]] = {
-    "model": UsageError,
-    "axes": UsageError,
-    "provider": UsageError,
-    "run": StageError,
-    "library": UsageError,
-    "gpu": UsageError,
-    "engine": UsageError,
-    "parse": UsageError,
-    "memory": StageError,
-    "build": StageError,
-}
-"""What the measuring program says went wrong -> whose fault that is."""
-
-
-def failure(name: str, error: Mapping[str, str]) -> CompressError:
-    """The measuring program's `error` about the file `name`, to be raised."""
-    return FAILURES[error["kind"]](f"{name}: {error['message']}")
+def forget_places() -> None:
+    """Ask every place anew."""
+    _places.clear()
 
 
 def facts_of(target: TargetSettings) -> Facts:
@@ -90,26 +54,31 @@ def facts_of(target: TargetSettings) -> Facts:
     found = perf_test.facts(target) if target.perf_test else KINDS[target.kind].facts(target)
     if target.runtime == RUNTIME:
         found = replace(found, versions={**found.versions, **_tensorrt_there(target)})
-    address = _address(target)
-    if not target.is_local and _remembered.get(address) != found.fingerprint:
-        told.remember(address, found)
-        _remembered[address] = found.fingerprint
+    place = _place(target)
+    if not target.is_local and place.fingerprint != found.fingerprint:
+        remember(_address(target), found)
+        place.fingerprint = found.fingerprint
     return found
+
+
+def _place(target: TargetSettings) -> Place:
+    """The record of where a target is, and of the GPU that is seen there."""
+    return _places.setdefault((*_address(target), os.environ.get("CUDA_VISIBLE_DEVICES", "")), Place())
 
 
 def _address(target: TargetSettings) -> tuple[str, ...]:
     return (*remote.address(target), *([RUNTIME] if target.runtime == RUNTIME else []))
 
 
-def _tensorrt_there(target: TargetSettings) -> dict[str, str]:
+def _tensorrt_there(target: TargetSettings) -> Mapping[str, str]:
     """What an engine built there belongs to, asked once by running the program. Raises UsageError if nothing can."""
-    key = (*_address(target), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    if key not in _known:
+    place = _place(target)
+    if place.engines is None:
         described = describe_tensorrt(target)
         if "error" in described:
-            raise failure(f"target '{target.name}'", described["error"])
-        _known[key] = {name: str(described[name]) for name in BELONGS_TO}
-    return _known[key]
+            raise failures.failure(f"target '{target.name}'", described["error"])
+        place.engines = {name: str(described[name]) for name in BELONGS_TO}
+    return place.engines
 
 
 def describe_tensorrt(target: TargetSettings) -> dict[str, Any]:
@@ -118,20 +87,20 @@ def describe_tensorrt(target: TargetSettings) -> dict[str, Any]:
     An error has a `kind` (`library` or `gpu`) and a `message` that says what to do.
     """
     request = {"describe": True, "target": target.name, "stop_with_stdin": True}
-    return run_program(target, program_for(RUNTIME), request)
+    return run_program(target, Execution(program_for(RUNTIME), request))
 
 
 def facts_for_plan(target: TargetSettings) -> tuple[Facts | None, str]:
     """(what is known of the target, what to say if it is not from now): a plan is made also while a device is away."""
-    address = _address(target)
-    if address in _away and time.monotonic() - _away[address][0] < AWAY_SECONDS:
-        return told.remembered(address), _away[address][1]
+    place = _place(target)
+    if place.away and time.monotonic() - place.away_since < AWAY_SECONDS:
+        return remembered(_address(target)), place.away
     try:
         return facts_of(target), ""
     except CompressError as error:
         away = "is not reachable" if isinstance(error, failures.UnreachableError) else "cannot be used"
-        _away[address] = (time.monotonic(), f"{away}: {error}")
-        return told.remembered(address), _away[address][1]
+        place.away, place.away_since = f"{away}: {error}", time.monotonic()
+        return remembered(_address(target)), place.away
 
 
 def is_emulated(target: TargetSettings) -> bool:
@@ -170,37 +139,6 @@ def emissions(target: TargetSettings) -> list[str]:
     return ["fp32", "ort-arm"] if architecture in ARM else ["fp32"]
 
 
-def run_program(
-    target: TargetSettings,
-    program: Path,
-    request: Mapping[str, Any],
-    *,
-    inputs: Sequence[Path | Together] = (),
-    outputs: Sequence[Path] = (),
-    progress: Progress = _SILENT,
-    told: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Run a Python program of one file in a fresh process on the target: `python PROGRAM REQUEST.json RESULT.json`.
-
-    Args:
-        target: where.
-        program: a file of the standard library and what is installed there; it reads the request and writes the result.
-        request: plain data. A text in it that is the path of an input or output is, there, the path of its copy.
-        inputs: files that the program reads, sent once by their content; a tuple's files lie together there.
-        outputs: files that the program writes, fetched to these paths.
-        progress: where it is said how much is sent, and that a lost connection is tried again.
-        told: called with each line that the program writes on its standard output, as it comes.
-
-    Raises:
-        UsageError: The target refuses us, or has no Python that will do.
-        UnreachableError: It is away, or was lost and did not come back.
-        StageError: The program ends before its time, or the target's disk is full.
-    """
-    groups = [(item,) if isinstance(item, Path) else item for item in inputs]
-    run = KINDS[target.kind].run
-    return run(target, program, request, inputs=groups, outputs=outputs, progress=progress, told=told)
-
-
 def cores_for(target: TargetSettings) -> list[int]:
     """The cores to pin to: those of the target, else the last ones that may be used (interrupts prefer the first)."""
     if target.cores is not None:
@@ -210,47 +148,6 @@ def cores_for(target: TargetSettings) -> list[int]:
         message = f"{target.threads} threads asked for, but only {len(usable)} cores may be used there"
         raise UsageError(f"target '{target.name}': threads: {message}")
     return usable[-target.threads :]
-
-
-def run_jobs(
-    target: TargetSettings,
-    jobs: Mapping[str, Job],
-    progress: Progress = _SILENT,
-    told: Callable[[str], None] = lambda line: None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Do `jobs` one after the other in one fresh process on the target.
-
-    Returns:
-        The result of each job by name, and what is said about the machine: `machine`, `conditions`, `versions`.
-
-    Raises:
-        UsageError: A file is no model that the runtime can load, or a shape or provider that it needs is not there.
-        StageError: A model fails when it is run, or the process itself ends before its time.
-        UnreachableError: The target is away, or was lost and did not come back.
-    """
-    if target.perf_test:
-        return perf_test.run_jobs(target, jobs)
-    if not target.is_local:
-        require(target)
-    request = {
-        "provider": target.execution_provider,
-        "threads": target.threads,
-        "cores": cores_for(target),
-        "stop_with_stdin": True,
-        "jobs": list(jobs.values()),
-    }
-    if target.runtime == RUNTIME:
-        request["target"] = target.name
-    inputs, outputs = _files(jobs)
-    program = program_for(target.runtime)
-    result = run_program(target, program, request, inputs=inputs, outputs=outputs, progress=progress, told=told)
-    if not target.is_local and facts_of(target).emulated:
-        result["emulated"] = True
-    done = dict(zip(jobs, result.pop("jobs"), strict=True))
-    for name, outcome in done.items():
-        if "error" in outcome:
-            raise failure(name, outcome["error"])
-    return done, result
 
 
 def require(target: TargetSettings) -> None:
@@ -266,22 +163,3 @@ def require(target: TargetSettings) -> None:
     for name in ("numpy",) if target.runtime == RUNTIME else ("numpy", "onnxruntime"):
         if versions.get(name) is None:
             raise failures.no_package(target.name, target.python, name)
-
-
-def _files(jobs: Mapping[str, Job]) -> tuple[list[Path | Together], list[Path]]:
-    """The files that jobs read and write."""
-    inputs: list[Path | Together] = []
-    outputs: list[Path] = []
-    for job in jobs.values():
-        inputs.append(model_files(Path(job["model"])))
-        asked = job.get("answers")
-        if asked is not None:
-            arrays = [*asked["inputs"].values(), *asked.get("lengths", {}).values()]
-            arrays += [asked["targets"]] if asked.get("condense") == "tokens" else []
-            inputs += map(Path, arrays)
-            outputs.append(Path(asked["output"]))
-        if (built := job.get("build")) is not None:
-            cache = built["timing_cache"] or {}
-            outputs += [Path(path) for path in (built["engine"], built["facts"], cache.get("write")) if path]
-            inputs += [Path(path) for path in (cache.get("read"),) if path]
-    return inputs, outputs

@@ -14,8 +14,9 @@ from onnx import parser
 from compress.errors import UsageError
 from compress.targets import adb, remote
 from compress.targets.failures import UnreachableError
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings, read_target
-from compress.targets.target import facts_of, run_jobs
+from compress.targets.target import facts_of
 from tests.targets.android import SERIAL, phone
 
 MODEL = '<ir_version: 10, opset_import: ["" : 18]> g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }'

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from compress.targets.jobs import run_jobs
 from compress.targets.programs import program_for
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 from tests.targets.emulated_arm import arm64, arm64_root
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]

@@ -21,9 +21,10 @@ from compress.targets import remote
 from compress.targets import target as targets
 from compress.targets.doctor import examine_target, gpu_there
 from compress.targets.engines import axis_ranges
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
 from compress.targets.stage import Engine
-from compress.targets.target import facts_of, run_jobs
+from compress.targets.target import facts_of
 from tests.stand_ins import tensorrt_place
 from tests.targets.ssh_server import serving
 
@@ -48,9 +49,9 @@ class Told:
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     tensorrt_place.use(monkeypatch, tmp_path / "cache")
-    targets._known.clear()
+    targets.forget_places()
     yield
-    targets._known.clear()
+    targets.forget_places()
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_the_doctor_says_what_engines_are_built_for(monkeypatch: pytest.MonkeyPa
 
 def test_another_gpu_is_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
     before = facts_of(here()).fingerprint
-    targets._known.clear()
+    targets.forget_places()
     monkeypatch.setenv("STAND_IN_GPU", "Another GPU")
     assert facts_of(here()).fingerprint != before
 

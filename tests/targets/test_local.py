@@ -13,16 +13,17 @@ from onnx import parser
 
 import compress
 from compress.errors import StageError
-from compress.targets import target
+from compress.targets import jobs
+from compress.targets.jobs import run_jobs
 from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings
-from compress.targets.target import cores_for, run_jobs
+from compress.targets.target import cores_for
 
 MODEL = '<ir_version: 10, opset_import: ["" : 18]> g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }'
 PROGRAM = """
 import sys
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
+from compress.targets.jobs import run_jobs
 latency = {"batches": [1], "axes": {}, "warmup_seconds": 0.0, "seconds": 60.0, "minimum_calls": 1}
 run_jobs(TargetSettings(), {"m": {"model": sys.argv[1], "latency": latency}})
 """
@@ -87,6 +88,6 @@ def test_a_process_that_ends_early_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     (tmp_path / "program.py").write_text(code)
-    monkeypatch.setattr(target, "program_for", lambda runtime: tmp_path / "program.py")
+    monkeypatch.setattr(jobs, "program_for", lambda runtime: tmp_path / "program.py")
     with pytest.raises(StageError, match=message):
         run_jobs(TargetSettings(), {})

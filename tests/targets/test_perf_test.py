@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import StageError, UsageError
 from compress.profiling.profile import profile
+from compress.targets.jobs import run_jobs
 from compress.targets.perf_test import parsed
 from compress.targets.settings import TargetSettings
-from compress.targets.target import facts_of, run_jobs
+from compress.targets.target import facts_of
 from tests.targets.android import SERIAL, phone
 
 

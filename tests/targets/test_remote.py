@@ -20,8 +20,11 @@ from onnx import TensorProto, helper, numpy_helper, parser
 import compress
 from compress.errors import CompressError, StageError, UsageError
 from compress.targets import remote
+from compress.targets.execution import Execution
 from compress.targets.failures import UnreachableError
-from compress.targets.target import facts_of, fingerprint, run_jobs, run_program
+from compress.targets.jobs import run_jobs
+from compress.targets.kinds import run_program
+from compress.targets.target import facts_of, fingerprint
 from tests.targets.ssh_server import Server, serving
 
 MODEL = '<ir_version: 10, opset_import: ["" : 18]> g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }'
@@ -76,13 +79,35 @@ def test_files_are_sent_once_and_the_program_finds_them_under_their_names(server
     request = {"data": str(data), "out": str(tmp_path / "out.bin")}
     sent: list[int] = []
     progress = Counting(sent)
+    execution = Execution(code, request, [data], [tmp_path / "out.bin"], progress)
     for _ in range(2):
-        got = run_program(target, code, request, inputs=[data], outputs=[tmp_path / "out.bin"], progress=progress)
+        got = run_program(target, execution)
     assert got["size"] == data.stat().st_size
     assert got["path"] != str(data)
     assert Path(got["path"]).name == "data.bin"
     assert (tmp_path / "out.bin").read_bytes() == data.read_bytes()[::-1]
     assert sum(sent) == data.stat().st_size + code.stat().st_size
+
+
+WAKES = """
+import glob, re, time
+def wakes():
+    texts = [open(path).read() for path in glob.glob(f"/proc/{os.getppid()}/task/*/status")]
+    return sum(int(count) for text in texts for count in re.findall(r"(?m)^voluntary_ctxt_switches:\\s+(\\d+)", text))
+before = wakes()
+for _ in range(5):
+    print("progress x", flush=True)
+    time.sleep(0.4)
+result["wakes"] = wakes() - before
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how often a process woke")
+def test_the_device_sleeps_while_it_measures_unless_somebody_listens(server: Server, tmp_path: Path) -> None:
+    code, said = program(tmp_path, WAKES), list[str]()
+    assert run_program(server.target(), Execution(code, {}))["wakes"] <= 2
+    assert run_program(server.target(), Execution(code, {}, told=said.append))["wakes"] >= 4
+    assert said == ["progress x"] * 5
 
 
 class Counting:
@@ -126,7 +151,7 @@ def test_a_lost_connection_is_tried_again_and_sends_nothing_twice(server: Server
     data.write_bytes(os.urandom(2**21))
     cutter = threading.Thread(target=lambda: server.cut() if wait_for(once.exists) else None)
     cutter.start()
-    got = run_program(server.target(), code, {}, inputs=[data], progress=progress)
+    got = run_program(server.target(), Execution(code, {}, [data], progress=progress))
     cutter.join()
     assert got == {"done": True}
     assert progress.said == ["the connection to device is lost; try 2 in 0 s"]
@@ -144,7 +169,7 @@ def test_a_device_that_does_not_come_back_is_said_to(server: Server, tmp_path: P
     with pytest.raises(
         UnreachableError, match=r"target 'device' \(device\): nothing answers there.*Connection refused"
     ):
-        run_program(going.target(), program(tmp_path, ""), {})
+        run_program(going.target(), Execution(program(tmp_path, ""), {}))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
@@ -161,10 +186,11 @@ import sys
 from pathlib import Path
 from compress.targets import remote
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_program
+from compress.targets.kinds import run_program
+from compress.targets.execution import Execution
 remote.GRACE_SECONDS = 0.5
 target = TargetSettings.model_validate_json(sys.argv[1])
-run_program(target, Path(sys.argv[2]), {})
+run_program(target, Execution(Path(sys.argv[2]), {}))
 """
 
 
@@ -269,7 +295,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(server: Server, tmp_path: Path) 
         for files in ([more], [data]):
             body = "open(os.path.join(os.environ['TMPDIR'], 'x'), 'wb').write(bytes(2**21))" if files == [data] else ""
             with pytest.raises(StageError, match=r"its disk is full .*free some space there, name a folder with room"):
-                run_program(target, program(tmp_path, body), {}, inputs=files if files == [more] else [])
+                run_program(target, Execution(program(tmp_path, body), {}, files if files == [more] else []))
         remote.close_all()
         assert list(small.iterdir()) == []
     finally:
@@ -285,7 +311,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(server: Server, tmp_path: Path) 
 )
 def test_a_program_that_ends_early_is_explained(server: Server, tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(StageError, match=message):
-        run_program(server.target(), program(tmp_path, body), {})
+        run_program(server.target(), Execution(program(tmp_path, body), {}))
 
 
 def test_a_file_that_is_no_model_there_is_said_by_name(server: Server, tmp_path: Path) -> None:

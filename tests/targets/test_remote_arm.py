@@ -12,8 +12,9 @@ import yaml
 
 from compress.cli import main
 from compress.targets import remote
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import emissions, facts_of, is_emulated, run_jobs
+from compress.targets.target import emissions, facts_of, is_emulated
 from tests.targets.emulated_arm import arm64_root
 from tests.targets.ssh_server import Server, serving
 from tests.targets.test_arm64 import networks

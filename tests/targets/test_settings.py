@@ -7,8 +7,8 @@ import pytest
 
 from compress.errors import UsageError
 from compress.targets import facts
+from compress.targets import kinds as table
 from compress.targets import settings as module
-from compress.targets import target as table
 from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings, read_target
 from compress.targets.target import emissions, fingerprint

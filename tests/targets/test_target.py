@@ -7,8 +7,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from compress.errors import CompressError, StageError, UsageError
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 
 HEADER = '<ir_version: 10, opset_import: ["" : 18, "mine" : 1]> '
 LATENCY = {

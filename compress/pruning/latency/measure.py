@@ -15,8 +15,8 @@ from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.micro import MARK, layers_model
 from compress.pruning.latency.table import Grid, LatencyTable
 from compress.stage import Progress
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 
 ROUNDS = 4
 """Fresh processes for each kind of layer. The fastest one counts: what else runs on a machine only makes it slower."""

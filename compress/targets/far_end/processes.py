@@ -19,7 +19,7 @@ from typing import Any
 from compress.targets.far_end.channel import Channel, ClosedError, RefusedError
 
 PROGRESS, PROGRESS_SECONDS = b"progress ", 0.3
-"""How a program's lines begin that are passed on while it runs, and how often that is done."""
+"""How a program's lines begin that are passed on while it runs, and how often that is done where somebody listens."""
 FULL_BYTES = 2**16
 """Of a disk with less free than this a program that failed has failed for that."""
 
@@ -32,7 +32,14 @@ def run(channel: Channel, folder: Path, asked: dict[str, Any]) -> dict[str, Any]
         content, given = work / "request.json", work / "result.json"
         told = json.dumps(asked["request"]).replace(asked["root"], json.dumps(str(folder))[1:-1])
         content.write_text(told, encoding="utf-8")
-        status, said = _ended(channel, folder / asked["program"], [str(content), str(given)], work, asked["variables"])
+        variables = {**os.environ, **asked["variables"], "TMPDIR": str(work)}
+        with (work / "said").open("w+b") as stream:
+            kept, end = os.pipe()  # the program's standard input: open as long as this process lives
+            pid = _start(folder / asked["program"], [str(content), str(given)], kept, stream.fileno(), variables)
+            os.close(kept)
+            status = _ended(channel, pid, Said(channel, work / "said") if asked["progress"] else None)
+            os.close(end)
+        said = (work / "said").read_text(encoding="utf-8", errors="replace")
         if status != 0 and shutil.disk_usage(str(folder)).free < FULL_BYTES:
             raise RefusedError("disk", "nothing is left of it while the program runs")
         if status != 0 or not given.is_file():
@@ -47,51 +54,51 @@ def run(channel: Channel, folder: Path, asked: dict[str, Any]) -> dict[str, Any]
         shutil.rmtree(str(work), ignore_errors=True)
 
 
-def _ended(
-    channel: Channel, program: Path, arguments: list[str], work: Path, variables: dict[str, str]
-) -> tuple[int, str]:
-    """(exit status, what it said) of the program; it is ended when the connection closes or asks for something else."""
-    kept, end = os.pipe()  # the program's standard input: open as long as this process lives
+class Said:
+    """What a program has said in a file, of which the lines about progress are passed on."""
+
+    def __init__(self, channel: Channel, path: Path) -> None:
+        self.channel, self.path, self.passed_bytes = channel, path, 0
+
+    def pass_on(self) -> None:
+        """Tell of the lines about progress that have come since the last time."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.passed_bytes)
+            whole, newline, _ = stream.read().rpartition(b"\n")
+        self.passed_bytes += len(whole) + len(newline)
+        for line in whole.split(b"\n"):
+            if line.startswith(PROGRESS):
+                self.channel.answer({"said": line.decode("utf-8", "replace")})
+
+
+def _ended(channel: Channel, pid: int, said: Said | None) -> int:
+    """The exit status of a process; it is ended when the connection closes or asks for something else.
+
+    Nothing wakes this process meanwhile, which would disturb what is measured there, unless progress is passed on.
+    """
     woken, wake = os.pipe()
-    with (work / "said").open("w+b") as said:
-        pid = _start(program, arguments, kept, said.fileno(), {**os.environ, **variables, "TMPDIR": str(work)})
-        os.close(kept)
-        status: list[int] = []
-        passed = [0]
+    status: list[int] = []
 
-        def wait() -> None:
-            status.append(os.waitpid(pid, 0)[1])
-            os.close(wake)
+    def wait() -> None:
+        status.append(os.waitpid(pid, 0)[1])
+        os.close(wake)
 
-        waiter = threading.Thread(target=wait, daemon=True)
-        waiter.start()
-        lost = False
-        try:
-            while not channel.waiting and not select.select([0, woken], [], [], PROGRESS_SECONDS)[0]:
-                _pass_on(channel, work / "said", passed)
-        except ClosedError:
-            lost = True
-        if not status and (lost or select.select([0], [], [], 0)[0]):
-            os.kill(pid, signal.SIGKILL)
-        waiter.join()
-        os.close(woken)
-        os.close(end)
-        said.seek(0)
-        text = said.read().decode("utf-8", "replace")
-        _pass_on(channel, work / "said", passed)
-    code = status[0]
-    return (-os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)), text
-
-
-def _pass_on(channel: Channel, said: Path, passed: list[int]) -> None:
-    """Tell of the lines about progress that the program has written behind the first `passed[0]` bytes."""
-    with said.open("rb") as stream:
-        stream.seek(passed[0])
-        whole, newline, _ = stream.read().rpartition(b"\n")
-    passed[0] += len(whole) + len(newline)
-    for line in whole.split(b"\n"):
-        if line.startswith(PROGRESS):
-            channel.answer({"said": line.decode("utf-8", "replace")})
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    lost, pause = False, None if said is None else PROGRESS_SECONDS
+    try:
+        while not channel.waiting and not select.select([0, woken], [], [], pause)[0]:
+            if said is not None:
+                said.pass_on()
+    except ClosedError:
+        lost = True
+    if not status and (lost or select.select([0], [], [], 0)[0]):
+        os.kill(pid, signal.SIGKILL)
+    waiter.join()
+    os.close(woken)
+    if said is not None:
+        said.pass_on()
+    return -os.WTERMSIG(status[0]) if os.WIFSIGNALED(status[0]) else os.WEXITSTATUS(status[0])
 
 
 def _start(program: Path, arguments: list[str], stdin: int, stderr: int, variables: dict[str, str]) -> int:

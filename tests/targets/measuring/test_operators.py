@@ -6,8 +6,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from compress.errors import StageError
+from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
-from compress.targets.target import run_jobs
 from tests.targets.measuring.running import HEADER, save
 
 
