@@ -55,7 +55,7 @@ def quantize(
     """Quantize a float network, which is put into evaluation mode and otherwise left as it is.
 
     Activation ranges come from training examples. Training distils from the float network; its result is kept unless
-    the merely calibrated network is better on validation data.
+    the merely calibrated network is better on validation data, or whatever it is with `keep: last`.
 
     Raises:
         UsageError: the settings do not fit the network or the task; and as `fit` does.
@@ -87,7 +87,7 @@ def quantize(
     log = train(model, module, data, task, settings=settings, context=context)
     after = evaluate(model, data, task, data.validation, context=context)
     model.to("cpu")
-    kept = "trained" if _as_good(after, before, task) else "post_training"
+    kept = "trained" if settings.keep == "last" or _as_good(after, before, task) else "post_training"
     if kept == "post_training":
         restore(model, {name: tensor.cpu() for name, tensor in calibrated.items()})
     return Quantized(model, kept, before, after, log, ignore=settings.ignore)

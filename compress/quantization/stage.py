@@ -34,6 +34,9 @@ class Quantize(DistillationRecipe, Stage):
     """Its peak. Unset: 0.0002 for adamw, 0.002 for sgd, a small part of what trained the float network."""
     weight_decay: float | None = Field(None, ge=0)
     """Unset: 1e-5; little, because training is short."""
+    keep: Literal["best", "last"] = "best"
+    """What is best on validation data, of the epochs and the merely calibrated network (with `accuracy_drop`: of the
+    rungs); or the `last` epoch, for validation data that the float network was trained on, which say little."""
     model: str | None = None
     """The model to quantize: a name from `models:` or a stage; unset: the model before this stage."""
     accuracy_drop: float | None = Field(None, ge=0)

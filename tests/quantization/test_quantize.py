@@ -63,6 +63,18 @@ def test_training_changes_the_weights_and_keeps_the_better(trained: nn.Module) -
     assert not any(module.training for module in result.module.modules())
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_also_if_it_is_worse(trained: nn.Module) -> None:
+    harmful = {"epochs": 1, "optimizer": "sgd", "learning_rate": 20.0, "gradient_clip": 1.0}
+    best, last = (
+        quantize(trained, DATA, TASK, Quantize.model_validate({**harmful, "keep": k})) for k in ("best", "last")
+    )
+    assert last.trained is not None
+    assert last.trained["accuracy"] < last.post_training["accuracy"]
+    assert (best.kept, last.kept) == ("post_training", "trained")
+    first, second = (next(m for m in x.module.modules() if isinstance(m, Weighted)).weight for x in (best, last))
+    assert not torch.equal(first, second)
+
+
 def test_the_same_seed_gives_the_same_bits(trained: nn.Module) -> None:
     states = [tensors_of(quantize(trained, DATA, TASK, Quantize(epochs=1)).module) for _ in range(2)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
