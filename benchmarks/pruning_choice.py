@@ -1,13 +1,13 @@
 """Pruning for time against pruning for arithmetic, at equal accuracy: the trained ResNet-20 and ResNet-56 on CIFAR-10.
 
     COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--precision fp32 int8]
-        [--images 10000] [--epochs 3]
+        [--macs 0.75 0.5] [--images 10000] [--epochs 3]
 
-First a network is pruned to half of its MACs, then, from the published weights again, to the time of that one's file
-at batch 1 divided by 1.25, once for fp32 files and once for int8 ones. All recover with the same schedule, distilled
-from the unpruned network, and all 10,000 test images are looked at once, at the end, by the float network. Then the
-files of a precision are measured side by side, with the unpruned one's. What is done is kept, so that an interrupted
-call goes on.
+First a network is pruned to a share of its MACs, then, from the published weights again, to the time of that one's
+file at batch 1 divided by 1.25, once for fp32 files and once for int8 ones. All recover with the same schedule,
+distilled from the unpruned network, and all 10,000 test images are looked at once, at the end, by the float network.
+Then the files of a precision are measured side by side, with the unpruned one's. What is done is kept, so that an
+interrupted call goes on.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from compress.training.evaluate import evaluate
 
 FASTER = 1.25
 """What is asked of the time-aware choice over the other: a little more than what is claimed."""
+BY_MACS, BY_TIME = "by MACs", "by time"
 TASK = load_task("image-classification")
 TARGET = read_target("local")
 
@@ -69,22 +70,22 @@ def recovered(
 
 
 def both(
-    name: str, precision: str, data: Data, arguments: argparse.Namespace, folder: Path
+    name: str, share: float, precision: str, data: Data, arguments: argparse.Namespace, folder: Path
 ) -> dict[str, dict[str, Any]]:
     """The unpruned network, and it pruned either way: accuracy and milliseconds, measured side by side."""
     whole, emission = network(name), emission_for(TARGET, precision)
-    by_macs, arithmetic = recovered(name, {"keep": {"macs": 0.5}}, data, arguments, folder / "macs")
+    by_macs, arithmetic = recovered(name, {"keep": {"macs": share}}, data, arguments, folder / "macs")
     asked = folder / f"asked-{precision}.json"
     if not asked.exists():
         files = {"whole": timing_file(whole, IMAGES, emission), "macs": timing_file(by_macs, IMAGES, emission)}
         asked.write_text(json.dumps(measure_files(files, IMAGES, TARGET, 1, Silent())["macs"][1] * FASTER))
     reach = {"speedup": json.loads(asked.read_text()), "precision": precision, "batch": 1}
     by_time, timely = recovered(name, {"reach": reach}, data, arguments, folder / f"time-{precision}")
-    modules = {"unpruned": whole, "half of the MACs": by_macs, "by time": by_time}
+    modules = {"unpruned": whole, BY_MACS: by_macs, BY_TIME: by_time}
     files = {how: timing_file(module, IMAGES, emission) for how, module in modules.items()}
     measured = measure_files(files, IMAGES, TARGET, 1, Silent())
     plain = {"accuracy": evaluate(whole, data, TASK, data.test)["accuracy"], "macs_left": 1.0, "blocks_gone": 0}
-    found = {"unpruned": plain, "half of the MACs": arithmetic, "by time": timely}
+    found = {"unpruned": plain, BY_MACS: arithmetic, BY_TIME: timely}
     return {how: {**row, "ms": measured[how][0]} for how, row in found.items()}
 
 
@@ -93,17 +94,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
     parser.add_argument("--precision", nargs="+", choices=["fp32", "int8"], default=["fp32", "int8"])
+    parser.add_argument("--macs", nargs="+", type=float, default=[0.75, 0.5], help="shares that the other choice keeps")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data, lines, claims = cifar10(arguments.images), [], []
-    for name, precision in itertools.product(arguments.only, arguments.precision):
-        folder = cache_folder() / "benchmarks" / "pruning_choice" / f"{name}-{arguments.images}-{arguments.epochs}"
-        rows = both(name, precision, data, arguments, folder)
+    for name, share, precision in itertools.product(arguments.only, arguments.macs, arguments.precision):
+        schedule = f"{name}-{share}-{arguments.images}-{arguments.epochs}"
+        folder = cache_folder() / "benchmarks" / "pruning_choice" / schedule
+        rows = both(name, share, precision, data, arguments, folder)
         lines += [
             {
                 "network": name,
+                "share": f"{share:.0%}",
                 "precision": precision,
                 "pruned": how,
                 "test accuracy": f"{row['accuracy']:.2%}",
@@ -114,8 +118,8 @@ def main() -> int:
             }
             for how, row in rows.items()
         ]
-        timely, arithmetic = rows["by time"], rows["half of the MACs"]
-        where, faster = f"{name} in {precision}", arithmetic["ms"] / timely["ms"]
+        timely, arithmetic = rows[BY_TIME], rows[BY_MACS]
+        where, faster = f"{name}, {share:.0%} of the MACs, {precision}", arithmetic["ms"] / timely["ms"]
         claims += [
             Claim(f"{where}: by time over by MACs", faster, ">=", 1.2, "{:.2f}x"),
             Claim(f"{where}: accuracy won by it", timely["accuracy"] - arithmetic["accuracy"], ">=", 0.0, "{:.2%}"),
