@@ -31,7 +31,7 @@ from compress.profiling.answers import answers
 from compress.profiling.latency import Latency
 from compress.profiling.profile import Profile, compare, profile
 from compress.store import Store
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 
 BATCHES = (1, 32)
 PUBLISHED_ACCURACY = 0.9173

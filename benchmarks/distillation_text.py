@@ -30,7 +30,7 @@ from compress.profiling.answers import answers
 from compress.profiling.latency import Latency
 from compress.profiling.profile import compare
 from compress.store import Store
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 from compress.tasks.open import open_task
 
 DRAWS = 10_000

@@ -39,7 +39,8 @@ from compress.exporting.int8_share import int8_share
 from compress.profiling.latency import Latency
 from compress.profiling.profile import compare, profile
 from compress.profiling.statistics import Ratio
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 from compress.targets.target import fingerprint
 
 BATCHES = (1, 8)

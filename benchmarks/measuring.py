@@ -34,7 +34,8 @@ from compress.profiling.statistics import Ratio, Samples, percentile, ratio_inte
 from compress.targets.jobs import run_jobs
 from compress.targets.measuring.machine import available_cores
 from compress.targets.programs import program_for
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 
 OVERHEAD_LIMIT, MEMORY_LIMIT = 0.03, 0.05
 SIZES = {"0.05 ms": (16, 22, 2), "0.5 ms": (32, 52, 2), "5 ms": (64, 50, 4), "50 ms": (96, 75, 7)}

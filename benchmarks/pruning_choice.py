@@ -31,7 +31,7 @@ from compress.pruning.reach import Where, emission_for
 from compress.pruning.recover import describe, prune_and_recover
 from compress.pruning.stage import Prune
 from compress.stage import Context, Silent
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 from compress.training.evaluate import evaluate
 
 FASTER = 1.25

@@ -37,7 +37,8 @@ from compress.pruning.prune import PruneLog
 from compress.pruning.reach import Where, emission_for, prune_to_time
 from compress.pruning.settings import Pruning
 from compress.stage import Silent
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 
 NETWORKS = ("resnet20", "resnet56", "mobilenet_v2", "bert")
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}

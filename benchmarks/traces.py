@@ -18,7 +18,7 @@ from common import ROOT
 from measuring import network, ours
 
 from compress.profiling.profile import turns
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 
 KEPT = 64
 NETWORKS = {"small": (12, 16, 2), "large": (32, 32, 2)}

@@ -42,8 +42,8 @@ def examine(target: str, as_json: bool) -> None:
 
     from compress.console import OUT
     from compress.targets.doctor import examine_target, rows
+    from compress.targets.reading import read_target
     from compress.targets.remote import close_all
-    from compress.targets.settings import read_target
 
     try:
         told = examine_target(read_target(target, Path()))

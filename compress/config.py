@@ -17,7 +17,8 @@ from compress.pipeline import KEYS, Header, Pipeline, Placed
 from compress.stage_items import link_faults, name_faults, read_stages, stage_names, unfold_stages
 from compress.suggest import did_you_mean, listed, unknown
 from compress.targets.limits import Budget
-from compress.targets.settings import DEFAULT_TARGETS, TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import DEFAULT_TARGETS, TargetSettings
 from compress.tasks.settings import TaskSettings, read_task_settings
 from compress.validation import relocated, shown, validated
 from compress.yaml_source import SET, Place, Source, as_mapping, path_of, read_yaml

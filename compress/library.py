@@ -21,7 +21,7 @@ from compress.pruning.stage import Prune
 from compress.quantization.stage import Quantize
 from compress.settings import Settings
 from compress.stage import Context, Progress, Silent
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 from compress.tasks.settings import read_task_settings
 from compress.tasks.task import Task
 from compress.training.stage import Train

@@ -10,7 +10,8 @@ from compress.bundle import Kind, write_bundle
 from compress.errors import UsageError
 from compress.profiling.profile import Profile
 from compress.stage import Progress, Silent
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 from compress.validation import checked
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 from compress.data.settings import data_file
 from compress.errors import Fault, UsageError
 from compress.suggest import unknown
-from compress.targets.settings import DEFAULT_TARGETS, from_address, target_file
+from compress.targets.reading import from_address, target_file
+from compress.targets.settings import DEFAULT_TARGETS
 from compress.yaml_source import Place, Source, as_mapping, parse_yaml, place_of, read_yaml
 
 BESIDE = ("name", "from")

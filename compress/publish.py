@@ -11,11 +11,12 @@ from typing import Any
 from compress.bundle import Bundle, Kind
 from compress.environment import environment
 from compress.generation.settings import RESPONSES_FILE
-from compress.plan import Plan, Row
+from compress.plan import Plan
 from compress.profiling.evaluate import FLIPS_FILE
 from compress.report.manifest import ArtifactFile, tell_measured, write_artifacts
 from compress.report.summary import summarise
 from compress.report.write import replacing, write_report
+from compress.rows import Row
 from compress.run import Done
 from compress.store import Store, file_sha256, folder_sha256
 from compress.targets.model_files import model_files

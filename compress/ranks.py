@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from compress.bundle import Bundle
-from compress.plan import Plan, thread_count
+from compress.plan import Plan
 from compress.stage import Context, Progress, Stage
+from compress.steps import thread_count
 from compress.training.processes import broadcast_object, join, launched_ranks, leave
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from compress.bundle import Bundle, Kind
 from compress.errors import Fault, StageError, UsageError
-from compress.plan import Plan, Step
+from compress.plan import Plan
 from compress.run import Status, context_for, perform
 from compress.stage import Progress, Silent
+from compress.steps import Step
 from compress.store import Store, write_atomically
 from compress.targets.failures import UnreachableError
 

@@ -14,10 +14,11 @@ from typing import Any
 from compress.bundle import Bundle, Kind
 from compress.environment import environment
 from compress.errors import StageError
-from compress.plan import Plan, Step, thread_count
+from compress.plan import Plan
 from compress.profiling.stage import Profile
 from compress.ranks import lead
 from compress.stage import Context, Progress
+from compress.steps import Step, thread_count
 from compress.store import Record, Store
 from compress.training.processes import launched_ranks
 

@@ -9,7 +9,7 @@ import pytest
 
 from compress.config import read_pipeline
 from compress.data.settings import read_data_settings
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 from compress.yaml_source import read_yaml
 
 REPOSITORY = Path(__file__).parents[1]

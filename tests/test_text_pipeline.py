@@ -37,6 +37,12 @@ targets: [{name: local, rounds: 2, seconds: 0.01, warmup_seconds: 0}]
 """
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """What one test has trained and exported is there for the next."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
@@ -47,8 +53,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_language_model_is_trained_exported_measured_and_runs(folder: Path) -> None:
-    outcome = execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
+def test_a_language_model_is_trained_exported_measured_and_runs(folder: Path, store: Store) -> None:
+    outcome = execute(read_pipeline(folder / "text.yaml"), store, folder / "runs", Silent())
     assert outcome is not None
     report, artifacts = outcome.report, folder / "runs" / "text" / "artifacts"
     torch_row, file_row = report["models"]
@@ -117,12 +123,12 @@ def test_what_does_not_fit_is_said_before_anything_is_trained(folder: Path, chan
         execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
 
 
-def test_int8_goes_the_whole_way(folder: Path) -> None:
+def test_int8_goes_the_whole_way(folder: Path, store: Store) -> None:
     text = PIPELINE.replace(
         "  - export: {}", "  - quantize: {epochs: 1, batch_size: 32}\n  - export: {emit: [ort-x86]}"
     )
     (folder / "text.yaml").write_text(text)
-    outcome = execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
+    outcome = execute(read_pipeline(folder / "text.yaml"), store, folder / "runs", Silent(), rehearsal=False)
     assert outcome is not None
     rows = outcome.report["models"]
     trained, file_row = rows[0], rows[-1]

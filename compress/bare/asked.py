@@ -11,7 +11,8 @@ from compress.errors import UsageError
 from compress.quantization import stage
 from compress.quantization.ranges import CHOICES
 from compress.suggest import unknown
-from compress.targets.settings import CALIBRATED_EMISSIONS, EMISSIONS, FLOAT_EMISSIONS, TargetSettings
+from compress.targets.emissions import CALIBRATED_EMISSIONS, EMISSIONS, FLOAT_EMISSIONS
+from compress.targets.settings import TargetSettings
 from compress.targets.target import emissions
 
 RUNGS = tuple(rung for rung in stage.RUNGS if rung != "trained")

@@ -13,7 +13,7 @@ from compress.bare.samples import Images
 from compress.errors import UsageError
 from compress.profiling.bare import axis
 from compress.stage import Progress
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 
 
 def quantize_from_call(

@@ -13,7 +13,8 @@ from compress.bare.measure import Measured, choose, weigh
 from compress.environment import environment
 from compress.quantization.ladder import Rung
 from compress.store import file_sha256
-from compress.targets.settings import UNCALIBRATED_EMISSIONS, TargetSettings
+from compress.targets.emissions import UNCALIBRATED_EMISSIONS
+from compress.targets.settings import TargetSettings
 
 
 def content_of(

@@ -25,7 +25,7 @@ from compress.exporting.int8_share import Int8Share, int8_share
 from compress.exporting.lint.check import lint, refuse
 from compress.exporting.rounded import check_rounded
 from compress.exporting.torch_onnx import save
-from compress.targets.settings import INTEGER_PRECISIONS, UNCALIBRATED_EMISSIONS, precision_of
+from compress.targets.emissions import INTEGER_PRECISIONS, UNCALIBRATED_EMISSIONS, precision_of
 
 GIVEN, FLOAT = "given", "fp32"
 PARITY_BATCHES = 4

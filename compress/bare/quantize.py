@@ -27,7 +27,8 @@ from compress.quantization.outputs import OutputError, runnable
 from compress.quantization.template import template_of
 from compress.report.write import JSON_FILE, write_report
 from compress.stage import Progress, Silent
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 
 BATCH = 16
 CALIBRATION_SAMPLES = 512

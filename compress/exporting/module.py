@@ -26,7 +26,7 @@ from compress.models.deployment import write_tokenizer
 from compress.quantization.convert import canonical
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.stage import Context
-from compress.targets.settings import FLOAT_EMISSIONS, UNCALIBRATED_EMISSIONS
+from compress.targets.emissions import FLOAT_EMISSIONS, UNCALIBRATED_EMISSIONS
 from compress.tasks.task import Task
 
 

@@ -14,7 +14,7 @@ from compress.exporting.graph import Graph
 from compress.exporting.tracing import quiet
 from compress.quantization.fake_quantize import FakeQuantize
 from compress.quantization.prepare import name_sources
-from compress.targets.settings import FLOAT_EMISSIONS
+from compress.targets.emissions import FLOAT_EMISSIONS
 
 
 def round_as(module: nn.Module, emission: str, proto: ModelProto) -> None:

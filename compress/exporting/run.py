@@ -33,7 +33,7 @@ from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.deployment import copy_tokenizer
 from compress.stage import Context, Metrics
-from compress.targets.settings import FLOAT_EMISSIONS, UNCALIBRATED_EMISSIONS, precision_of
+from compress.targets.emissions import FLOAT_EMISSIONS, UNCALIBRATED_EMISSIONS, precision_of
 from compress.tasks.open import open_task
 
 BATCH = 32

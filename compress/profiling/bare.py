@@ -12,7 +12,7 @@ from compress.errors import UsageError
 from compress.profiling.latency import TAILS
 from compress.profiling.profile import profile_file
 from compress.stage import Progress
-from compress.targets.settings import read_target
+from compress.targets.reading import read_target
 
 
 def profile_bare_file(

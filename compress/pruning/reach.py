@@ -36,7 +36,8 @@ from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
 from compress.pruning.timing import Timing
 from compress.stage import Progress
-from compress.targets.settings import CALIBRATED_EMISSIONS, TargetSettings
+from compress.targets.emissions import CALIBRATED_EMISSIONS
+from compress.targets.settings import TargetSettings
 from compress.targets.target import emissions
 
 FAR = 1.1

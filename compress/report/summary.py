@@ -7,13 +7,14 @@ from typing import Any
 
 from compress.budget import Candidate, Verdict, decide, worth_of_int8
 from compress.bundle import Kind
-from compress.plan import Plan, Row
+from compress.plan import Plan
 from compress.profiling.operator_times import what_costs
 from compress.report.against import FLIP_KEYS, Shown, add_intervals, flips_of, nothing_shown
 from compress.report.facts import data_of, is_emulated, limits_on, settings_of, target_of
 from compress.report.reading import REPORT_FORMAT
+from compress.rows import Row
 from compress.run import Done
-from compress.targets.settings import INTEGER_PRECISIONS
+from compress.targets.emissions import INTEGER_PRECISIONS
 
 LATENCY_KEYS_FOR_BUDGET = ("p50_ms", "p90_ms", "p99_ms")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.targets import examine
+from compress.targets.emissions import ARM, VNNI, X86
 from compress.targets.execution import Execution
 from compress.targets.kinds import run_program
-from compress.targets.settings import ARM, VNNI, X86, TargetSettings
+from compress.targets.settings import TargetSettings
 from compress.targets.target import describe_tensorrt, facts_of
 from compress.targets.tensorrt_settings import MAJOR, RUNTIME
 

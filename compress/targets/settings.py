@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import shutil
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from compress.data.locations import builtin_folder, find_path
-from compress.errors import Fault, UsageError
 from compress.settings import Settings
 from compress.suggest import unknown
 from compress.targets import tensorrt_settings
+from compress.targets.emissions import EMISSIONS
 from compress.targets.limits import Budget
 from compress.targets.measuring.machine import available_cores
-from compress.validation import validated
-from compress.yaml_source import Source, read_yaml
 
 KINDS = ("local", "ssh", "adb")
 RUNTIMES = ("onnxruntime", tensorrt_settings.RUNTIME)
@@ -28,18 +23,6 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Provider in YAML -> ONNX Runtime's name for it."""
 DEFAULT_TARGETS = ("local",)
 """Where files are measured unless a pipeline says."""
-FLOAT_EMISSIONS = ("fp32", "fp16", "bf16")
-"""Those that compute in float."""
-CALIBRATED_EMISSIONS = ("ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt")
-"""Those made of quantized networks, whose activations have ranges."""
-UNCALIBRATED_EMISSIONS = ("ort-dynamic", "ort-weights8", "ort-weights4")
-"""Those that round a float network as it is."""
-EMISSIONS = (*FLOAT_EMISSIONS, *CALIBRATED_EMISSIONS, *UNCALIBRATED_EMISSIONS)
-INTEGER_PRECISIONS = ("int8", "int4")
-"""What a file is called that computes with integers."""
-VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
-"""Processors' features with which products of uint8 and int8 are added without saturation."""
-X86, ARM = frozenset({"x86_64", "amd64", "i386", "i686"}), frozenset({"aarch64", "arm64", "armv8l", "armv7l"})
 
 
 def _one_of(what: str, known: Iterable[str]) -> AfterValidator:
@@ -62,13 +45,6 @@ def _emissions(value: Any) -> Any:
     if isinstance(value, list | tuple) and (wrong := [name for name in value if name not in EMISSIONS]):
         raise _refused(unknown("emission", str(wrong[0]), EMISSIONS))
     return value
-
-
-def precision_of(emission: str) -> str:
-    """What the weights of a file are stored in: `fp32`, `fp16`, `bf16`, `int8` or `int4`."""
-    if emission in FLOAT_EMISSIONS:
-        return emission
-    return "int4" if emission == "ort-weights4" else "int8"
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -234,71 +210,3 @@ def _provider_problem(provider: str) -> str | None:
     if provider == "cuda" and shutil.which("nvidia-smi") is None:
         return "provider 'cuda' needs an NVIDIA GPU, but nvidia-smi is not found here (or use provider: cpu)"
     return None
-
-
-def read_target(target: str | Path | Mapping[str, Any] | Source, base: Path | None = None) -> TargetSettings:
-    """A target by its built-in name, its address, the path of a file, or its settings.
-
-    An address is `ssh://user@host:port` or `adb://serial`; a path is tried in `base`, then in the working folder; a
-    `Source` is a target file that was read before.
-
-    Raises:
-        UsageError: It cannot be found or read, its settings are wrong, or this machine cannot do what it asks.
-    """
-    if isinstance(target, str) and (settings := from_address(target)):
-        target = settings
-    if isinstance(target, Mapping):
-        return _read(Source(dict(target)), {"name": _name(target)}, base)
-    source = target if isinstance(target, Source) else read_yaml(target_file(str(target), base))
-    return _read(source, {"name": Path(source.file).stem}, Path(source.file).parent)
-
-
-def from_address(text: str) -> dict[str, Any] | None:
-    """The settings of the target at `ssh://user@host:port` or `adb://serial`; None for any other text."""
-    found = re.fullmatch(r"(ssh|adb)://(.+)", text)
-    return {"kind": found[1], ADDRESS[found[1]]: found[2].rstrip("/")} if found else None
-
-
-def _name(settings: Mapping[str, Any]) -> str:
-    """How a target without a name is called: for where it is, without the user and the port."""
-    place = settings.get("host") or settings.get("serial") or "local"
-    return re.sub(r"[^\w.\-]+", "-", re.sub(r":\d+$", "", str(place).rpartition("@")[2])).strip("-") or "local"
-
-
-def target_file(name: str, base: Path | None) -> Path:
-    """The file of a built-in target, or that of a path, which is sought in `base`, then in the working folder.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if not name.endswith((".yaml", ".yml")) and "/" not in name and "\\" not in name:
-        known = {path.stem: path for path in builtin_folder("targets").glob("*.yaml")}
-        if name not in known:
-            raise UsageError(f"{unknown('target', name, known)}; or give the path of a .yaml file")
-        return known[name]
-    try:
-        return find_path(name, base)
-    except ValueError as error:
-        raise UsageError(Fault(f"target: {error}")) from None
-
-
-def _read(source: Source, defaults: dict[str, Any], base: Path | None) -> TargetSettings:
-    """Settings from plain data; every fault at once, each with its line."""
-    faults = list(source.faults)
-    settings = None
-    if isinstance(source.data, dict):
-        settings, more = validated(TargetSettings, {**defaults, **source.data}, source)
-        faults += more
-    else:
-        faults.append(source.fault((), "a target is a mapping of settings, such as {runtime: onnxruntime, threads: 1}"))
-    if settings is not None:
-        faults += [source.fault((field,), message) for field, message in settings.faults()]
-        if settings.ssh_config is not None:
-            try:
-                found = str(find_path(settings.ssh_config, base))
-                settings = settings.model_copy(update={"ssh_config": found})
-            except ValueError as error:
-                faults.append(source.fault(("ssh_config",), str(error)))
-    if faults or settings is None:
-        raise UsageError(faults)
-    return settings

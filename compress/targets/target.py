@@ -10,12 +10,13 @@ from typing import Any
 
 from compress.errors import CompressError, UsageError
 from compress.targets import failures, perf_test, remote
+from compress.targets.emissions import ARM, VNNI, X86
 from compress.targets.execution import Execution
 from compress.targets.facts import Facts, remember, remembered
 from compress.targets.kinds import KINDS, run_program
 from compress.targets.measuring.machine import available_cores
 from compress.targets.programs import program_for
-from compress.targets.settings import ARM, VNNI, X86, TargetSettings
+from compress.targets.settings import TargetSettings
 from compress.targets.tensorrt_settings import AUTOMATIC, BELONGS_TO, RUNTIME
 
 AWAY_SECONDS = 30.0

@@ -11,7 +11,7 @@ from compress.exporting.torch_onnx import example_inputs, save
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
-from compress.targets.settings import UNCALIBRATED_EMISSIONS
+from compress.targets.emissions import UNCALIBRATED_EMISSIONS
 from tests.exporting.canonical_graphs import canonical_graph
 from tests.exporting.emissions.token_graphs import token_network
 from tests.quantization.networks import deployment, network

@@ -16,7 +16,7 @@ from compress.exporting.parity import Parity, check, run
 from compress.exporting.rounded import check_rounded, emitted, useless
 from compress.exporting.torch_onnx import example_inputs, save, to_proto
 from compress.exporting.twins import twin
-from compress.targets.settings import UNCALIBRATED_EMISSIONS
+from compress.targets.emissions import UNCALIBRATED_EMISSIONS
 from tests.exporting.canonical_graphs import canonical_graph
 from tests.exporting.text_exports import deployment
 from tests.models.text_networks import answer, inputs, made

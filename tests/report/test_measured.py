@@ -7,7 +7,7 @@ from typing import Any
 
 from compress.report.manifest import ArtifactFile, tell_measured, write_artifacts
 from compress.report.measured import PURPOSES, measured
-from compress.targets.settings import EMISSIONS
+from compress.targets.emissions import EMISSIONS
 from tests.report.test_manifest import bundle, deployment
 
 MACHINE = {"cpu": "A", "system": "Linux"}

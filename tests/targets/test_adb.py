@@ -15,7 +15,8 @@ from compress.errors import UsageError
 from compress.targets import adb, remote
 from compress.targets.failures import UnreachableError
 from compress.targets.jobs import run_jobs
-from compress.targets.settings import TargetSettings, read_target
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 from compress.targets.target import facts_of
 from tests.targets.android import SERIAL, phone
 

@@ -1,17 +1,11 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from compress.errors import UsageError
-from compress.targets import facts
 from compress.targets import kinds as table
 from compress.targets import settings as module
 from compress.targets.measuring.machine import available_cores
-from compress.targets.settings import TargetSettings, read_target
-from compress.targets.target import emissions, fingerprint
+from compress.targets.reading import read_target
+from compress.targets.settings import TargetSettings
 
 
 def test_built_in_target_is_this_machine_on_one_thread() -> None:
@@ -22,13 +16,6 @@ def test_built_in_target_is_this_machine_on_one_thread() -> None:
 
 def test_every_kind_that_is_read_can_be_run() -> None:
     assert set(module.KINDS) == set(table.KINDS)
-
-
-def test_a_file_is_sought_beside_the_base_and_named_for_itself(tmp_path: Path) -> None:
-    (tmp_path / "server.yaml").write_text("threads: 1\nbatches: [1, 8]\n")
-    target = read_target("server.yaml", tmp_path)
-    assert target.name == "server"
-    assert target.batches == (1, 8)
 
 
 @pytest.mark.parametrize(
@@ -78,82 +65,11 @@ def test_throughput_may_be_measured_at_several_batch_sizes() -> None:
     assert (several.throughput_batches, several.answers_batch) == ((1, 8, 64), 64)
 
 
-def test_an_address_is_a_target_named_for_where_it_is() -> None:
-    target = read_target("ssh://pi@board.local:2222")
-    assert (target.kind, target.host, target.name) == ("ssh", "pi@board.local:2222", "board.local")
-    assert not target.is_local
-
-
-def test_an_ssh_configuration_is_sought_beside_the_file_that_names_it(tmp_path: Path) -> None:
-    (tmp_path / "config").write_text("")
-    (tmp_path / "pi.yaml").write_text("kind: ssh\nhost: pi\nssh_config: config\n")
-    assert read_target(str(tmp_path / "pi.yaml")).ssh_config == str(tmp_path / "config")
-
-
 def test_what_another_machine_can_do_is_not_asked_of_this_one() -> None:
     target = read_target({"kind": "ssh", "host": "pi", "threads": 4096, "cores": list(range(4096)), "provider": "cuda"})
     assert target.threads == 4096
 
 
-def test_all_faults_of_a_file_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text("threads: 1\nrounds: 1\nbatchs: [1]\nprovider: cpuu\n")
-    with pytest.raises(UsageError) as caught:
-        read_target(str(path))
-    assert {(fault.where, fault.line) for fault in caught.value.faults} == {
-        ("rounds", 2), ("batchs", 3), ("provider", 4),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("text", ["- 1\n", "threads: [1\n", ""])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(UsageError):
-        read_target(str(tmp_path / "bad.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("architecture", "features", "expected"),
-    [
-        ("x86_64", ["avx2", "avx512_vnni"], ["fp32", "ort-x86"]),
-        ("AMD64", ["avx2", "avx_vnni"], ["fp32", "ort-x86"]),
-        ("x86_64", ["avx2", "avx512f"], ["fp32", "ort-x86-avx2"]),
-        ("AMD64", [], ["fp32", "ort-x86-avx2"]),
-        ("aarch64", ["dotprod"], ["fp32", "ort-arm"]),
-        ("riscv64", [], ["fp32"]),
-    ],
-)
-def test_emissions_follow_the_processor(
-    monkeypatch: pytest.MonkeyPatch, architecture: str, features: list[str], expected: list[str]
-) -> None:
-    monkeypatch.setattr(facts, "machine", lambda: {"architecture": architecture, "features": features})
-    assert emissions(TargetSettings()) == expected
-    assert emissions(TargetSettings(emit=("ort-arm",))) == ["ort-arm"]
-    assert emissions(TargetSettings(provider="cuda")) == ["fp32"]
-
-
-def test_fingerprint_changes_with_the_processor_and_the_runtime_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = fingerprint(TargetSettings())
-    assert here == fingerprint(TargetSettings(name="other", rounds=3))
-    monkeypatch.setattr(facts, "runtime_version", lambda: "onnxruntime 0.0.1")
-    other_runtime = fingerprint(TargetSettings())
-    monkeypatch.setattr(facts, "machine", lambda: {"cpu": "another"})
-    assert len({here, other_runtime, fingerprint(TargetSettings())}) == 3
-
-
 def test_a_missing_runtime_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "runtime_version", lambda: None)
     assert TargetSettings().faults() == [("provider", "ONNX Runtime is not installed: pip install onnxruntime")]
-
-
-def test_reading_a_target_imports_nothing_heavy() -> None:
-    program = (
-        "import sys; from compress.targets.settings import read_target;"
-        "from compress.targets.target import fingerprint;"
-        "fingerprint(read_target('local'));"
-        "heavy = {'numpy', 'onnxruntime', 'torch', 'onnx', 'sklearn', 'matplotlib', 'psutil'};"
-        "print(*sorted(heavy & set(sys.modules)))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])}
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    assert said.stdout.strip() == ""

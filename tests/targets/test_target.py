@@ -7,8 +7,10 @@ import pytest
 from onnx import numpy_helper, parser
 
 from compress.errors import CompressError, StageError, UsageError
+from compress.targets import facts
 from compress.targets.jobs import run_jobs
 from compress.targets.settings import TargetSettings
+from compress.targets.target import emissions, fingerprint
 
 HEADER = '<ir_version: 10, opset_import: ["" : 18, "mine" : 1]> '
 LATENCY = {
@@ -81,3 +83,32 @@ def test_jobs_are_done_and_the_machine_is_told(tmp_path: Path) -> None:
     assert list(done) == ["one", "two"]
     assert told["machine"]["architecture"]
     assert told["versions"]["onnxruntime"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "expected"),
+    [
+        ("x86_64", ["avx2", "avx512_vnni"], ["fp32", "ort-x86"]),
+        ("AMD64", ["avx2", "avx_vnni"], ["fp32", "ort-x86"]),
+        ("x86_64", ["avx2", "avx512f"], ["fp32", "ort-x86-avx2"]),
+        ("AMD64", [], ["fp32", "ort-x86-avx2"]),
+        ("aarch64", ["dotprod"], ["fp32", "ort-arm"]),
+        ("riscv64", [], ["fp32"]),
+    ],
+)
+def test_emissions_follow_the_processor(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, features: list[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr(facts, "machine", lambda: {"architecture": architecture, "features": features})
+    assert emissions(TargetSettings()) == expected
+    assert emissions(TargetSettings(emit=("ort-arm",))) == ["ort-arm"]
+    assert emissions(TargetSettings(provider="cuda")) == ["fp32"]
+
+
+def test_fingerprint_changes_with_the_processor_and_the_runtime_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = fingerprint(TargetSettings())
+    assert here == fingerprint(TargetSettings(name="other", rounds=3))
+    monkeypatch.setattr(facts, "runtime_version", lambda: "onnxruntime 0.0.1")
+    other_runtime = fingerprint(TargetSettings())
+    monkeypatch.setattr(facts, "machine", lambda: {"cpu": "another"})
+    assert len({here, other_runtime, fingerprint(TargetSettings())}) == 3

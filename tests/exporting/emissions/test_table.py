@@ -7,7 +7,7 @@ import pytest
 
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.stage import Emission
-from compress.targets.settings import EMISSIONS as KNOWN_TO_TARGETS
+from compress.targets.emissions import EMISSIONS as KNOWN_TO_TARGETS
 from tests.exporting.canonical_graphs import canonical_graph
 
 

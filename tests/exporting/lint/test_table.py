@@ -10,7 +10,7 @@ from compress.exporting.emissions.tensorrt import emit_float16
 from compress.exporting.lint.check import lint
 from compress.exporting.lint.table import PROFILES
 from compress.exporting.stage import Emission
-from compress.targets.settings import UNCALIBRATED_EMISSIONS
+from compress.targets.emissions import UNCALIBRATED_EMISSIONS
 from tests.exporting.canonical_graphs import canonical_graph
 from tests.exporting.emissions.token_graphs import token_network
 from tests.exporting.lint.broken import CASES, OTHER_CASES, Case
