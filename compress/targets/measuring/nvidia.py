@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
+
+NAME_BYTES = 96
+"""NVML_DEVICE_NAME_V2_BUFFER_SIZE."""
 
 
 class Nvml:
@@ -28,6 +32,12 @@ class Nvml:
         if status != 0:
             raise OSError(f"NVIDIA's driver refuses {name} (status {status})")
 
+    def name(self) -> str:
+        """What the GPU is called, such as `NVIDIA H200`."""
+        text = self._c.create_string_buffer(NAME_BYTES)
+        self._call("nvmlDeviceGetName", self._gpu, text, NAME_BYTES)
+        return str(text.value.decode(errors="replace"))
+
     def used_bytes(self) -> int:
         """The memory of the GPU that is in use, by this process and all others."""
         sizes = (self._c.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
@@ -49,3 +59,12 @@ def open_nvml(provider: str) -> Nvml | None:
         return Nvml()
     except (OSError, AttributeError):
         return None
+
+
+def gpu_of(provider: str) -> dict[str, str]:
+    """`gpu`, what the GPU is called that `provider` computes on; empty if it is none, or no driver tells."""
+    nvml = open_nvml(provider)
+    if nvml is not None:
+        with contextlib.suppress(OSError, AttributeError):
+            return {"gpu": nvml.name()}
+    return {}

@@ -15,7 +15,7 @@ from compress.targets.measuring.conditions import conditions
 from compress.targets.measuring.errors import RequestError
 from compress.targets.measuring.machine import available_cores, machine
 from compress.targets.measuring.memory import forget_peak_memory, peak_memory_bytes
-from compress.targets.measuring.nvidia import open_nvml
+from compress.targets.measuring.nvidia import gpu_of, open_nvml
 from compress.targets.measuring.operators import operators
 from compress.targets.measuring.session import open_session
 from compress.targets.measuring.timing import latency
@@ -70,7 +70,11 @@ def main(request_path: str, result_path: str) -> int:
     cores = request.get("cores") or available_cores()
     before = conditions(cores)
     jobs = [do(job, request["provider"], request["threads"]) for job in request["jobs"]]
-    found = {"machine": machine(), "conditions": conditions(cores), "conditions_before": before}
+    found = {
+        "machine": {**machine(), **gpu_of(request["provider"])},
+        "conditions": conditions(cores),
+        "conditions_before": before,
+    }
     versions = {"python": platform.python_version(), "numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
     result = json.dumps({**found, "versions": versions, "jobs": jobs}, default=list)  # samples are arrays
     Path(result_path).write_text(result, encoding="utf-8")

@@ -1,11 +1,14 @@
 """A stand-in for NVIDIA's library."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compress.targets.measuring.energy import Gpu
 from compress.targets.measuring.nvidia import Nvml, open_nvml
+from compress.targets.measuring.program import main
 
 
 class StandInNvml:
@@ -28,6 +31,11 @@ class StandInNvml:
         self.asked, device._obj.value = uuid.decode(), 77
         return self._status("handle")
 
+    def nvmlDeviceGetName(self, device: Any, name: Any, length: int) -> int:
+        assert device.value == 77
+        name.value = b"NVIDIA Nothing 77"[: length - 1]
+        return self._status("name")
+
     def nvmlDeviceGetMemoryInfo(self, device: Any, memory: Any) -> int:
         assert device.value == 77
         memory._obj[:] = [80 << 30, (80 << 30) - self.used, self.used]
@@ -44,6 +52,7 @@ def test_a_gpus_memory_and_energy_are_its_drivers(monkeypatch: pytest.MonkeyPatc
     library = StandInNvml()
     nvml = Nvml(library)
     assert (library.asked, nvml.used_bytes()) == ("index 0", 3 << 30)
+    assert nvml.name() == "NVIDIA Nothing 77"
     meter = Gpu(nvml)
     assert meter
     meter.start()
@@ -68,3 +77,23 @@ def test_a_gpu_that_counts_no_energy_has_no_meter() -> None:
 
 def test_the_cpu_has_no_gpu() -> None:
     assert open_nvml("CPUExecutionProvider") is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "refuses", "gpu"),
+    [
+        ("CUDAExecutionProvider", "", "NVIDIA Nothing 77"),
+        ("CUDAExecutionProvider", "name", None),
+        ("CUDAExecutionProvider", "init", None),
+        ("CPUExecutionProvider", "", None),
+    ],
+)
+def test_the_machine_of_what_cuda_computes_is_its_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str, refuses: str, gpu: str | None
+) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: StandInNvml(refuses))
+    (tmp_path / "request.json").write_text(json.dumps({"provider": provider, "threads": 1, "jobs": []}))
+    assert main(str(tmp_path / "request.json"), str(tmp_path / "result.json")) == 0
+    told = json.loads((tmp_path / "result.json").read_text())["machine"]
+    assert told.get("gpu") == gpu
+    assert told["architecture"]
