@@ -1,7 +1,7 @@
 """Pruning for time against pruning for arithmetic, at equal accuracy: the trained ResNet-20 and ResNet-56 on CIFAR-10.
 
     COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--precision fp32 int8]
-        [--macs 0.75 0.5] [--images 10000] [--epochs 3]
+        [--macs 0.5 0.75] [--images 10000] [--epochs 3]
 
 First a network is pruned to a share of its MACs, then, from the published weights again, to the time of that one's
 file at batch 1 divided by 1.25, once for fp32 files and once for int8 ones. All recover with the same schedule,
@@ -94,7 +94,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
     parser.add_argument("--precision", nargs="+", choices=["fp32", "int8"], default=["fp32", "int8"])
-    parser.add_argument("--macs", nargs="+", type=float, default=[0.75, 0.5], help="shares that the other choice keeps")
+    parser.add_argument("--macs", nargs="+", type=float, default=[0.5], help="shares that the other choice keeps")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
