@@ -21,7 +21,8 @@ from compress.rows import Row, Rows
 from compress.stage import Stage
 from compress.steps import Step, Steps
 from compress.targets import tensorrt_settings
-from compress.targets.settings import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS, TargetSettings
+from compress.targets.emissions import CALIBRATED_EMISSIONS, UNCALIBRATED_EMISSIONS
+from compress.targets.settings import TargetSettings
 from compress.targets.target import emissions, is_emulated
 
 

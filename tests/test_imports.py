@@ -26,9 +26,9 @@ KNOWLEDGE = (
 )  # fmt: skip
 """Folders that know nothing of pipelines, plans and stores."""
 MACHINE = (
-    "stages", "chain", "overrides", "pipeline", "stage_items", "config", "store", "steps", "rows", "plan", "environment", "ranks",
-    "run", "rehearse", "budget", "report", "publish", "tracking", "packaging", "execute", "console", "reference",
-    "schema", "init", "bare", "library_files", "library", "cli_files", "cli", "__main__",
+    "stages", "chain", "overrides", "pipeline", "stage_items", "config", "store", "steps", "rows", "plan",
+    "environment", "ranks", "run", "rehearse", "budget", "report", "publish", "tracking", "packaging", "execute",
+    "console", "reference", "schema", "init", "bare", "library_files", "library", "cli_files", "cli", "__main__",
 )  # fmt: skip
 """In the order in which data flows: each imports only what stands before it."""
 WORKERS = {"compress.training.worker", "compress.training.job"}
