@@ -1,7 +1,7 @@
 """Builds a TensorRT engine from an ONNX file, on the machine whose GPU it is for. Runs there: NumPy and tensorrt alone.
 
 Written for TensorRT 11, whose networks are strongly typed: precision is what the ONNX file says. What an engine belongs
-to (GPU, CUDA, TensorRT) is told beside it, and `refuse_elsewhere` holds that against where it is loaded.
+to (`place`) is told beside it.
 
 Source: TensorRT 11's Python API (https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/).
 """
@@ -20,47 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.targets.measuring.axes import concrete_shapes
-from compress.targets.measuring.errors import RequestError, plain
-from compress.targets.measuring_tensorrt.cuda_driver import Cuda, CudaError
+from compress.targets.measuring.errors import RequestError
+from compress.targets.measuring_tensorrt.cuda_driver import Cuda
+from compress.targets.measuring_tensorrt.place import belongs_to
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-MAJOR = "11"
 PROGRESS = "progress "
 """How a line on standard output begins that tells how far a build is; JSON follows."""
 LAST_MESSAGES = 3
 """How many of TensorRT's last complaints a failure names."""
 SHORT_OF_MEMORY = re.compile(r"insufficient (?:\w+ )?(?:memory|workspace)|out ?of ?memory|workspace", re.IGNORECASE)
 MOMENT_SECONDS = 0.2
-
-
-def import_tensorrt(target: str) -> Any:
-    """The module `tensorrt`. Raises RequestError if it, its libraries or its right version are not there."""
-    install = f"pip install 'tensorrt=={MAJOR}.*' there (on a Jetson: the JetPack that brings TensorRT {MAJOR})"
-    try:
-        import tensorrt
-    except ModuleNotFoundError as error:
-        if error.name not in ("tensorrt", "tensorrt_bindings", "tensorrt_libs"):
-            raise
-        raise RequestError("library", f"tensorrt is not installed on {target}: {install}") from error
-    except (ImportError, OSError) as error:
-        raise RequestError("library", f"tensorrt on {target} cannot be loaded ({plain(error)}): {install}") from error
-    if tensorrt.__version__.split(".")[0] != MAJOR:
-        raise RequestError(
-            "library", f"{target} has TensorRT {tensorrt.__version__}, and version {MAJOR} is needed: {install}"
-        )
-    return tensorrt
-
-
-def open_gpu(target: str) -> Cuda:
-    """The first GPU. Raises RequestError if there is none."""
-    try:
-        return Cuda()
-    except CudaError as error:
-        raise RequestError(
-            "gpu", f"{target} has no GPU that TensorRT can use: {error}; `nvidia-smi` there must show one"
-        ) from error
 
 
 def make_logger() -> Any:
@@ -228,37 +200,6 @@ def read_timing_cache(config: trt.IBuilderConfig, path: str | None) -> tuple[trt
     cache = config.create_timing_cache(b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     return cache, ["the timing cache is of another GPU or version and was begun anew"]
-
-
-def belongs_to(cuda: Cuda) -> dict[str, Any]:
-    """What an engine that is built here belongs to."""
-    import tensorrt
-
-    gpu = cuda.describe()
-    kept = {name: gpu[name] for name in ("gpu", "compute_capability", "cuda", "driver")}
-    return {**kept, "tensorrt": tensorrt.__version__}
-
-
-def refuse_elsewhere(made: Mapping[str, Any], here: Mapping[str, Any], target: str) -> None:
-    """Raises RequestError unless an engine of `made` may be loaded `here`: both as `belongs_to` tells them."""
-    if belonging(made) != belonging(here):
-        sides = f"it was built for {_words(made)}, and {target} is {_words(here)}"
-        raise RequestError("engine", f"{sides}: build it there, by running the pipeline with this target")
-
-
-def belonging(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """What must be equal: the kind of GPU, its compute capability, CUDA's major version, TensorRT's version."""
-    return facts["gpu"], facts["compute_capability"], facts["cuda"].split(".")[0], facts["tensorrt"]
-
-
-def _words(facts: Mapping[str, Any]) -> str:
-    gpu, capability, cuda, version = belonging(facts)
-    return f"{gpu} (compute capability {capability}) with CUDA {cuda} and TensorRT {version}"
-
-
-def facts_file(engine: str) -> Path:
-    """The JSON file beside an engine that is to be loaded."""
-    return Path(engine).with_suffix(".json")
 
 
 def _failed(said: list[str], workspace_bytes: int | None) -> RequestError:

@@ -16,9 +16,10 @@ from compress.targets.measuring.machine import available_cores, machine
 from compress.targets.measuring.memory import forget_peak_memory, peak_memory_bytes
 from compress.targets.measuring.nvidia import open_nvml
 from compress.targets.measuring.program import stop_with_stdin
-from compress.targets.measuring_tensorrt.build import belongs_to, build, import_tensorrt, open_gpu
+from compress.targets.measuring_tensorrt.build import build
 from compress.targets.measuring_tensorrt.cuda_driver import OUT_OF_MEMORY, Cuda, CudaError
 from compress.targets.measuring_tensorrt.operators import operators
+from compress.targets.measuring_tensorrt.place import belongs_to, import_tensorrt, open_gpu
 from compress.targets.measuring_tensorrt.session import EngineSession
 from compress.targets.measuring_tensorrt.timing import latency
 

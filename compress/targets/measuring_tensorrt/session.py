@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from compress.targets.measuring.errors import RequestError, plain
 from compress.targets.measuring.inputs import DTYPES
-from compress.targets.measuring_tensorrt.build import belongs_to, facts_file, make_logger, refuse_elsewhere, sizes_of
+from compress.targets.measuring_tensorrt.build import make_logger, sizes_of
 from compress.targets.measuring_tensorrt.cuda_driver import Cuda, CudaError
+from compress.targets.measuring_tensorrt.place import belongs_to, facts_file, refuse_elsewhere
 
 if TYPE_CHECKING:
     import tensorrt as trt
