@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compress.bare.files import HERE, File
+from compress.profiling.decided import profile_until_decided
 from compress.profiling.latency import Latency
 from compress.profiling.operator_times import layer_channels, operator_times, what_costs
-from compress.profiling.profile import Profile, compare, profile
+from compress.profiling.profile import Profile
 from compress.profiling.worth import Timed, Worth, fastest, worth
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
-
-REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -34,29 +33,14 @@ class Measured:
 def measure(files: Sequence[File], target: TargetSettings, shapes: Mapping[str, int], progress: Progress) -> Measured:
     """Interleaved rounds of fresh processes over all files that the target's runtime is meant to run.
 
-    Where it may be chance whether int8 is faster than float, twice as many rounds are made, up to `REPEATS` times.
+    Measured again with more rounds where it may be chance whether int8 or float is faster.
     """
     runs = {item.name: item.path for item in files if not item.is_int8 or item.name in HERE}
     integer = {item.name for item in files if item.is_int8}
     place = target.model_copy(update={"shapes": {**target.shapes, **shapes}})
-    for more in range(REPEATS + 1):
-        found = profile(runs, place.model_copy(update={"rounds": place.rounds * 2**more}), progress=progress)
-        if more == REPEATS or not is_chance(found, integer):
-            break
-        progress.say("whether int8 is faster may be chance: measuring again with twice as many rounds")
+    found = profile_until_decided(runs, place, integer, progress=progress)
     channels = {name: layer_channels(path) for name, path in runs.items()}
     return Measured(found, operator_times(runs, place, progress=progress), channels)
-
-
-def is_chance(found: Profile, integer: set[str]) -> bool:
-    """Whether the interval of the fastest int8 file's speed over the fastest float one's holds 1."""
-    first = {name: min(rows, key=lambda row: row.batch) for name, rows in found.items()}
-    ours = min((row for name, row in first.items() if name in integer), key=lambda row: row.p50_ms, default=None)
-    theirs = min((row for name, row in first.items() if name not in integer), key=lambda row: row.p50_ms, default=None)
-    if ours is None or theirs is None:
-        return False
-    speedup = compare(theirs, ours)
-    return speedup.low <= 1 <= speedup.high
 
 
 def choose(files: Sequence[File], measured: Measured, budget: float) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ from compress.errors import UsageError
 from compress.profiling.conditions import STEADY, what_moved
 from compress.profiling.early_stopping import smallest_sample
 from compress.profiling.latency import Latency, latency_rows
-from compress.profiling.statistics import Ratio, Samples, ratio_interval
+from compress.profiling.statistics import LEAST_ROUNDS, UNKNOWN, Ratio, Samples, ratio_interval
 from compress.stage import Progress, Silent
 from compress.targets.engines import runnable
 from compress.targets.failures import UnreachableError
@@ -23,8 +23,8 @@ from compress.targets.settings import TargetSettings
 THROUGHPUT_ROUNDS = 3
 LEAST_CALLS = 5
 """In each process."""
-LEAST_ROUNDS = 2
-"""Of a target that was lost: what an interval takes."""
+LEAST_KEPT = 2
+"""Rounds of a target that was lost which are told of."""
 _SILENT = Silent()
 
 
@@ -54,8 +54,12 @@ class Profile(Mapping[str, list[Latency]]):
 
 
 def compare(first: Latency, second: Latency) -> Ratio:
-    """p50 of `first` over p50 of `second`, of one profile: how many times faster `second` is, with a 95 % interval."""
-    low, high = ratio_interval(_rounds(first), _rounds(second))
+    """p50 of `first` over p50 of `second`, of one profile: how many times faster `second` is, with a 95 % interval.
+
+    Of too few rounds the interval is from 0 to infinity.
+    """
+    few = len(first.rounds_ms) < LEAST_ROUNDS
+    low, high = UNKNOWN if few else ratio_interval(_rounds(first), _rounds(second))
     return Ratio(first.p50_ms / second.p50_ms, low, high)
 
 
@@ -188,9 +192,9 @@ def _interleaved(
 def _until_it_was_lost(
     results: Sequence[list[dict[str, Any]]], machine: dict[str, Any], target: TargetSettings, error: UnreachableError
 ) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
-    """The rounds in which every file had its turn, as far as they give an interval; else the error is raised."""
+    """The rounds in which every file had its turn, if there are two or more; else the error is raised."""
     kept = min(map(len, results))
-    if kept < LEAST_ROUNDS:
+    if kept < LEAST_KEPT:
         raise error
     said = (
         f"{target.name} was lost while it measured: its times are of {kept} of {target.rounds} rounds; the same "

@@ -29,7 +29,7 @@ class Profile(Stage):
     """Latency, throughput, load time, memory and time by operator of all files on one target, side by side."""
 
     verb: ClassVar[str] = "profile"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {}
     reads: ClassVar[frozenset[str]] = frozenset({"target"})
 

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float64]
 REPLICATES = 4000
+LEAST_ROUNDS = 5
+"""From which on intervals are known to cover 95 %, by simulation and on recorded rounds; of fewer none is given.
+
+Of four the bootstrap has no 95 % interval: its level, widened for so few, is rarer than a draw of one round only.
+"""
 ROUNDING = 1e-9  # sums of weights fall short of what they should be by less
+UNKNOWN = (0.0, float("inf"))
+"""An interval that says nothing."""
 T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -28,7 +35,7 @@ T_995 = (63.657, 9.925, 5.841, 4.604, 4.032)
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two p50s with its 95 % interval."""
+    """A ratio of two p50s with its 95 % interval: from 0 to infinity where there are too few rounds for one."""
 
     value: float
     low: float

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.profiling.conditions import STEADY
-from compress.profiling.statistics import Ratio, ratio_interval
-
-UNKNOWN = (0.0, float("inf"))
+from compress.profiling.statistics import LEAST_ROUNDS, UNKNOWN, Ratio, ratio_interval
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,13 @@ class Worth:
 
 
 def gain(file: Timed, over: Timed) -> Ratio:
-    """How many times faster `file` is than `over`, with its 95 % interval; from 0 to infinity without common rounds.
+    """How many times faster `file` is than `over`, with its 95 % interval: 0 to infinity without enough common rounds.
 
     On a machine that was not steady (A/A beyond 5 %) the interval is as much wider: what differs by no more than a file
     from itself gets no verdict.
     """
     first, second = ([np.asarray(calls) for calls in timed.rounds_ms] for timed in (over, file))
-    paired = len(first) == len(second) and len(first) > 1
+    paired = len(first) == len(second) and len(first) >= LEAST_ROUNDS
     low, high = ratio_interval(first, second) if paired else UNKNOWN
     noise = max(file.noise, over.noise)
     wider = 1 + noise if noise > STEADY else 1.0

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from compress.profiling.statistics import LEAST_ROUNDS
 from compress.profiling.worth import Timed, fastest, gain, worth
 
 
@@ -28,6 +29,15 @@ def test_without_common_rounds_nothing_is_beyond_chance() -> None:
     found = gain(Timed("int8", True, 0.1), FLOAT)
     assert (found.value, found.low, found.high) == (10.0, 0.0, float("inf"))
     assert fastest([Timed("int8", True, 0.1), FLOAT]).name == "float"
+
+
+def test_too_few_rounds_leave_everything_to_chance() -> None:
+    few, enough = (
+        [replace(one, rounds_ms=one.rounds_ms[:count]) for one in (timed("int8", 0.1, int8=True), FLOAT)]
+        for count in (LEAST_ROUNDS - 1, LEAST_ROUNDS)
+    )
+    assert (gain(*few).low, gain(*few).high) == (0.0, float("inf")) and fastest(few).name == "float"
+    assert gain(*enough).low == pytest.approx(10, rel=1e-3) and fastest(enough).name == "int8"
 
 
 def test_int8_is_the_fastest_only_beyond_chance() -> None:
