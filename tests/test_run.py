@@ -121,8 +121,8 @@ def test_plan_says_what_is_reused(done: Path, capsys: pytest.CaptureFixture[str]
     assert {s.step.name for s in found if s.reuse} == {"models.net"}
 
 
-def test_gc_frees_what_no_run_names(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = done
+def test_gc_frees_what_no_run_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "p.yaml", "--skip-rehearsal") == 0
     assert call("run", "p.yaml", "--set", "train.epochs=2", "--skip-rehearsal") == 0
     capsys.readouterr()
     assert call("gc") == 0

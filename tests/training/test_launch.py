@@ -61,6 +61,7 @@ def test_two_processes_reach_the_accuracy_of_one(
     assert digest(out).keys() == digest(tmp_path).keys()
 
 
+@pytest.mark.long  # with teachers the same is shown by tests/distillation/test_launch.py
 def test_the_first_losses_agree_with_batch_norm_frozen(student: Bundle, context: Context, tmp_path: Path) -> None:
     stage = Train(epochs=1, freeze_batch_norm=True)
     alone, together = tmp_path / "alone", tmp_path / "together"
