@@ -27,7 +27,7 @@ GOODBYE_SECONDS = 10.0
 MARK = "compress-python"
 HERE = Path(__file__).parent
 FAR_END = (
-    "measuring.system", "measuring.machine", "measuring.conditions",
+    "measuring.system", "measuring.machine", "measuring.conditions", "measuring.nvidia",
     "far_end.channel", "far_end.folder", "far_end.facts", "far_end.files", "far_end.processes", "far_end.serve",
 )  # fmt: skip
 """The modules of the far end, each behind those that it imports."""

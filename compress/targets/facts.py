@@ -14,6 +14,7 @@ from typing import Any
 from compress.data.locations import cache_folder
 from compress.targets.measuring.conditions import conditions
 from compress.targets.measuring.machine import available_cores, machine
+from compress.targets.measuring.nvidia import CUDA, gpu_of
 from compress.targets.settings import runtime_version
 from compress.targets.tensorrt_settings import BELONGS_TO
 
@@ -24,12 +25,14 @@ class Facts:
 
     `versions` are those of `python`, `numpy` and `onnxruntime` (as `distribution version`), None where there is none,
     and of a target with TensorRT what its engines belong to;
+    `gpu` is what NVIDIA's driver calls the GPU that CUDA would take, None without one;
     `emulated` says that its processor is not real, so that its times mean nothing.
     """
 
     machine: Mapping[str, Any]
     versions: Mapping[str, str | None]
     usable_cores: Sequence[int]
+    gpu: str | None = None
     emulated: bool = False
     free_bytes: int | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -46,7 +49,8 @@ class Facts:
 def local_facts() -> Facts:
     """Those of this machine."""
     versions = {"python": platform.python_version(), "onnxruntime": runtime_version()}
-    return Facts(machine(), versions, tuple(available_cores()), conditions=conditions())
+    gpu = gpu_of(CUDA).get("gpu")
+    return Facts(machine(), versions, tuple(available_cores()), gpu=gpu, conditions=conditions())
 
 
 def remember(address: Sequence[str], facts: Facts) -> None:

@@ -138,6 +138,7 @@ def _facts(target: TargetSettings, connection: Connection) -> Facts:
         machine=told["machine"],
         versions=told["versions"],
         usable_cores=tuple(told["usable_cores"]),
+        gpu=told["gpu"],
         emulated=target.emulated or bool(told["emulated"]) or other,
         free_bytes=told["free_bytes"],
         conditions=told["conditions"],

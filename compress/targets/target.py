@@ -15,6 +15,7 @@ from compress.targets.execution import Execution
 from compress.targets.facts import Facts, remember, remembered
 from compress.targets.kinds import KINDS, run_program
 from compress.targets.measuring.machine import available_cores
+from compress.targets.measuring.nvidia import CUDA
 from compress.targets.programs import program_for
 from compress.targets.settings import TargetSettings
 from compress.targets.tensorrt_settings import AUTOMATIC, BELONGS_TO, RUNTIME
@@ -53,6 +54,8 @@ def facts_of(target: TargetSettings) -> Facts:
         UsageError: It refuses us, or has no Python that will do.
     """
     found = perf_test.facts(target) if target.perf_test else KINDS[target.kind].facts(target)
+    if target.execution_provider == CUDA and found.gpu is not None:
+        found = replace(found, machine={**found.machine, "gpu": found.gpu})
     if target.runtime == RUNTIME:
         found = replace(found, versions={**found.versions, **_tensorrt_there(target)})
     place = _place(target)

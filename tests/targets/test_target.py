@@ -112,3 +112,14 @@ def test_fingerprint_changes_with_the_processor_and_the_runtime_alone(monkeypatc
     other_runtime = fingerprint(TargetSettings())
     monkeypatch.setattr(facts, "machine", lambda: {"cpu": "another"})
     assert len({here, other_runtime, fingerprint(TargetSettings())}) == 3
+
+
+def test_what_cuda_computes_belongs_to_its_gpu_and_what_the_processor_computes_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for gpu in ({}, {"gpu": "NVIDIA A"}, {"gpu": "NVIDIA B"}):
+        monkeypatch.setattr(facts, "gpu_of", lambda provider, gpu=gpu: gpu)
+        found.append((fingerprint(TargetSettings()), fingerprint(TargetSettings(provider="cuda"))))
+    on_processor, on_gpu = zip(*found, strict=True)
+    assert (len(set(on_processor)), len(set(on_gpu))) == (1, 3)

@@ -11,13 +11,14 @@ from typing import Any
 
 from compress.targets.measuring.conditions import conditions
 from compress.targets.measuring.machine import available_cores, machine
+from compress.targets.measuring.nvidia import CUDA, gpu_of
 from compress.targets.measuring.system import read
 
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime", "onnxruntime-qnn", "onnxruntime-openvino")
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """What is cheap to tell: processor, versions (found without imports), cores, free disk, conditions."""
+    """What is cheap to tell: processor, GPU, versions (found without imports), cores, free disk, conditions."""
     found = machine()
     cpuinfo = read("/proc/cpuinfo")
     return {
@@ -26,6 +27,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "usable_cores": available_cores(),
         "versions": {"python": platform.python_version(), "numpy": _version("numpy"), "onnxruntime": _runtime()},
         "free_bytes": shutil.disk_usage(str(folder)).free,
+        "gpu": gpu_of(CUDA).get("gpu"),
         "emulated": found["architecture"].startswith(("aarch64", "arm")) and "vendor_id" in cpuinfo,
     }
 

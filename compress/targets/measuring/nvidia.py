@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+CUDA = "CUDAExecutionProvider"
 NAME_BYTES = 96
 """NVML_DEVICE_NAME_V2_BUFFER_SIZE."""
 
@@ -53,7 +54,7 @@ class Nvml:
 
 def open_nvml(provider: str) -> Nvml | None:
     """The GPU that `provider` computes on, or None if it computes on none or no driver tells."""
-    if provider not in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+    if provider not in (CUDA, "TensorrtExecutionProvider"):
         return None
     try:
         return Nvml()
