@@ -100,18 +100,6 @@ def test_seed_and_threads_belong_to_training(file: Path) -> None:
     assert "models.teacher" in changed(plan_of(file), plan_of(file, "seed=1"))
 
 
-def test_the_content_of_weights_and_user_code_is_keyed_not_their_path(tmp_path: Path) -> None:
-    text = "data: digits\nmodels: {net: {python: 'net.py:make'}}\nstages: [{export: {}}]\n"
-    keys = []
-    for name, code in [("a", "x = 1"), ("b", "x = 1"), ("c", "x = 2")]:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "net.py").write_text(f"{code}\ndef make():\n    return None\n")
-        (folder / "p.yaml").write_text(text)
-        keys.append(make_plan(read_pipeline(folder / "p.yaml")).steps[0].key)
-    assert keys[0] == keys[1] != keys[2]
-
-
 DERIVED = """
 data: digits
 models:
