@@ -49,12 +49,12 @@ def latency_table(name: str, measured: dict[str, Any]) -> Table:
     for heading in ("threads", "batch", *times, "memory MB", "load ms", "samples"):
         table.add_column(heading, justify="right")
     for row in measured["latency"]:
-        low, high = row["p50_ci95_ms"]
+        ends = row["p50_ci95_ms"]
         table.add_row(
             str(row["threads"]),
             str(row["batch"]),
             f"{row['p50_ms']:.4g}",
-            f"{low:.4g}-{high:.4g}",
+            "too few rounds" if ends is None else f"{ends[0]:.4g}-{ends[1]:.4g}",
             *("-" if row[key] is None else f"{row[key]:.4g}" for key in TAILS),
             f"{row['throughput_per_s']:.0f}",
             f"{row['peak_memory_bytes'] / 1e6:.1f}",

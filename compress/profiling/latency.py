@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress.profiling.early_stopping import CONFIDENCE, smallest_sample, upper_percentile
-from compress.profiling.statistics import Samples, p50_interval, percentile, thin
+from compress.profiling.statistics import LEAST_ROUNDS, Samples, p50_interval, percentile, thin
 from compress.targets.settings import TargetSettings
 
 KEPT_PER_ROUND = 200
@@ -26,6 +26,8 @@ class Latency:
     In `mode: quick`, `p90_ms` and `p99_ms` are those of the calls that were made. In `mode: full` the p90 and p99 of
     calls like these are at most those, at 99 % confidence, by MLPerf's early stopping; None where there were too few
     calls, and then `not_established` says why by the key.
+
+    `p50_ci95_ms` is None of fewer rounds than an interval takes (`statistics.LEAST_ROUNDS`).
 
     `offline` holds for each batch size `batch`, `examples_per_second` and, where the machine counts energy,
     `millijoules` of one example by source, idle included (RAPL: processor packages; NVML: GPU; INA3221: board).
@@ -46,7 +48,7 @@ class Latency:
     p50_ms: float
     p90_ms: float | None
     p99_ms: float | None
-    p50_ci95_ms: tuple[float, float]
+    p50_ci95_ms: tuple[float, float] | None
     samples: int
     throughput_per_s: float
     peak_memory_bytes: int
@@ -62,13 +64,14 @@ class Latency:
 
     def row(self) -> dict[str, Any]:
         """Plain data, for reports."""
-        return {**asdict(self), "p50_ci95_ms": list(self.p50_ci95_ms)}
+        return {**asdict(self), "p50_ci95_ms": None if self.p50_ci95_ms is None else list(self.p50_ci95_ms)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Latency:
         """The inverse of `row`."""
         known = {item.name: row[item.name] for item in fields(cls)}
-        return cls(**{**known, "p50_ci95_ms": tuple(row["p50_ci95_ms"])})
+        ends = row["p50_ci95_ms"]
+        return cls(**{**known, "p50_ci95_ms": None if ends is None else tuple(ends)})
 
 
 def latency_rows(target: TargetSettings, results: Sequence[Mapping[str, Any]]) -> list[Latency]:
@@ -96,7 +99,6 @@ def _row(
     ]
     rounds: list[Samples] = [np.asarray(run["samples_ns"]) / 1e6 for run in runs]
     kept = [thin(samples, KEPT_PER_ROUND) for samples in rounds]
-    low, high = p50_interval(kept)
     tails = _tails(rounds, target.mode)
     return Latency(
         target=target.name,
@@ -108,7 +110,7 @@ def _row(
         p50_ms=percentile(rounds, 50),
         p90_ms=tails["p90_ms"],
         p99_ms=tails["p99_ms"],
-        p50_ci95_ms=(round(low, DIGITS), round(high, DIGITS)),
+        p50_ci95_ms=_interval(kept),
         samples=sum(map(len, rounds)),
         not_established=_reasons(tails, sum(map(len, rounds))),
         peak_memory_bytes=int(median(over_base)),
@@ -117,6 +119,14 @@ def _row(
         transfers_ms=_transfers(runs),
         **shared,
     )
+
+
+def _interval(rounds: Sequence[Samples]) -> tuple[float, float] | None:
+    """Of the p50; None of too few rounds."""
+    if len(rounds) < LEAST_ROUNDS:
+        return None
+    low, high = p50_interval(rounds)
+    return round(low, DIGITS), round(high, DIGITS)
 
 
 def _transfers(runs: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:

@@ -72,12 +72,8 @@ def p50_interval(rounds: Sequence[Samples]) -> tuple[float, float]:
     sqrt((n-1)/n) and the normal's tails for Student's; the levels are widened for that as in Hesterberg 2015, "What
     teachers should know about the bootstrap", section 4.3. Where one round in twenty is slow by a factor, that is not
     enough (8 recorded rounds covered in 92 of 100 cases, 5 in 86), so that `median_interval` of the rounds' own
-    p50s is included. One round alone says nothing about the spread between rounds: the interval is then that of its
-    own samples.
+    p50s is included. Raises ValueError of one round, which says nothing about the spread between rounds.
     """
-    if len(rounds) == 1:
-        low, high = np.quantile(rounds[0], [0.025, 0.975])
-        return float(low), float(high)
     return percentile_interval(rounds, 50)
 
 

@@ -100,7 +100,11 @@ def worth(file: Timed, over: Timed, *, missed: str = "", needed: str = "", costs
         said = (
             f"{file.precision} does not pay here: {file.name} runs at {speedup.value:.2f}x of {over.name}'s speed{ends}"
         )
-        chance = "this may be chance: the interval holds 1, and a difference within noise does not decide for int8"
+        chance = (
+            "this may be chance: the interval holds 1, and a difference within noise does not decide for int8"
+            if known
+            else f"this may be chance: it takes {LEAST_ROUNDS} rounds of both to tell"
+        )
         speed = chance if speedup.value > 1 else ""
     reasons = [*filter(None, (needed, speed)), *(() if faster else costs)]
     return Worth(file.name, over.name, faster and not missed, speedup, said, tuple(reasons))

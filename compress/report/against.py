@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.plan import Plan
-from compress.profiling.statistics import Samples, percentile_interval, ratio_interval
+from compress.profiling.statistics import LEAST_ROUNDS, Samples, percentile_interval, ratio_interval
 from compress.run import Done
 
 FLIP_KEYS = (
@@ -39,14 +39,14 @@ def add_intervals(models: Sequence[dict[str, Any]], reference: str) -> None:
     """Give each measurement the interval of its p90, and of its speedup over the reference's of the same kind.
 
     Files were measured in turns, so that drift moves both alike: the interval of a speedup is a paired one. The p90 of
-    mode full is an upper bound itself.
+    mode full is an upper bound itself. Of too few rounds there is none.
     """
     rows = {model["name"]: model["latency"] for model in models}
     before = {_kind(entry): _rounds(entry) for entry in rows.get(reference, ())}
     for name, entries in rows.items():
         for entry in entries:
             ours, theirs = _rounds(entry), before.get(_kind(entry), [])
-            if len(ours) < 2 or entry.get("emulated"):
+            if len(ours) < LEAST_ROUNDS or entry.get("emulated"):
                 continue
             if entry.get("mode", "quick") == "quick" and entry.get("p90_ms") is not None:
                 entry["p90_ci95_ms"] = _rounded(percentile_interval(ours, 90))

@@ -15,6 +15,7 @@ from compress.report.reading import read_rows
 from compress.report.rows import Report
 from compress.report.table import Row, Table, files_table, markdown, models_table, steps_table, target_table
 from compress.report.targets_section import targets_section
+from compress.report.throughput_section import throughput_sections
 from compress.report.time_section import time_section
 from compress.report.verdict import budget_table, verdict
 
@@ -40,6 +41,8 @@ def _results(rows: Report) -> list[str]:
     if rows.files:
         where = f"Measured on {rows.target}; speed and size against the reference; intervals are 95 %.\n"
         parts += ["## Files\n", where if rows.target else "No target was measured.\n", markdown(files_table(rows))]
+    for throughput in throughput_sections(rows):
+        parts += ["## Throughput\n", f"{throughput.caption}\n", markdown(throughput.table)]
     if (targets := targets_section(rows)) is not None:
         parts += ["## Targets\n", "".join(f"- {sentence}\n" for sentence in targets.sentences)]
         parts.append(markdown(targets.table))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compress.profiling.statistics import LEAST_ROUNDS
 from compress.report.rows import Latency, Report
 from compress.report.words import is_share, listed, metric_name, seconds, size
 
@@ -27,18 +28,55 @@ def method(report: Report) -> tuple[str, ...]:
         sentences.append(f"Agreement is the share of test answers that are those of the reference's file{within}.")
     sentences += [sentence for target in report.targets if (sentence := _target(report, target))]
     sentences += _intervals(report)
-    if any(latency.throughput_per_s for model in report.files for latency in model.latency):
-        sentences.append("Examples a second (examples/s) are measured at a larger batch than latency.")
-    if any(latency.peak_memory_bytes is not None for model in report.files for latency in model.latency):
-        sentences.append("Memory is the peak of a fresh process over what the process took before it loaded the file.")
+    sentences += _throughput(report)
+    sentences += _resources([latency for model in report.files for latency in model.latency])
     return tuple(sentences)
+
+
+def _throughput(report: Report) -> list[str]:
+    """At which batch sizes throughput was measured: a sentence for all targets, or for each if they differ."""
+    sizes: dict[str, set[int]] = {}
+    for model in report.files:
+        for latency in model.latency:
+            sizes.setdefault(latency.target, set()).update(bulk.batch for bulk in latency.offline)
+    told = {target: sorted(batches) for target, batches in sizes.items() if batches}
+    same = len({tuple(batches) for batches in told.values()}) == 1
+    if same:
+        told = {"": next(iter(told.values()))}
+    sentences = []
+    for target, batches in told.items():
+        where = f" on {target}" if target else ""
+        if len(batches) == 1:
+            sentences.append(f"Examples a second (examples/s){where} are measured at batch {batches[0]}.")
+        else:
+            named = listed([str(batch) for batch in batches])
+            said = f"Examples a second (examples/s){where} are measured at batch sizes {named}"
+            sentences.append(f"{said}; of each file its best counts.")
+    return sentences
+
+
+def _resources(measured: Sequence[Latency]) -> list[str]:
+    """What memory, energy and copies are, of those that were measured."""
+    found = []
+    if any(latency.peak_memory_bytes is not None for latency in measured):
+        found.append("Memory is the peak of a fresh process over what the process took before it loaded the file.")
+    if any(latency.gpu_memory_bytes is not None for latency in measured):
+        found.append("GPU memory is what more of it was in use while the file ran, as its driver says.")
+    if sources := sorted({source for latency in measured for source in latency.energy_mj}):
+        counted = listed(sources)
+        found.append(f"Energy is that of one example at the best batch size, idle included, counted by {counted}.")
+    if any(latency.transfers_ms for latency in measured):
+        found.append("Copies to and from the GPU are medians of their own; they are no part of the latency.")
+    return found
 
 
 def _intervals(report: Report) -> list[str]:
     """How the intervals were made, by what is there."""
     measured = [latency for model in report.files for latency in model.latency]
+    few = [len(latency.rounds_ms) for latency in measured if latency.has_few_rounds]
+    unsure = [f"Of {listed(sorted(set(map(str, few))))} rounds there is no interval of times: it takes {LEAST_ROUNDS}."]
     if not any(latency.p50_ci95_ms for latency in measured):
-        return []
+        return unsure if few else []
     text = "Intervals are 95 % intervals; those of times are bootstrapped over rounds."
     paired = any(f"{report.metric}_drop_ci95" in model.metrics for model in report.files)
     if any(latency.speedup_ci95 for latency in measured):
@@ -53,7 +91,7 @@ def _intervals(report: Report) -> list[str]:
             "than too narrow."
         )
     full = "In mode full, p90 and p99 are bounds that hold with 99 % confidence (MLPerf's early stopping)."
-    return [text, *([full] if any(latency.mode == "full" for latency in measured) else [])]
+    return [text, *(unsure if few else []), *([full] if any(latency.mode == "full" for latency in measured) else [])]
 
 
 def _what(report: Report) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from compress.report.cells import FEW_ROUNDS
 from compress.report.comparison import compare
 from compress.report.rows import Model, Report
 from compress.report.targets_section import EMULATED, told_on
@@ -179,7 +180,7 @@ def _analysis(report: Report, model: Model, target: str) -> str:
         parts.append(f"{word} against the reference {metric_change(report.metric, compared.loss)}{ends}")
     if latency is not None:
         ci95 = latency.p50_ci95_ms
-        ends = f" ({interval(ci95, rounded)})" if ci95 else ""
+        ends = f" ({interval(ci95, rounded)})" if ci95 else f" ({FEW_ROUNDS})" if latency.has_few_rounds else ""
         parts.append(f"p50 {milliseconds(latency.p50_ms)}{ends}")
         p90 = milliseconds(latency.p90_ms) if latency.p90_ms is not None else "not established"
         ends = f" ({interval(latency.p90_ci95_ms, rounded)})" if latency.p90_ci95_ms else ""

@@ -17,6 +17,7 @@ from compress.report.reading import read_rows
 from compress.report.rows import Model, Report
 from compress.report.table import files_table, models_table, steps_table, target_table
 from compress.report.targets_section import targets_section
+from compress.report.throughput_section import throughput_sections
 from compress.report.time_section import time_section
 from compress.report.verdict import budget_table, verdict
 from compress.report.words import percent
@@ -46,6 +47,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         pictures={target: target_pictures(rows, target) for target in rows.targets},
         other_targets={target: target_table(rows, target) for target in rows.targets if target != rows.target},
         fronts=front_pictures(rows),
+        throughput=throughput_sections(rows),
         side_by_side=targets_section(rows),
         pruned=pruned_sections(rows),
         rungs=rung_sections(rows),

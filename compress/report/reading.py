@@ -9,7 +9,7 @@ from compress.errors import UsageError
 from compress.report.flip_rows import read_flips
 from compress.report.int8_rows import read_left, read_operators, read_quantized, read_worth
 from compress.report.pruned_rows import read_pruned
-from compress.report.rows import Interval, Latency, Model, Report, Requirement, Step, ends
+from compress.report.rows import Interval, Latency, Model, Offline, Report, Requirement, Step, ends
 from compress.report.target_rows import read_target_row
 
 REPORT_FORMAT = 2
@@ -113,7 +113,15 @@ def _latency(entry: Mapping[str, Any]) -> Latency:
         emulated=bool(entry.get("emulated")),
         why_not=dict(entry.get("not_established") or {}),
         mode=entry.get("mode"),
+        offline=tuple(_offline(bulk) for bulk in entry.get("offline") or ()),
+        energy_mj=dict(entry.get("energy_mj") or {}),
+        gpu_memory_bytes=entry.get("gpu_memory_bytes"),
+        transfers_ms=dict(entry.get("transfers_ms") or {}),
     )
+
+
+def _offline(bulk: Mapping[str, Any]) -> Offline:
+    return Offline(bulk["batch"], bulk["examples_per_second"], dict(bulk.get("millijoules") or {}))
 
 
 WIDEST = 100.0

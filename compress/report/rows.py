@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from compress.profiling.statistics import LEAST_ROUNDS
 from compress.report.flip_rows import Flips
 from compress.report.int8_rows import Left, Operators, Quantized, Worth
 from compress.report.pruned_rows import Pruned
@@ -16,11 +17,22 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Offline:
+    """Throughput at one batch size, and millijoules of an example by source where the machine counts them."""
+
+    batch: int
+    examples_per_second: float
+    millijoules: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Latency:
     """One file measured on one target at one batch. Times in ms; `rounds_ms` holds each round's calls, if kept.
 
     p90 and p99 are None where they were not established: `why_not` says why, by the name of the field. In `mode` full
     they are upper bounds at 99 % confidence. Times that are `emulated` say nothing and are compared with none.
+    `energy_mj` is what an example takes at the best batch size of `offline`, by source; `transfers_ms` the copies to
+    and from a GPU where they are no part of the times.
     """
 
     target: str
@@ -42,6 +54,20 @@ class Latency:
     emulated: bool = False
     why_not: Mapping[str, str] = field(default_factory=dict)
     mode: str | None = None
+    offline: tuple[Offline, ...] = ()
+    energy_mj: Mapping[str, float] = field(default_factory=dict)
+    gpu_memory_bytes: float | None = None
+    transfers_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_few_rounds(self) -> bool:
+        """Whether there were too few rounds for intervals."""
+        return 0 < len(self.rounds_ms) < LEAST_ROUNDS
+
+    @property
+    def best_offline(self) -> Offline | None:
+        """The batch size with the most examples a second."""
+        return max(self.offline, key=lambda bulk: bulk.examples_per_second, default=None)
 
 
 @dataclass(frozen=True)

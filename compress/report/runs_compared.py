@@ -173,9 +173,9 @@ def _time(first: Run, run: Run, target: str) -> Compared:
 
 
 def _paired(before: Latency, after: Latency) -> Interval | None:
-    """The interval of the ratio of two files that took turns in the rounds of one session."""
+    """The interval of the ratio of two files that took turns in the rounds of one session; None of too few rounds."""
     rounds = [[np.asarray(calls, dtype=np.float64) for calls in one.rounds_ms] for one in (before, after)]
-    if len(rounds[0]) == len(rounds[1]) > 1:
+    if len(rounds[0]) == len(rounds[1]) >= statistics.LEAST_ROUNDS:
         return statistics.ratio_interval(*rounds)
     return ratio_interval(before.p50_ms, before.p50_ci95_ms, after.p50_ms, after.p50_ci95_ms)
 

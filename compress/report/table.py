@@ -6,27 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compress.report.cells import (
-    Cell,
-    agreement_cell,
-    metric_cell,
-    p50_cell,
-    percentile_cell,
-    size_cell,
-    speedup_cell,
-    throughput_cell,
-)
+from compress.report import columns
+from compress.report.cells import Cell, metric_cell, p50_cell
 from compress.report.int8_rows import Quantized
 from compress.report.int8_words import rung_lines
 from compress.report.reading import read_rows
-from compress.report.rows import Latency, Model, Report
+from compress.report.rows import Model, Report
 from compress.report.words import (
     ABSENT,
     count,
     metric_name,
     metric_value,
-    percent,
-    rounded,
     seconds,
     size,
 )
@@ -57,39 +47,28 @@ Column = tuple[str, Callable[[Model], Cell | None]]
 
 def files_table(report: Report, target: str | None = None) -> Table:
     """Every file that could be deployed, with its accuracy, latency on `target` (the main one by default) and size."""
-    on = target or report.target
-    columns: list[Column] = [
-        ("File", _named),
-        (metric_name(report.metric), lambda model: metric_cell(report, model, on)),
-        ("agreement", lambda model: agreement_cell(report, model, on)),
-        ("p50 ms", lambda model: p50_cell(model.on(on))),
-        ("p90 ms", lambda model: percentile_cell(model.on(on), "p90_ms")),
-        ("p99 ms", lambda model: percentile_cell(model.on(on), "p99_ms")),
-        ("speedup", lambda model: speedup_cell(report, model, on)),
-        ("size", lambda model: size_cell(report, model)),
-        ("examples/s", lambda model: throughput_cell(model.in_bulk_on(on))),
-        ("memory", lambda model: _cell(getattr(model.on(on), "peak_memory_bytes", None), size)),
-        ("load ms", lambda model: _time(model.on(on), "load_ms")),
-        ("in int8", lambda model: _cell(model.int8_share, lambda share: percent(share, 0))),
-    ]
-    return _table(report, report.files, columns, target=on)
+    return _measured_table(report, report.files, target or report.target, frozenset({"answers", "times", "file"}))
 
 
 def target_table(report: Report, target: str) -> Table:
     """The files on one more target, without what is the same everywhere; accuracy only if it was measured there."""
-    table = files_table(report, target)
-    left_out = {"size", "in int8"}
-    if not any(model.by_target.get(target) for model in report.files):
-        left_out |= {"agreement", metric_name(report.metric)}
-    kept = [at for at, heading in enumerate(table.headings) if heading not in left_out]
-    measured = [row for row, model in zip(table.rows, report.files, strict=True) if model.on(target) is not None]
-    rows = tuple(Row(tuple(row.cells[at] for at in kept), row.mark) for row in measured)
-    return Table(tuple(table.headings[at] for at in kept), rows)
+    judged = any(model.by_target.get(target) for model in report.files)
+    about = frozenset({"answers", "times"} if judged else {"times"})
+    measured = tuple(model for model in report.files if model.on(target) is not None)
+    return _measured_table(report, measured, target, about)
+
+
+def _measured_table(report: Report, models: tuple[Model, ...], target: str | None, about: frozenset[str]) -> Table:
+    def on_target(column: columns.Column) -> Column:
+        return column.heading, lambda model: column.cell(model, target)
+
+    shown = [on_target(column) for column in columns.measured_columns(report) if column.about in about]
+    return _table(report, models, [("File", _named), *shown], target=target)
 
 
 def models_table(report: Report) -> Table:
     """The PyTorch models on the way: what each stage left, judged on validation data."""
-    columns: list[Column] = [
+    told: list[Column] = [
         ("Model", lambda model: Cell(model.name)),
         ("stage", lambda model: Cell(model.stage)),
         ("made from", lambda model: _cell(model.parent, str)),
@@ -101,7 +80,7 @@ def models_table(report: Report) -> Table:
         ("p50 ms", lambda model: p50_cell(model.on(report.target))),
     ]
     models = tuple(model for model in report.models if not model.is_file)
-    return _table(report, models, columns, frozenset({"stage", "made from"}))
+    return _table(report, models, told, frozenset({"stage", "made from"}))
 
 
 def markdown(table: Table) -> str:
@@ -167,12 +146,12 @@ def _caption(report: Report) -> str:
 def _table(
     report: Report,
     models: tuple[Model, ...],
-    columns: list[Column],
+    told: list[Column],
     words: frozenset[str] = frozenset(),
     target: str | None = None,
 ) -> Table:
     """Columns that no row fills are left out."""
-    filled = [(heading, [cell(model) for model in models]) for heading, cell in columns]
+    filled = [(heading, [cell(model) for model in models]) for heading, cell in told]
     filled = [(heading, cells) for heading, cells in filled if any(cell is not None for cell in cells)]
     rows = []
     deployed = report.deployed_on(target) if target else report.deployed
@@ -193,10 +172,6 @@ def _named(model: Model) -> Cell:
 
 def _validation(report: Report, model: Model) -> Cell | None:
     return _cell(model.validation.get(report.metric), lambda value: metric_value(report.metric, value))
-
-
-def _time(latency: Latency | None, field: str) -> Cell | None:
-    return _cell(getattr(latency, field, None), rounded)
 
 
 def steps_table(report: Report) -> Table:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from compress.report.cells import (
-    Cell,
-    agreement_cell,
-    metric_cell,
-    p50_cell,
-    percentile_cell,
-    size_cell,
-    speedup_cell,
-    throughput_cell,
-)
+from compress.report.cells import Cell
+from compress.report.columns import Column, measured_columns
 from compress.report.comparison import compare
-from compress.report.rows import Latency, Model, Report
+from compress.report.rows import Model, Report
 from compress.report.table import Row, Table
-from compress.report.words import ABSENT, interval, metric_change, metric_name, shortened, signed_loss, size
+from compress.report.words import ABSENT, interval, metric_change, metric_name, shortened, signed_loss
 
 EMULATED = "emulated: its times say nothing, and are compared with none"
 
@@ -39,17 +31,11 @@ def targets_section(report: Report) -> TargetsSection | None:
     lines: list[tuple[str, Callable[[str], Cell | None]]] = [
         ("file", lambda target: _deployed(report, target, told[target])),
         ("runs on", lambda target: _machine(report, target)),
-        (metric_name(report.metric), lambda target: _of(told[target], lambda row: metric_cell(report, row, target))),
-        ("lost", lambda target: _of(told[target], lambda row: _lost(report, row, target))),
-        ("agreement", lambda target: _of(told[target], lambda row: agreement_cell(report, row, target))),
-        ("p50 ms", lambda target: _of(told[target], lambda row: p50_cell(row.on(target)))),
-        ("p90 ms", lambda target: _of(told[target], lambda row: percentile_cell(row.on(target), "p90_ms"))),
-        ("p99 ms", lambda target: _of(told[target], lambda row: percentile_cell(row.on(target), "p99_ms"))),
-        ("speedup", lambda target: _of(told[target], lambda row: _speedup(report, row, target))),
-        ("examples/s", lambda target: _of(told[target], lambda row: throughput_cell(row.in_bulk_on(target)))),
-        ("memory", lambda target: _of(told[target], lambda row: _memory(row.on(target)))),
-        ("size", lambda target: _of(told[target], lambda row: size_cell(report, row))),
     ]
+    for column in measured_columns(report):
+        lines.append((column.heading, _told_by(report, column, told)))
+        if column.heading == metric_name(report.metric):
+            lines.append(("lost", lambda target: _of(told[target], lambda row: _lost(report, row, target))))
     rows = []
     for name, cell in lines:
         cells = [cell(target) for target in report.targets]
@@ -112,11 +98,12 @@ def _lost(report: Report, model: Model, target: str) -> Cell | None:
     return Cell(sign + metric_change(report.metric, compared.loss), note)
 
 
-def _speedup(report: Report, model: Model, target: str) -> Cell | None:
-    return Cell("not compared", "emulated") if report.is_emulated(target) else speedup_cell(report, model, target)
+def _told_by(report: Report, column: Column, told: Mapping[str, Model | None]) -> Callable[[str], Cell | None]:
+    """A column's cell for the file that each target is told of by."""
 
+    def cell(target: str) -> Cell | None:
+        if column.heading == "speedup" and report.is_emulated(target):
+            return None if told[target] is None else Cell("not compared", "emulated")
+        return _of(told[target], lambda row: column.cell(row, target))
 
-def _memory(latency: Latency | None) -> Cell | None:
-    if latency is None or latency.peak_memory_bytes is None:
-        return None
-    return Cell(size(latency.peak_memory_bytes))
+    return cell

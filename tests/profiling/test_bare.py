@@ -28,4 +28,4 @@ def test_quick_mode_is_labelled_and_throughput_told_for_each_batch_size(tmp_path
 def test_full_mode_says_what_its_percentiles_are(tmp_path: Path) -> None:
     text = shown(tmp_path, "mode: full\nleast_seconds: 0\n")
     assert "at most these at 99 % confidence (MLPerf's early stopping)" in text
-    assert "too few" not in text
+    assert "calls are too few" not in text and "too few rounds" in text

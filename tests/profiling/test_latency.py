@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from compress.profiling.latency import Latency, latency_rows
+from compress.profiling.statistics import LEAST_ROUNDS
 from compress.targets.settings import TargetSettings
 
 QUICK, FULL = TargetSettings(), TargetSettings(mode="full")
@@ -61,4 +62,11 @@ def test_the_gpus_memory_is_what_more_was_in_use() -> None:
         found["runs"][0]["gpu_bytes"] = used
     assert latency_rows(QUICK, rounds)[0].gpu_memory_bytes == 600
     (row,) = latency_rows(QUICK, rounds)
+    assert Latency.from_row(row.row()) == row
+
+
+@pytest.mark.parametrize(("rounds", "known"), [(1, False), (2, False), (LEAST_ROUNDS - 1, False), (LEAST_ROUNDS, True)])
+def test_of_too_few_rounds_there_is_no_interval(rounds: int, known: bool) -> None:
+    (row,) = latency_rows(QUICK, [result([1.0, 2.0 + at / 10, 3.0]) for at in range(rounds)])
+    assert (row.p50_ci95_ms is not None) is known is (row.row()["p50_ci95_ms"] is not None)
     assert Latency.from_row(row.row()) == row

@@ -37,6 +37,9 @@ def test_too_few_rounds_leave_everything_to_chance() -> None:
         for count in (LEAST_ROUNDS - 1, LEAST_ROUNDS)
     )
     assert (gain(*few).low, gain(*few).high) == (0.0, float("inf")) and fastest(few).name == "float"
+    said = worth(*few)
+    assert not said.pays and said.as_json()["speedup_ci95"] is None
+    assert said.reasons == (f"this may be chance: it takes {LEAST_ROUNDS} rounds of both to tell",)
     assert gain(*enough).low == pytest.approx(10, rel=1e-3) and fastest(enough).name == "int8"
 
 

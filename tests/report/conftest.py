@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.report.int8_logs import bare_file, climbed, only_trained, slow_int8
+from tests.report.measured_logs import all_measured, two_rounds
 from tests.report.pruning_logs import pruned_to_a_share, pruned_to_a_time, pruned_very_deep
 from tests.report.target_logs import changed_texts, side_by_side
 
@@ -202,6 +203,8 @@ def variants(_digits_once: Json) -> dict[str, Json]:
         "bare file": bare_file,
         "targets side by side": side_by_side,
         "changed texts": changed_texts,
+        "all measured": all_measured,
+        "two rounds": two_rounds,
     }
     reports = {"as usual": copy.deepcopy(_digits_once)}
     for name, change in made.items():
