@@ -16,7 +16,7 @@ from compress.report.rows import Report
 from compress.report.table import Row, Table, files_table, markdown, models_table, steps_table, target_table
 from compress.report.targets_section import targets_section
 from compress.report.throughput_section import throughput_sections
-from compress.report.time_section import time_section
+from compress.report.time_section import other_time_sections, time_section
 from compress.report.verdict import budget_table, verdict
 
 
@@ -57,8 +57,9 @@ def _explained(rows: Report) -> list[str]:
     for section in rung_sections(rows):
         parts += [f"## {section.title}\n", " ".join(section.sentences) + "\n"]
         parts += [markdown(section.table)] if section.table.rows else []
-    if (times := time_section(rows)) is not None:
-        parts += ["## Where the time goes\n", f"{times.said}\n"]
+    main = time_section(rows)
+    for at, times in enumerate([*([main] if main is not None else []), *other_time_sections(rows)]):
+        parts += [*([] if at else ["## Where the time goes\n"]), f"{times.said}\n"]
         parts += ["".join(f"- {reason}\n" for reason in times.reasons)] if times.reasons else []
         parts += [f"{times.caption}\n", markdown(times.table)] if times.table.rows else []
     if (flips := flips_section(rows)) is not None:

@@ -18,7 +18,7 @@ from compress.report.rows import Model, Report
 from compress.report.table import files_table, models_table, steps_table, target_table
 from compress.report.targets_section import targets_section
 from compress.report.throughput_section import throughput_sections
-from compress.report.time_section import time_section
+from compress.report.time_section import other_time_sections, time_section
 from compress.report.verdict import budget_table, verdict
 from compress.report.words import percent
 
@@ -35,7 +35,8 @@ UNITS = re.compile(
 def html_page(report: Mapping[str, Any]) -> str:
     """The page for the dictionary that `report.json` holds."""
     rows = read_rows(report)
-    times = time_section(rows)
+    main = time_section(rows)
+    sections = [*([main] if main is not None else []), *other_time_sections(rows)]
     template = templates().get_template(TEMPLATE)
     return template.render(
         report=rows,
@@ -51,8 +52,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         side_by_side=targets_section(rows),
         pruned=pruned_sections(rows),
         rungs=rung_sections(rows),
-        times=times,
-        time_pictures=time_pictures(times),
+        times=[(section, time_pictures(section)) for section in sections],
         flips=flips_section(rows),
         card=model_card(rows),
         steps=steps_table(rows),

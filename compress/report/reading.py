@@ -88,6 +88,10 @@ def _model(row: Mapping[str, Any]) -> Model:
         pruned=read_pruned(row["pruning"]) if row.get("pruning") else None,
         quantized=read_quantized(row["quantization"]) if row.get("quantization") else None,
         operators=tuple(read_operators(kind) for kind in row.get("operators") or ()),
+        operators_by_target={
+            target: tuple(read_operators(kind) for kind in kinds)
+            for target, kinds in (row.get("operators_by_target") or {}).items()
+        },
         by_target={target: dict(metrics) for target, metrics in (row.get("metrics_by_target") or {}).items()},
     )
 

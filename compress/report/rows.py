@@ -72,7 +72,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Model:
-    """A model on the way (`kind` torch) or a file to deploy; `parent` is the row that it was made from."""
+    """A model on the way (`kind` torch) or a file to deploy; `parent` is the row that it was made from.
+
+    `operators` are those of the main target, `operators_by_target` of others.
+    """
 
     name: str
     stage: str
@@ -95,6 +98,7 @@ class Model:
     quantized: Quantized | None
     operators: tuple[Operators, ...]
     by_target: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    operators_by_target: Mapping[str, tuple[Operators, ...]] = field(default_factory=dict)
 
     @property
     def is_file(self) -> bool:

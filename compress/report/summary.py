@@ -125,7 +125,14 @@ def _model(plan: Plan, row: Row, done: Mapping[str, Done], file: Mapping[str, An
     }
     extra: dict[str, Any] = {key: made[key] for key in ("not_int8", "parity", "pruning", "quantization") if key in made}
     if row.profiles:
-        extra["operators"] = _profiled(plan, row.name, done).get("operators", {}).get(row.name, [])
+        main = plan.pipeline.targets[0].name
+        operators = {
+            target: done[step].record.metrics.get("operators", {}).get(row.name, [])
+            for target, step in row.profiles.items()
+        }
+        extra["operators"] = operators.pop(main, [])
+        if others := {target: kinds for target, kinds in operators.items() if kinds}:
+            extra["operators_by_target"] = others
     if moved and row.profiles:
         extra["flips"] = {target: {key: found[key] for key in FLIP_KEYS} for target, found in moved.items()}
     if len(evaluated) > 1:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compress.report.cells import Cell
 from compress.report.int8_rows import Operators
 from compress.report.operators import by_family, total
 from compress.report.rows import Model, Report
 from compress.report.table import Row, Table
+from compress.report.targets_section import told_on
 from compress.report.words import ABSENT, listed, percent, ratio, rounded, size
 
 SHOWN, SMALLEST_SHARE, NAMED = 12, 0.01, 4
@@ -44,7 +45,26 @@ def time_section(report: Report) -> TimeSection | None:
     if floating is None or int8 is None or not floating.operators or not int8.operators:
         return TimeSection(said, reasons, "", Table((), ()))
     table, words = operator_table(floating, int8), ("float", "int8")
-    return TimeSection(said, reasons, _caption(report, floating, int8, words), table, floating, int8, words)
+    return TimeSection(said, reasons, _caption(report.target, floating, int8, words), table, floating, int8, words)
+
+
+def other_time_sections(report: Report) -> tuple[TimeSection, ...]:
+    """On each other target that told its operators' times: the reference's file beside the one that it is told of by.
+
+    What an emulator takes says nothing, and is left out.
+    """
+    found = []
+    for target in report.targets:
+        before, after = report.reference_file, told_on(report, target)
+        if target == report.target or report.is_emulated(target) or before is None or after is None or before is after:
+            continue
+        theirs, ours = (replace(one, operators=one.operators_by_target.get(target, ())) for one in (before, after))
+        if theirs.operators and ours.operators:
+            words = ("before", "after")
+            said = f"On {target}: {after.name} beside {before.name}."
+            table, caption = operator_table(theirs, ours, words), _caption(target, theirs, ours, words)
+            found.append(TimeSection(said, (), caption, table, theirs, ours, words))
+    return tuple(found)
 
 
 def _before_and_after(report: Report) -> TimeSection | None:
@@ -54,15 +74,15 @@ def _before_and_after(report: Report) -> TimeSection | None:
     words = ("before", "after")
     table = operator_table(before, after, words)
     said = f"{after.name} beside {before.name}."
-    return TimeSection(said, (), _caption(report, before, after, words), table, before, after, words)
+    return TimeSection(said, (), _caption(report.target, before, after, words), table, before, after, words)
 
 
-def _caption(report: Report, before: Model, after: Model, words: tuple[str, str]) -> str:
-    latency = after.on(report.target)
+def _caption(target: str | None, before: Model, after: Model, words: tuple[str, str]) -> str:
+    latency = after.on(target)
     batch = f" at batch {latency.batch}" if latency else ""
     first, second = words
     return (
-        f"Microseconds of one call{batch} by kind of operator, as the runtime itself counts them on {report.target}; "
+        f"Microseconds of one call{batch} by kind of operator, as the runtime itself counts them on {target}; "
         "small: how many there are, and their share of the file's time. Counting takes time itself, so that the sum is "
         f"more than the file's latency. {first[:1].upper()}{first[1:]}: {_sized(before)}; {second}: {_sized(after)}."
     )

@@ -94,6 +94,12 @@ def _with_operators(report: Json) -> None:
             {"operator": kind, "count": count, "microseconds": spent}
             for kind, count, spent in kinds.get(row["name"], [])
         ]
+    there = {"teacher-fp32": ("Conv", 14, 4500.0), OTHER: ("QLinearConv", 9, 300.0)}
+    for row in report["models"]:
+        if row["name"] in there:
+            kind, count, spent = there[row["name"]]
+            told = [{"operator": kind, "count": count, "microseconds": spent}]
+            row["operators_by_target"] = {"raspberry-pi-5": told, "arm64-emulated": told}
 
 
 def _with_settings(report: Json) -> None:

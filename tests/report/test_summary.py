@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +116,12 @@ def test_slow_int8_is_deployed_for_its_size_and_that_is_said(plan: Plan) -> None
     report = summary(plan, 0.25, budget={"size_bytes": 120_000})
     assert report["deploy"] == INT8 and not report["int8"]["pays"]
     assert report["int8"]["reasons"][0].endswith("which no float file meets: net-fp32 misses size_bytes")
+
+
+def test_operators_are_told_of_every_target(plan: Plan, tmp_path: Path) -> None:
+    assert all("operators_by_target" not in row for row in summary(plan, 0.1)["models"])
+    path = tmp_path / "two.yaml"
+    path.write_text(PIPELINE.replace("ort-x86]}]", "ort-x86]}, {name: other, emit: [fp32]}]"))
+    rows = {row["name"]: row for row in summary(make_plan(read_pipeline(path)), 0.1)["models"]}
+    assert rows[INT8]["operators_by_target"] == {"other": rows[INT8]["operators"]}
+    assert rows[INT8]["operators"][0]["operator"] == "QLinearConv"

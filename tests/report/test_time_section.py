@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from compress.report.card import markdown_card
 from compress.report.operators_picture import operators_picture
+from compress.report.page import html_page
 from compress.report.reading import read_rows
-from compress.report.time_section import time_section
-from tests.report.target_logs import DEPLOYED, side_by_side
+from compress.report.time_section import other_time_sections, time_section
+from tests.report.target_logs import DEPLOYED, OTHER, side_by_side
 
 
 def test_the_reference_stands_beside_the_file_to_deploy(digits: dict[str, Any]) -> None:
@@ -31,3 +33,18 @@ def test_the_picture_has_two_bars_for_each_of_the_dearest(digits: dict[str, Any]
     words = re.findall(r"<text[^>]*>([^<]*)</text>", drawn[0])
     assert {"Conv", "Gemm", "1380", "90.0", "none", "before", "after"} <= set(words)
     assert "1420 µs in teacher-fp32, 90.0 µs in student-small-int8-ort-x86 (15.8x faster)" in drawn[1]
+
+
+def test_every_target_that_told_them_has_its_own_times(digits: dict[str, Any]) -> None:
+    """The file is the one to deploy there; an emulator's times say nothing."""
+    assert other_time_sections(read_rows(digits)) == ()
+    side_by_side(digits)
+    (section,) = other_time_sections(read_rows(digits))
+    assert section.said == f"On raspberry-pi-5: {OTHER} beside teacher-fp32."
+    assert [[cell.text for cell in row.cells] for row in section.table.rows] == [
+        ["Conv", "4500", "300", "15.0x"],
+        ["all", "4500", "300", "15.0x"],
+    ]
+    assert "counts them on raspberry-pi-5" in section.caption
+    assert section.said in markdown_card(digits) and markdown_card(digits).count("## Where the time goes") == 1
+    assert section.said in html_page(digits) and html_page(digits).count("Time by operator, before and after") == 2
