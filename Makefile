@@ -11,7 +11,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 TORCH_INDEX ?=
 TORCH_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-# Two processes, each with one thread of its own: tests of one file stay together and share what they trained.
+# Two processes, each with one thread of its own: tests of one file stay together and share what they trained. They keep
+# the bytecode of what they import, even where the environment forbids it: all of torch is compiled once and not each time.
 TEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check format clean
@@ -27,7 +28,7 @@ demo: $(VENV)/installed
 	$(BIN)/compress run pipelines/digits.yaml
 
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TEST_FLAGS)
 
 check: $(VENV)/installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files
