@@ -91,9 +91,10 @@ class _Reading:
         self.faults.append(self.source.fault(place, message))
 
     def header(self) -> Header | None:
-        """The plain values and the budget."""
+        """The plain values, the budget and the card."""
         raw = {"name": self.stem, **{key: self.data[key] for key in self.data if key in Header.model_fields}}
-        raw["budget"] = {} if raw.get("budget") is None else raw["budget"]
+        for whole in ("budget", "card"):  # a heading with nothing below it says nothing
+            raw[whole] = {} if raw.get(whole) is None else raw[whole]
         header, faults = validated(Header, raw, self.source)
         self.faults += faults
         return header

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from compress.chain import Inputs, Link, linked
 from compress.data.settings import DataSettings
@@ -42,6 +42,24 @@ Device = Annotated[
 ]
 
 
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class Card(Settings):
+    """What the model card says of a model beyond what was measured; what is left out is said to be not told."""
+
+    licence: Words | None = None
+    """Under which licence the model may be used, such as Apache-2.0."""
+    intended_use: Words | None = None
+    """What it is for, and by whom it is meant to be used."""
+    out_of_scope: Words | None = None
+    """What it must not be used for."""
+    made_by: Words | None = None
+    """Who made it, and whom to ask."""
+    risks: Words | None = None
+    """Risks and harms, and what was done about them."""
+
+
 class Header(Settings):
     """The plain values at the top of a pipeline."""
 
@@ -59,6 +77,8 @@ class Header(Settings):
     """What a file to deploy must keep to."""
     tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers that are told settings, curves and results, through Accelerate; each needs its package."""
+    card: Card = Card()
+    """What the model card says beyond what was measured: licence, intended use and the like."""
 
 
 class Placed(Settings):

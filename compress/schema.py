@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from compress.data.settings import DataSettings
 from compress.models.settings import ModelSettings
-from compress.pipeline import KEYS, Header, Pipeline
+from compress.pipeline import KEYS, Card, Header, Pipeline
 from compress.reference import reference_markdown
 from compress.stages import STAGES
 from compress.targets.limits import Budget
@@ -27,7 +27,7 @@ NAME: Json = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$"}
 
 def schema() -> Json:
     """The JSON Schema (draft 2020-12) of a pipeline file."""
-    models: list[type[BaseModel]] = [Header, Budget, DataSettings, TaskSettings, ModelSettings, TargetSettings]
+    models: list[type[BaseModel]] = [Header, Budget, Card, DataSettings, TaskSettings, ModelSettings, TargetSettings]
     models += STAGES.values()
     references, combined = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/$defs/{model}", title="compress"

@@ -21,8 +21,8 @@ PRIVATE = frozenset({"folder", "host", "serial", "ssh_config"})
 
 
 def settings_of(pipeline: Pipeline) -> dict[str, Any]:
-    """What was asked, as plain data: defaults included, without folders, hosts and users."""
-    plain = pipeline.model_dump(mode="json", exclude={"name", "stages", "folder"}, exclude_none=True)
+    """What was asked, as plain data: defaults included, without folders, hosts and users, and what the card says."""
+    plain = pipeline.model_dump(mode="json", exclude={"name", "stages", "folder", "card"}, exclude_none=True)
     plain["stages"] = [
         {"name": placed.name, placed.verb: _stage(placed.stage), **({"from": placed.source} if placed.source else {})}
         for placed in pipeline.stages

@@ -1,7 +1,8 @@
 """A model card: what a reader must know before using the deployed file, with what is known and nothing made up.
 
-The headings are those of Mitchell et al. 2019, "Model Cards for Model Reporting", section 4. What nobody told the
-pipeline (who made the model, what for, under which licence) is said to be not told.
+The headings are those of Mitchell et al. 2019, "Model Cards for Model Reporting", section 4. What only a
+person knows (who made the model, what for, under which licence) the pipeline's `card` says, or it is said to be not
+told.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def model_card(report: Report) -> tuple[CardSection, ...]:
         CardSection("Evaluation data", _evaluation_data(report)),
         CardSection("Training data", _training_data(report)),
         CardSection("Quantitative analyses", _analyses(report)),
-        CardSection("Ethical considerations", (("risks and harms", NOT_TOLD),)),
+        CardSection("Ethical considerations", (("risks and harms", _told(report, "risks")),)),
         CardSection("Caveats and recommendations", _caveats(report, told)),
     ]
     return tuple(section for section in found if section.lines)
@@ -76,7 +77,7 @@ def _details(report: Report, told: Model) -> tuple[tuple[str, str], ...]:
     libraries = report.environment.get("libraries") or {}
     if libraries:
         lines.append(("made with", ", ".join(f"{name} {version}" for name, version in libraries.items())))
-    return (*lines, ("licence", NOT_TOLD), ("who made it, and whom to ask", NOT_TOLD))
+    return (*lines, ("licence", _told(report, "licence")), ("who made it, and whom to ask", _told(report, "made_by")))
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
@@ -102,7 +103,13 @@ def _use(report: Report) -> tuple[tuple[str, str], ...]:
     if labels := report.data.get("labels"):
         names = listed(labels) if len(labels) <= MOST_LABELS else f"{', '.join(labels[:MOST_LABELS])} and others"
         lines.append(("classes", f"{len(labels)}: {names}"))
-    return (*lines, ("intended uses and users", NOT_TOLD), ("uses out of scope", NOT_TOLD))
+    uses = (("intended uses and users", "intended_use"), ("uses out of scope", "out_of_scope"))
+    return (*lines, *((name, _told(report, key)) for name, key in uses))
+
+
+def _told(report: Report, key: str) -> str:
+    """What the pipeline's `card` says."""
+    return report.card.get(key, NOT_TOLD)
 
 
 def _metrics(report: Report) -> tuple[tuple[str, str], ...]:

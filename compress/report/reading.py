@@ -59,6 +59,7 @@ def read_rows(report: Mapping[str, Any]) -> Report:
             data=dict(report.get("data") or {}),
             settings=dict(report.get("settings") or {}),
             places=tuple(read_target_row(row) for row in report.get("targets") or ()),
+            card=dict(report.get("card") or {}),
             flips=read_flips(report["flips"]) if report.get("flips") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

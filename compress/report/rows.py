@@ -148,7 +148,8 @@ class Report:
 
     `reference_row` names the reference's own float file, `judged` the file that the budget's lines are about; `int8`
     tells whether int8 pays. `split` is the data that `metrics` are of: `test`, or `given` samples that also chose.
-    `places` tells of each target what it is and what to deploy there.
+    `places` tells of each target what it is and what to deploy there; `card` is what the pipeline says for the model
+    card, by the names of its settings.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: tuple[Target, ...] = ()
     flips: Flips | None = None
+    card: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Model, ...]:

@@ -68,6 +68,7 @@ def summarise(
         "task": plan.pipeline.task.name,
         "data": data_of(plan, done),
         "settings": settings_of(plan.pipeline),
+        "card": plan.pipeline.card.model_dump(exclude_none=True),
         "targets": [target_of(plan, done, name, *found) for name, found in on.items()],
         "flips": flips_of(plan, done, verdict.judged, shown),
         "environment": dict(environment),

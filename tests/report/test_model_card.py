@@ -47,5 +47,22 @@ def test_what_nobody_told_is_not_made_up(digits: dict[str, Any]) -> None:
     assert "Evaluation data" not in titles and "Training data" not in titles
 
 
+def test_what_the_pipeline_tells_is_said(digits: dict[str, Any]) -> None:
+    digits["card"] = {
+        "licence": "Apache-2.0",
+        "intended_use": "reading digits, by anybody",
+        "out_of_scope": "cheques",
+        "made_by": "a-person@example.org",
+        "risks": "a 7 may be read as a 1",
+    }
+    details = lines(digits, "Model details")
+    assert details["licence"] == "Apache-2.0" and details["who made it, and whom to ask"] == "a-person@example.org"
+    assert lines(digits, "Intended use") == {
+        "intended uses and users": "reading digits, by anybody",
+        "uses out of scope": "cheques",
+    }
+    assert lines(digits, "Ethical considerations") == {"risks and harms": "a 7 may be read as a 1"}
+
+
 def test_no_file_has_no_card(variants: dict[str, dict[str, Any]]) -> None:
     assert model_card(read_rows(variants["bare minimum"])) == ()

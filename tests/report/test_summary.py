@@ -125,3 +125,12 @@ def test_operators_are_told_of_every_target(plan: Plan, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in summary(make_plan(read_pipeline(path)), 0.1)["models"]}
     assert rows[INT8]["operators_by_target"] == {"other": rows[INT8]["operators"]}
     assert rows[INT8]["operators"][0]["operator"] == "QLinearConv"
+
+
+def test_what_the_pipeline_says_for_the_card_is_kept_as_it_is(plan: Plan, tmp_path: Path) -> None:
+    assert summary(plan, 0.1)["card"] == {}
+    path = tmp_path / "told.yaml"
+    path.write_text(PIPELINE + "card: {licence: https://example.org/licence}\n")
+    report = summary(make_plan(read_pipeline(path)), 0.1)
+    assert report["card"] == {"licence": "https://example.org/licence"}
+    assert "https://example.org/licence" in markdown_card(report)
