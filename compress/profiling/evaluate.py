@@ -14,6 +14,7 @@ from compress.data.dataset import Data, Split, Subset
 from compress.data.open import open_data
 from compress.profiling.answers import answers
 from compress.profiling.flips import against, flips
+from compress.profiling.right import packed
 from compress.profiling.shown import shown_flips
 from compress.stage import Context, Metrics
 from compress.targets.settings import TargetSettings
@@ -33,7 +34,8 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
     ONNX files are answered by their runtime on the context's target, PyTorch models by PyTorch. Each split's entry
     holds the task's metrics, the 95 % interval of the primary one as `<metric>_ci95`, and, where the answers of a
     reference are given, `agreement` with them; that of the test split also what is lost against them
-    (`<metric>_drop_ci95`) and, where there are classes, the `flips`.
+    (`<metric>_drop_ci95`) and, where there are classes, the `flips`. Where accuracy is what is judged by, `right` says
+    of each test example whether it is answered rightly, so that other runs can be compared with this one in pairs.
     """
     if context.data is None:
         raise ValueError("evaluation needs data")
@@ -58,6 +60,8 @@ def evaluate_bundle(source: Bundle, reference: Bundle | None, out: Path, context
             earlier = earlier[: len(outputs)]
         targets = split.targets(np.arange(len(split)))
         found[name] = judge(task, outputs, targets, earlier)
+        if name == "test" and isinstance(task, OneClass) and task.metric == "accuracy":
+            found[name]["right"] = packed(outputs.argmax(axis=1) == targets)
         if name == "test" and earlier is not None:
             found[name] |= _against(task, outputs, np.asarray(earlier), data, out, numbers)
     return found

@@ -14,7 +14,7 @@ class Evaluate(Stage):
     """What a model answers on the validation and test examples, and what the task's metrics say of it."""
 
     verb: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"source": (Kind.TORCH, Kind.QUANTIZED, Kind.ONNX, Kind.ENGINE)}
     reads: ClassVar[frozenset[str]] = frozenset({"data", "target"})
 

@@ -35,6 +35,14 @@ def flips_of(plan: Plan, done: Mapping[str, Done], name: str, shown: Shown) -> d
     return {"file": name, "reference": plan.reference, "target": target, **moved, "shown": shown(record.digest)}
 
 
+def right_of(plan: Plan, done: Mapping[str, Done], name: str) -> dict[str, Any] | None:
+    """Which test examples `name` answers rightly on the first target that it is judged on; None without accuracy."""
+    row = next(row for row in plan.rows if row.name == name)
+    target, step = next(iter(row.evaluations.items()))
+    right = done[step].record.metrics["test"].get("right")
+    return None if right is None else {"file": name, "target": target, **right}
+
+
 def add_intervals(models: Sequence[dict[str, Any]], reference: str) -> None:
     """Give each measurement the interval of its p90, and of its speedup over the reference's of the same kind.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.errors import UsageError
+from compress.profiling.right import read_right
 from compress.report.flip_rows import read_flips
 from compress.report.int8_rows import read_left, read_operators, read_quantized, read_worth
 from compress.report.pruned_rows import read_pruned
@@ -60,6 +61,7 @@ def read_rows(report: Mapping[str, Any]) -> Report:
             settings=dict(report.get("settings") or {}),
             places=tuple(read_target_row(row) for row in report.get("targets") or ()),
             card=dict(report.get("card") or {}),
+            right=read_right(report["right"]) if report.get("right") else None,
             flips=read_flips(report["flips"]) if report.get("flips") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

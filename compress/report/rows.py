@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from compress.profiling.right import Right
 from compress.profiling.statistics import LEAST_ROUNDS
 from compress.report.flip_rows import Flips
 from compress.report.int8_rows import Left, Operators, Quantized, Worth
@@ -149,7 +150,7 @@ class Report:
     `reference_row` names the reference's own float file, `judged` the file that the budget's lines are about; `int8`
     tells whether int8 pays. `split` is the data that `metrics` are of: `test`, or `given` samples that also chose.
     `places` tells of each target what it is and what to deploy there; `card` is what the pipeline says for the model
-    card, by the names of its settings.
+    card, by the names of its settings; `right` tells which test examples the judged file answers rightly.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Report:
     places: tuple[Target, ...] = ()
     flips: Flips | None = None
     card: Mapping[str, str] = field(default_factory=dict)
+    right: Right | None = None
 
     @property
     def files(self) -> tuple[Model, ...]:

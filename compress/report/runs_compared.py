@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from compress.profiling import statistics
+from compress.profiling.right import PairedShares, paired
 from compress.report.comparison import compare, difference_interval, ratio_interval
 from compress.report.rows import Interval, Latency, Model, Report, ends
 from compress.report.words import interval, is_share, metric_name, points, ratio, rounded
@@ -122,7 +123,7 @@ def comparisons(runs: Sequence[Run]) -> list[Compared]:
 
 
 def _metric(first: Run, run: Run, theirs: Model, ours: Model) -> Compared:
-    """What the run gains; of two trainings the examples are the same, but answers of both are at hand in no report."""
+    """What the run gains: over the same examples in pairs where both reports tell which of them are right."""
     metric, name = first.report.metric, metric_name(first.report.metric)
     if run.report.metric != metric:
         said = f"not comparable: judged by {name} and by {metric_name(run.report.metric)}"
@@ -137,10 +138,27 @@ def _metric(first: Run, run: Run, theirs: Model, ours: Model) -> Compared:
         return Compared(run.name, metric, None, None, None, f"not comparable: {name} was not measured in both")
     if ours.sha256 is not None and ours.sha256 == theirs.sha256:
         return Compared(run.name, metric, None, after - before, None, "the same file")
+    if (pairs := _same_examples(first.report, run.report, theirs, ours)) is not None:
+        said = _metric_words(first.report, pairs.gain, pairs.ci95)
+        changed = f"{pairs.only_first} became wrong, {pairs.only_second} right"
+        said += f", paired: {changed}; McNemar's p {rounded(pairs.p_value)}"
+        return Compared(run.name, metric, None, pairs.gain, pairs.ci95, said)
     ci95 = difference_interval(
         after, ends(ours.metrics.get(f"{metric}_ci95")), before, ends(theirs.metrics.get(f"{metric}_ci95"))
     )
-    return Compared(run.name, metric, None, after - before, ci95, _metric_words(first.report, after - before, ci95))
+    said = _metric_words(first.report, after - before, ci95)
+    said += "; unpaired, as if the examples were others, and so rather too wide" if ci95 is not None else ""
+    return Compared(run.name, metric, None, after - before, ci95, said)
+
+
+def _same_examples(first: Report, second: Report, theirs: Model, ours: Model) -> PairedShares | None:
+    """The answers of both to the same test data, of one fingerprint; None where a report does not keep them."""
+    before, after = first.right, second.right
+    if first.metric != "accuracy" or before is None or after is None:
+        return None
+    if (before.file, after.file) != (theirs.name, ours.name) or len(before.bits) != len(after.bits):
+        return None
+    return paired(before.bits, after.bits)
 
 
 def _metric_words(report: Report, change: float, ci95: Interval | None) -> str:

@@ -9,7 +9,7 @@ from compress.budget import Candidate, Verdict, decide, worth_of_int8
 from compress.bundle import Kind
 from compress.plan import Plan
 from compress.profiling.operator_times import what_costs
-from compress.report.against import FLIP_KEYS, Shown, add_intervals, flips_of, nothing_shown
+from compress.report.against import FLIP_KEYS, Shown, add_intervals, flips_of, nothing_shown, right_of
 from compress.report.facts import data_of, is_emulated, limits_on, settings_of, target_of
 from compress.report.reading import REPORT_FORMAT
 from compress.rows import Row
@@ -71,6 +71,7 @@ def summarise(
         "card": plan.pipeline.card.model_dump(exclude_none=True),
         "targets": [target_of(plan, done, name, *found) for name, found in on.items()],
         "flips": flips_of(plan, done, verdict.judged, shown),
+        "right": right_of(plan, done, verdict.judged),
         "environment": dict(environment),
     }
 
@@ -164,7 +165,7 @@ def _costs(
 
 def _judged(evaluated: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics on test data."""
-    return {key: value for key, value in evaluated["test"].items() if key != "flips"}
+    return {key: value for key, value in evaluated["test"].items() if key not in ("flips", "right")}
 
 
 def _candidates(

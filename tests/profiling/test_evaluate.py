@@ -15,6 +15,7 @@ from compress.bundle import Bundle, Deployment, Kind, write_bundle
 from compress.data.open import open_data
 from compress.data.settings import read_data_settings
 from compress.profiling.evaluate import FLIPS_FILE, evaluate_bundle, some
+from compress.profiling.right import unpacked
 from compress.stage import Context
 from compress.targets.settings import TargetSettings
 
@@ -57,6 +58,9 @@ def test_flips_are_told_by_their_numbers_in_the_test_data(tmp_path: Path, sample
     )
     for index, right, before, after in moved["classes"]:
         assert test.targets([index])[0] == right and before != after
+    share = unpacked(found["test"]["right"]).mean()
+    assert len(unpacked(found["test"]["right"])) == found["examples"]["test"]
+    assert share == pytest.approx(found["test"]["accuracy"]) and "right" not in found["validation"]
     lost = len(moved["became_wrong"]) - len(moved["became_right"])
     low, high = found["test"]["accuracy_drop_ci95"]
     assert low <= lost / found["examples"]["test"] <= high

@@ -6,14 +6,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from compress.cli import app
 from compress.errors import UsageError
+from compress.profiling.right import packed
 from compress.report.compare_page import html_comparison, results_table, settings_table
 from compress.report.compare_runs import compare_runs
-from compress.report.runs_compared import flattened
+from compress.report.runs_compared import Compared, flattened
+from compress.tasks.paired import newcombe_paired
 from tests.report.target_logs import DEPLOYED, side_by_side
 
 Json = dict[str, Any]
@@ -178,3 +181,45 @@ def test_the_page_escapes_what_reports_say(report: Json, tmp_path: Path) -> None
     page = html_comparison(compared)
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert results_table(compared).headings == ("", "a", "b")
+
+
+def with_right(report: Json, name: str, bits: Any) -> Json:
+    """The report of a run that deploys `name`, which answers so."""
+    row = next(row for row in report["models"] if row["name"] == name)
+    row["metrics"]["accuracy"] = float(np.mean(bits))
+    row["sha256"] = f"{int(np.sum(bits)):064x}"
+    return report | {"deploy": name, "judged": name, "right": {"file": name, "target": "local", **packed(bits)}}
+
+
+def accuracy(folders: list[Path]) -> Compared:
+    return next(one for one in compare_runs(folders).compared if one.what == "accuracy")
+
+
+def test_accuracies_on_the_same_examples_are_compared_in_pairs(report: Json, tmp_path: Path) -> None:
+    first = np.arange(360) % 10 != 0
+    second = first.copy()
+    second[[1, 2, 10, 20, 30, 40, 50, 60]] = [False, False, *[True] * 6]
+    runs = [with_right(copy.deepcopy(report), DEPLOYED, bits) for bits in (first, second)]
+    found = accuracy([written(run, tmp_path / str(at)) for at, run in enumerate(runs)])
+    assert found.value == pytest.approx(4 / 360) and found.ci95 == pytest.approx(newcombe_paired(322, 6, 2, 30))
+    assert "paired: 2 became wrong, 6 right; McNemar's p 0.289" in found.said and "unpaired" not in found.said
+
+    del runs[1]["right"]  # a run that does not tell
+    alone = accuracy([written(run, tmp_path / f"alone-{at}") for at, run in enumerate(runs)])
+    assert alone.value == pytest.approx(4 / 360) and "unpaired" in alone.said
+    assert alone.ci95 is not None and found.ci95 is not None
+    assert alone.ci95[1] - alone.ci95[0] > found.ci95[1] - found.ci95[0]
+
+
+def test_answers_to_other_examples_are_not_paired(report: Json, tmp_path: Path) -> None:
+    right = np.arange(360) % 10 != 0
+    for change in ("fewer", "another file", "other data"):
+        runs = [with_right(copy.deepcopy(report), DEPLOYED, bits) for bits in (right, right | (np.arange(360) < 30))]
+        if change == "fewer":
+            runs[1]["right"].update(packed(right[:200]))
+        elif change == "another file":
+            runs[1]["right"]["file"] = "student-small-fp32"
+        else:
+            runs[1]["data"]["fingerprint"] = "cd" * 32
+        found = accuracy([written(run, tmp_path / change / str(at)) for at, run in enumerate(runs)])
+        assert ("not comparable" if change == "other data" else "unpaired") in found.said

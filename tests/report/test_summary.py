@@ -53,6 +53,7 @@ def summary(plan: Plan, int8_ms: float, accuracy: float = 0.97, budget: dict[str
             value = accuracy if step.inputs["source"] in int8_steps else 0.97
             metrics = {"primary": "accuracy", "higher_is_better": True}
             metrics |= {split: {"accuracy": value} for split in ("test", "validation")}
+            metrics["test"]["right"] = {"examples": 8, "bits": "/w=="}
         elif step.stage.verb == "profile":
             metrics = profiled(plan, int8_ms)
         elif step.name in int8_steps:
@@ -134,3 +135,9 @@ def test_what_the_pipeline_says_for_the_card_is_kept_as_it_is(plan: Plan, tmp_pa
     report = summary(make_plan(read_pipeline(path)), 0.1)
     assert report["card"] == {"licence": "https://example.org/licence"}
     assert "https://example.org/licence" in markdown_card(report)
+
+
+def test_the_judged_file_alone_tells_which_examples_it_has_right(plan: Plan) -> None:
+    report = summary(plan, 0.1)
+    assert report["right"] == {"file": INT8, "target": "local", "examples": 8, "bits": "/w=="}
+    assert not any("right" in row["metrics"] for row in report["models"])
