@@ -13,7 +13,17 @@ from compress.report.model_card import model_card
 from compress.report.page import file_details
 from compress.report.reading import read_rows
 from compress.report.rows import Report
-from compress.report.table import Row, Table, files_table, markdown, models_table, steps_table, target_table
+from compress.report.table import (
+    DEVICE,
+    Row,
+    Table,
+    device_table,
+    files_table,
+    markdown,
+    models_table,
+    steps_table,
+    target_table,
+)
 from compress.report.targets_section import targets_section
 from compress.report.throughput_section import throughput_sections
 from compress.report.time_section import other_time_sections, time_section
@@ -41,6 +51,8 @@ def _results(rows: Report) -> list[str]:
     if rows.files:
         where = f"Measured on {rows.target}; speed and size against the reference; intervals are 95 %.\n"
         parts += ["## Files\n", where if rows.target else "No target was measured.\n", markdown(files_table(rows))]
+    if rows.target and (device := device_table(rows, rows.target)).rows:
+        parts += [f"{DEVICE}\n", markdown(device)]
     for throughput in throughput_sections(rows):
         parts += ["## Throughput\n", f"{throughput.caption}\n", markdown(throughput.table)]
     if (targets := targets_section(rows)) is not None:
@@ -75,6 +87,7 @@ def _made(rows: Report) -> list[str]:
     for target in rows.targets:
         if target != rows.target:
             parts += [f"## On {target}\n", markdown(target_table(rows, target))]
+            parts += [markdown(device)] if (device := device_table(rows, target)).rows else []
     if rows.files:
         parts.append("## Files in detail\n")
         parts += [f"### {model.name}\n\n" + _lines(file_details(model)) for model in rows.files if file_details(model)]

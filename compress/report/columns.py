@@ -27,8 +27,8 @@ from compress.report.words import metric_name, percent
 class Column:
     """A heading and what stands under it for a file on a target, None where it was not measured.
 
-    `about` tells what the number depends on: `answers` that the file gave, its `times` on the target, or the `file`
-    alone, which is the same everywhere.
+    `about` tells what the number depends on: `answers` that the file gave, its `times` on the target, what else
+    the `device` counts, or the `file` alone, which is the same everywhere.
     """
 
     heading: str
@@ -47,10 +47,10 @@ def measured_columns(report: Report) -> tuple[Column, ...]:
         Column("speedup", "times", lambda model, on: speedup_cell(report, model, on)),
         Column("size", "file", lambda model, on: size_cell(report, model)),
         Column("examples/s", "times", lambda model, on: throughput_cell(model.in_bulk_on(on))),
-        Column("energy mJ", "times", lambda model, on: energy_cell(model.in_bulk_on(on))),
-        Column("copies ms", "times", lambda model, on: transfers_cell(model.on(on))),
+        Column("energy mJ", "device", lambda model, on: energy_cell(model.in_bulk_on(on))),
+        Column("copies ms", "device", lambda model, on: transfers_cell(model.on(on))),
         Column("memory", "times", lambda model, on: memory_cell(model.on(on), "peak_memory_bytes")),
-        Column("GPU memory", "times", lambda model, on: memory_cell(model.on(on), "gpu_memory_bytes")),
+        Column("GPU memory", "device", lambda model, on: memory_cell(model.on(on), "gpu_memory_bytes")),
         Column("load ms", "times", lambda model, on: load_cell(model.on(on))),
         Column("in int8", "file", lambda model, on: _int8_share(model)),
     )

@@ -15,7 +15,7 @@ from compress.report.plots import front_pictures, stage_pictures, target_picture
 from compress.report.pruned_section import pruned_sections
 from compress.report.reading import read_rows
 from compress.report.rows import Model, Report
-from compress.report.table import files_table, models_table, steps_table, target_table
+from compress.report.table import DEVICE, device_table, files_table, models_table, steps_table, target_table
 from compress.report.targets_section import targets_section
 from compress.report.throughput_section import throughput_sections
 from compress.report.time_section import other_time_sections, time_section
@@ -47,6 +47,8 @@ def html_page(report: Mapping[str, Any]) -> str:
         stage_pictures=stage_pictures(rows),
         pictures={target: target_pictures(rows, target) for target in rows.targets},
         other_targets={target: target_table(rows, target) for target in rows.targets if target != rows.target},
+        device_caption=DEVICE,
+        devices={target: device_table(rows, target) for target in rows.targets},
         fronts=front_pictures(rows),
         throughput=throughput_sections(rows),
         side_by_side=targets_section(rows),

@@ -42,6 +42,7 @@ class Table:
     words: frozenset[str] = frozenset()
 
 
+DEVICE = "What else the device tells: energy of one example at the best batch size, copies, memory of the GPU."
 Column = tuple[str, Callable[[Model], Cell | None]]
 
 
@@ -56,6 +57,16 @@ def target_table(report: Report, target: str) -> Table:
     about = frozenset({"answers", "times"} if judged else {"times"})
     measured = tuple(model for model in report.files if model.on(target) is not None)
     return _measured_table(report, measured, target, about)
+
+
+def device_table(report: Report, target: str) -> Table:
+    """Energy, copies and memory of the GPU, of the files whose device tells them; no rows where none does.
+
+    A table of its own: beside all other columns they are too wide for a page.
+    """
+    measured = tuple(model for model in report.files if model.on(target) is not None)
+    table = _measured_table(report, measured, target, frozenset({"device"}))
+    return table if len(table.headings) > 1 else Table(table.headings, ())
 
 
 def _measured_table(report: Report, models: tuple[Model, ...], target: str | None, about: frozenset[str]) -> Table:

@@ -6,7 +6,7 @@ import pytest
 
 from compress.report.columns import measured_columns
 from compress.report.reading import read_rows
-from compress.report.table import files_table, target_table
+from compress.report.table import device_table, files_table, target_table
 from compress.report.targets_section import targets_section
 from tests.report.measured_logs import all_measured, two_rounds
 from tests.report.target_logs import DEPLOYED, side_by_side
@@ -15,9 +15,13 @@ MEASURED = ("energy mJ", "copies ms", "GPU memory")
 
 
 def cells(report: dict[str, Any], name: str = DEPLOYED) -> dict[str, tuple[str, str]]:
-    table = files_table(read_rows(report))
-    row = next(row for row in table.rows if row.cells[0].text == name)
-    return {heading: (cell.text, cell.note) for heading, cell in zip(table.headings, row.cells, strict=True)}
+    found: dict[str, tuple[str, str]] = {}
+    for table in (files_table(read_rows(report)), device_table(read_rows(report), "local")):
+        for row in table.rows:
+            if row.cells[0].text == name:
+                told = zip(table.headings, row.cells, strict=True)
+                found |= {heading: (cell.text, cell.note) for heading, cell in told}
+    return found
 
 
 def test_what_was_not_measured_has_no_column(digits: dict[str, Any]) -> None:

@@ -285,6 +285,21 @@ def test_prints_on_paper(browser: Browser, digits: dict[str, Any], tmp_path: Pat
     browser.call("Emulation.setEmulatedMedia", media="")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_all_that_can_be_measured_finds_its_place(
+    browser: Browser, pages: dict[str, str], tmp_path: Path, width: int, scheme: str
+) -> None:
+    for name, shown in (("all measured", "Throughput"), ("two rounds", "too few rounds")):
+        (tmp_path / "report.html").write_text(pages[name])
+        browser.open(tmp_path / "report.html", width, scheme)
+        assert shown in browser.evaluate("document.body.innerText")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(STICKING_OUT) == 0 and browser.evaluate(OVERLAPS) == []
+        assert browser.evaluate(CONTRAST) >= 4.5
+        _nothing_went_wrong(browser, tmp_path)
+
+
 def _nothing_went_wrong(browser: Browser, folder: Path) -> None:
     said = [
         event
