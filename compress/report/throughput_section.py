@@ -20,8 +20,9 @@ class ThroughputSection:
 
 
 def throughput_sections(report: Report) -> tuple[ThroughputSection, ...]:
-    """One for each target where throughput was measured at more than one batch size."""
-    return tuple(section for target in report.targets if (section := _on(report, target)) is not None)
+    """One for each real target where throughput was measured at more than one batch size."""
+    real = [target for target in report.targets if not report.is_emulated(target)]
+    return tuple(section for target in real if (section := _on(report, target)) is not None)
 
 
 def _on(report: Report, target: str) -> ThroughputSection | None:

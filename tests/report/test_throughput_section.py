@@ -7,7 +7,7 @@ from compress.report.page import html_page
 from compress.report.reading import read_rows
 from compress.report.throughput_section import throughput_sections
 from tests.report.measured_logs import SPEEDS, all_measured
-from tests.report.target_logs import DEPLOYED
+from tests.report.target_logs import DEPLOYED, side_by_side
 
 
 def test_each_file_has_its_best_batch_size(digits: dict[str, Any]) -> None:
@@ -36,3 +36,9 @@ def test_it_is_told_only_where_there_are_several_sizes(digits: dict[str, Any]) -
     assert "Throughput" not in html_page(digits) and "Throughput" not in markdown_card(digits)
     all_measured(digits)
     assert "<h2>Throughput</h2>" in html_page(digits) and "## Throughput" in markdown_card(digits)
+
+
+def test_an_emulators_throughput_says_nothing(digits: dict[str, Any]) -> None:
+    side_by_side(digits)
+    all_measured(digits)
+    assert [section.target for section in throughput_sections(read_rows(digits))] == ["local", "raspberry-pi-5"]
