@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compress.profiling.latency import Latency
 from compress.profiling.profile import Profile, profile
+from compress.profiling.statistics import LEAST_ROUNDS
 from compress.profiling.worth import Timed, gain
 from compress.stage import Progress, Silent
 from compress.targets.failures import UnreachableError
@@ -57,15 +58,15 @@ def profile_until_decided(
 def is_chance(found: Mapping[str, list[Latency]], integer: Collection[str]) -> bool:
     """Whether it may be chance that the fastest int8 file is faster, or slower, than a float one.
 
-    What each file loses is not known here, so that any float file may be the one to beat. Fewer rounds than an interval
-    takes leave nothing to decide: float is chosen then.
+    What each file loses is not known here, so that any float file may be the one to beat. Whoever asks for fewer rounds
+    than an interval takes wants a quick look: it stays with those.
     """
     first = [_timed(name, rows, name in integer) for name, rows in found.items()]
     quick = min((one for one in first if one.is_int8), key=lambda one: one.p50_ms, default=None)
-    if quick is None:
+    if quick is None or len(quick.rounds_ms) < LEAST_ROUNDS:
         return False
     speedups = [gain(quick, over) for over in first if not over.is_int8]
-    return any(speedup.low <= 1 <= speedup.high < float("inf") for speedup in speedups)
+    return any(speedup.low <= 1 <= speedup.high for speedup in speedups)
 
 
 def computes_with_integers(model: Path) -> bool:

@@ -32,7 +32,7 @@ class Timed:
 class Worth:
     """Whether an int8 file pays beside the best float file, in words: `said` is the finding, `reasons` say why.
 
-    `speedup` is p50 of `over` over p50 of `file`.
+    `speedup` is p50 of `over` over p50 of `file`; `is_told` says whether it is of rounds enough to tell its interval.
     """
 
     file: str
@@ -41,29 +41,30 @@ class Worth:
     speedup: Ratio
     said: str
     reasons: tuple[str, ...]
+    is_told: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, for `report.json`; an interval that is not known is null."""
-        known = self.speedup.high < float("inf")
+        """Plain data, for `report.json`; an interval of too few rounds is null."""
         return {
             "file": self.file,
             "over": self.over,
             "pays": self.pays,
             "speedup": self.speedup.value,
-            "speedup_ci95": [self.speedup.low, self.speedup.high] if known else None,
+            "speedup_ci95": [self.speedup.low, self.speedup.high] if self.is_told else None,
             "said": self.said,
             "reasons": list(self.reasons),
         }
 
 
 def gain(file: Timed, over: Timed) -> Ratio:
-    """How many times faster `file` is than `over`, with its 95 % interval: 0 to infinity without enough common rounds.
+    """How many times faster `file` is than `over`, with its 95 % interval: 0 to infinity without common rounds.
 
-    On a machine that was not steady (A/A beyond 5 %) the interval is as much wider: what differs by no more than a file
-    from itself gets no verdict.
+    Of two to four rounds it is Student's at 99 % (`statistics.median_interval`), which is wide enough to choose by; how
+    often it covers was not tried, so that no report tells it. On a machine that was not steady (A/A beyond 5 %) the
+    interval is as much wider: what differs by no more than a file from itself gets no verdict.
     """
     first, second = ([np.asarray(calls) for calls in timed.rounds_ms] for timed in (over, file))
-    paired = len(first) == len(second) and len(first) >= LEAST_ROUNDS
+    paired = len(first) == len(second) and len(first) > 1
     low, high = ratio_interval(first, second) if paired else UNKNOWN
     noise = max(file.noise, over.noise)
     wider = 1 + noise if noise > STEADY else 1.0
@@ -88,7 +89,7 @@ def worth(file: Timed, over: Timed, *, missed: str = "", needed: str = "", costs
     """
     speedup = gain(file, over)
     faster = speedup.low > 1
-    known = speedup.high < float("inf")
+    known = min(len(file.rounds_ms), len(over.rounds_ms)) >= LEAST_ROUNDS
     ends = f" ({speedup.low:.2f} to {speedup.high:.2f})" if known else ""
     if missed:
         said = f"no int8 file is within the budget: {file.name} {missed}"
@@ -107,4 +108,4 @@ def worth(file: Timed, over: Timed, *, missed: str = "", needed: str = "", costs
         )
         speed = chance if speedup.value > 1 else ""
     reasons = [*filter(None, (needed, speed)), *(() if faster else costs)]
-    return Worth(file.name, over.name, faster and not missed, speedup, said, tuple(reasons))
+    return Worth(file.name, over.name, faster and not missed, speedup, said, tuple(reasons), known)

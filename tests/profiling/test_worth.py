@@ -31,16 +31,17 @@ def test_without_common_rounds_nothing_is_beyond_chance() -> None:
     assert fastest([Timed("int8", True, 0.1), FLOAT]).name == "float"
 
 
-def test_too_few_rounds_leave_everything_to_chance() -> None:
-    few, enough = (
-        [replace(one, rounds_ms=one.rounds_ms[:count]) for one in (timed("int8", 0.1, int8=True), FLOAT)]
-        for count in (LEAST_ROUNDS - 1, LEAST_ROUNDS)
+@pytest.mark.parametrize(("count", "told"), [(2, False), (LEAST_ROUNDS - 1, False), (LEAST_ROUNDS, True)])
+def test_few_rounds_decide_what_is_clear_and_tell_no_interval(count: int, told: bool) -> None:
+    clear, unsure, base = (
+        replace(one, rounds_ms=one.rounds_ms[:count])
+        for one in (timed("int8", 0.1, int8=True), timed("int8", 0.9, int8=True, spread=0.2, seed=1), FLOAT)
     )
-    assert (gain(*few).low, gain(*few).high) == (0.0, float("inf")) and fastest(few).name == "float"
-    said = worth(*few)
-    assert not said.pays and said.as_json()["speedup_ci95"] is None
-    assert said.reasons == (f"this may be chance: it takes {LEAST_ROUNDS} rounds of both to tell",)
-    assert gain(*enough).low == pytest.approx(10, rel=1e-3) and fastest(enough).name == "int8"
+    assert (fastest([clear, base]).name, fastest([unsure, base]).name) == ("int8", "float")
+    assert gain(unsure, base).low < 1 < gain(unsure, base).value
+    said, doubted = worth(clear, base), worth(unsure, base)
+    assert said.pays and (said.as_json()["speedup_ci95"] is not None) == told and said.said.endswith(")") == told
+    assert not doubted.pays and (f"it takes {LEAST_ROUNDS} rounds" in doubted.reasons[0]) != told
 
 
 def test_int8_is_the_fastest_only_beyond_chance() -> None:
