@@ -7,6 +7,7 @@ an installed distribution only the named module counts: distributions change by 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.machinery
@@ -15,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from compress.data.locations import candidates, find_path
@@ -122,7 +123,8 @@ def _parts(spec: str) -> tuple[str, str]:
 
 def _guarded(spec: str, action: Callable[[], Any]) -> Any:
     try:
-        return action()
+        with _no_bytecode():
+            return action()
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
@@ -131,6 +133,25 @@ def _guarded(spec: str, action: Callable[[], Any]) -> Any:
         if isinstance(error, SyntaxError) and error.filename:
             where = f" (line {error.lineno} of {error.filename})"
         raise UsageError(f"{spec}: {type(error).__name__}: {error}{where}") from error
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Imports write no bytecode: a model at rest holds the user's files and nothing else."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Compiles what stands in the file now: bytecode that lies beside it may be of a file changed within a second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def _is_users(filename: str) -> bool:
@@ -162,7 +183,7 @@ def _load_file(path: Path) -> ModuleType:
     if loaded is not None and loaded.__file__ == str(path):
         return loaded
     _searchable(path.parent)
-    found = importlib.util.spec_from_file_location(name, path)
+    found = importlib.util.spec_from_file_location(name, path, loader=_FreshLoader(name, str(path)))
     if found is None or found.loader is None:
         raise UsageError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(found)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,3 +166,27 @@ def test_two_packages_of_one_name_are_not_mistaken(tmp_path: Path) -> None:
         UsageError, match=r"two/package_four/net\.py is the module package_four\.net, but that name means"
     ):
         load_function("two/package_four/net.py:f", tmp_path)
+
+
+def test_no_bytecode_is_left_beside_a_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    write(tmp_path, {"package_three/__init__.py": "", "package_three/net.py": "def f():\n    return 3\n"})
+    write(tmp_path, {"mine.py": "def f():\n    import helper_three\n    return helper_three.VALUE\n"})
+    write(tmp_path, {"helper_three.py": "VALUE = 3\n"})
+    assert load_function("package_three.net:f", tmp_path)() == 3
+    assert call("mine.py:f", load_function("mine.py:f", tmp_path)) == 3
+    assert not list(tmp_path.rglob("__pycache__")) and not sys.dont_write_bytecode
+
+
+def test_a_file_that_changed_within_a_second_is_not_read_from_its_bytecode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    file = tmp_path / "mine.py"
+    write(tmp_path, {"mine.py": "def f():\n    return 4\n"})
+    py_compile.compile(str(file))
+    told = file.stat()
+    write(tmp_path, {"mine.py": "def f():\n    return 5\n"})
+    os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
+    assert load_function("mine.py:f", tmp_path)() == 5
