@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compress.profiling.latency import Latency
+from compress.profiling.operator_times import BOUNDARIES
 from compress.profiling.profile import Profile, profile
 from compress.profiling.statistics import LEAST_ROUNDS
 from compress.profiling.worth import Timed, gain
@@ -15,7 +16,7 @@ from compress.targets.failures import UnreachableError
 from compress.targets.settings import TargetSettings
 
 REPEATS = 2
-ROUNDED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits"})
+ROUNDED = BOUNDARIES | {"MatMulNBits"}
 """Operators of which every file that computes with integers has one; see `compress.exporting`."""
 _SILENT = Silent()
 
