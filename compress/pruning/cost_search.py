@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -105,6 +105,11 @@ class Search:
     def allows(self, shape: Shape) -> bool:
         """Whether each group keeps what it may."""
         return all(any(level.items() <= shape.kept.items() for level in ladder) for ladder in self.ladders)
+
+    def left_of(self, shape: Shape) -> Hashable:
+        """What tells the networks of two shapes apart: the blocks that are gone, and the widths outside of them."""
+        alive = {group.name for group in self._alive(shape.dropped)}
+        return frozenset((name, units) for name, units in shape.kept.items() if name in alive), shape.dropped
 
     def most_different(self, model: CostModel, one: Shape, other: Shape) -> tuple[str, ...]:
         """The tied groups whose widths make most of the difference in cost between two shapes; none if all agree."""

@@ -17,8 +17,7 @@ from torch.utils import _pytree as pytree
 from compress.modes import evaluating
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.cost_search import Search
-from compress.pruning.depth import bypassed, drop_blocks
-from compress.pruning.double import double_without
+from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import LabelledBatch, joined
@@ -51,11 +50,10 @@ class Judge:
 
     def distance(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance of the outputs as soon as the units and blocks are gone."""
-        double = double_without(self.search.module, self.search.groups, removed, self.batches, dropped)
+        pruned = self._pruned(copy.deepcopy(self.search.module), removed, dropped)
         known = zip(self.batches, self.answers, strict=True)
-        with bypassed(double, dropped):
-            pairs = ((_answers(double, inputs), wanted) for (inputs, _), wanted in known)
-            return _mean([_apart(*pair) for pair in pairs])
+        pairs = ((_answers(pruned, inputs), wanted) for (inputs, _), wanted in known)
+        return _mean([_apart(*pair) for pair in pairs])
 
     def distance_after_training(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance on a quarter of the examples, after some steps on the others towards the outputs.
@@ -65,15 +63,20 @@ class Judge:
         of step fits all networks.
         """
         fit, check = ([self.small[number] for number in sorted(part)] for part in fit_and_check(len(self.small)))
-        pruned = copy.deepcopy(self.search.module)
+        whole = copy.deepcopy(self.search.module)
         if self.search.settings.reconstruct:
-            reconstruct(pruned, self.search.groups, removed, self.small, dropped, self.seed)
-        cut(pruned, self.search.groups, removed)
-        drop_blocks(pruned, sorted(dropped))
-        reestimate(pruned, (inputs for inputs, _ in self.batches))
+            reconstruct(whole, self.search.groups, removed, self.small, dropped, self.seed)
+        pruned = self._pruned(whole, removed, dropped)
         self._train(pruned, joined(fit))
         pairs = ((_answers(pruned, inputs), _answers(self.search.module, inputs)) for inputs, _ in joined(check))
         return _mean([_apart(*pair) for pair in pairs])
+
+    def _pruned(self, module: nn.Module, removed: Chosen, dropped: Collection[str]) -> nn.Module:
+        """`module` without units and blocks, its batch norms estimated anew."""
+        cut(module, self.search.groups, removed)
+        drop_blocks(module, sorted(dropped))
+        reestimate(module, (inputs for inputs, _ in self.batches))
+        return module
 
     def _first(self, batches: Sequence[LabelledBatch]) -> list[LabelledBatch]:
         """The first batches, as many as `JUDGED` and `MOST_NUMBERS` allow, and enough to train on and to check on."""

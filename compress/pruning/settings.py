@@ -89,7 +89,7 @@ class Pruning(Settings):
     rounds: int = Field(5, ge=1)
     """How often `taylor`, `hessian` and `activation` look anew on the way to the share: what is left matters more than
     it did."""
-    candidates: int = Field(48, ge=1)
+    candidates: int = Field(96, ge=1)
     """How many choices are judged, where a time is asked or blocks may go: that is taken after which, and a little
     training, the network's answers differ least. 1: the first."""
     scope: Literal["global", "layer", "isomorphic"] = "global"

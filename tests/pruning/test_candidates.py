@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.candidates import TRAINED, best_look
+from compress.pruning.candidates import GENERATIONS, TRAINED, Contest, best_look
 from compress.pruning.depth import drop_blocks
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import joined
 from compress.pruning.judge import STEPS, Judge
 from compress.pruning.reconstruct import reconstruct
+from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
 from compress.stage import Silent
 from tests.pruning.test_cost_search import labelled, opened
@@ -93,8 +95,39 @@ def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, exam
         assert 0.85 * wanted <= model.predict(shape) <= wanted
         distances.append(judge.distance_after_training(removed, shape.dropped))
     judging, training = progress.steps.values()
-    assert judging == 4 + 16 and training <= 4 + TRAINED  # of one there is nothing to judge
+    assert judging == 4 + 16  # of one there is nothing to judge
+    assert training <= 4 + TRAINED + GENERATIONS * (TRAINED // 2)
     assert distances[2] < distances[0] and distances[1] <= distances[0]
+
+
+def test_networks_that_differ_only_inside_of_blocks_that_are_gone_are_one(
+    network: Make, example: Tensor, given: Given
+) -> None:
+    search, _ = opened(network("resnet_a"), [example])
+    block = search.paths[0]
+    inside = next(group.name for group in search.groups if group.name.startswith(f"{block}."))
+    narrow = {**search.units, inside: search.units[inside] // 2}
+    assert search.left_of(Shape(narrow)) != search.left_of(search.whole)
+    gone = frozenset({block})
+    assert search.left_of(Shape(narrow, gone)) == search.left_of(Shape(search.units, gone))
+
+
+def test_good_choices_are_changed_in_a_few_weights(network: Make, example: Tensor, given: Given) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    contest = Contest(search, model, 0.5 * model.predict(search.whole), given, Silent())
+    seen = search.look_at_whole(given)
+    seen = replace(seen, scores={name: 1 + found for name, found in seen.scores.items()})
+    seen = replace(seen, harm={path: 1 + harm for path, harm in seen.harm.items()})
+    count = len(search.together) + len(seen.harm)
+    for part, least, most in ((0.0, 1, 1), (0.25, 1, 0.5 * count), (1.0, count, count)):
+        changed = []
+        for _ in range(50):
+            other = contest.otherwise(seen, part)
+            changed.append(
+                sum(not torch.equal(other.scores[tied[0].name], seen.scores[tied[0].name]) for tied in search.together)
+                + sum(other.harm[path] != harm for path, harm in seen.harm.items())
+            )
+        assert least <= sum(changed) / 50 <= most, part
 
 
 def test_of_large_outputs_few_are_kept(
