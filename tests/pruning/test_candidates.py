@@ -44,6 +44,11 @@ def given() -> Given:
     return labelled(8)
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.pruning.judge.STEPS", 8)
+
+
 @pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
 def test_the_distance_is_that_of_the_network_once_it_is_cut(
     name: str, network: Make, example: Tensor, given: Given
@@ -86,6 +91,7 @@ def test_a_few_steps_bring_it_nearer_on_examples_that_it_does_not_train_on(
     assert after[0] == after[1] < before
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, example: Tensor, given: Given) -> None:
     search, model = opened(network("resnet_a"), [example])
     judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Counting()
@@ -142,6 +148,7 @@ def test_of_large_outputs_few_are_kept(
     assert sum(len(targets) for _, targets in Judge(search, given).batches) == 16
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
     network: Make, example: Tensor, given: Given
 ) -> None:
