@@ -108,8 +108,13 @@ class Search:
 
     def left_of(self, shape: Shape) -> Hashable:
         """What tells the networks of two shapes apart: the blocks that are gone, and the widths outside of them."""
-        alive = {group.name for group in self._alive(shape.dropped)}
+        alive = self.alive(shape.dropped)
         return frozenset((name, units) for name, units in shape.kept.items() if name in alive), shape.dropped
+
+    def alive(self, dropped: Collection[str]) -> frozenset[str]:
+        """The groups of which something is left outside of dropped blocks."""
+        gone = (all(is_under(member.path, dropped) for member in group.members) for group in self.groups)
+        return frozenset(group.name for group, away in zip(self.groups, gone, strict=True) if not away)
 
     def most_different(self, model: CostModel, one: Shape, other: Shape) -> tuple[str, ...]:
         """The tied groups whose widths make most of the difference in cost between two shapes; none if all agree."""
@@ -146,7 +151,8 @@ class Search:
         """See what matters without what is gone."""
         double = double_without(self.module, self.groups, removed, given.batches, dropped)
         with bypassed(double, dropped):
-            alive = self._scores(double, self._alive(dropped), given)
+            left = self.alive(dropped)
+            alive = self._scores(double, [group for group in self.groups if group.name in left], given)
             harm = self._harm(double, dropped, given) if self.paths else {}
         # what lies in a block that is gone is worth nothing, and follows the groups that it is tied with
         scores = {group.name: alive.get(group.name, torch.zeros(group.units)) for group in self.groups}
@@ -156,7 +162,7 @@ class Search:
 
     def _without_more(self, model: CostModel, look: Look, aim: float) -> tuple[dict[str, list[int]], frozenset[str]]:
         """What is gone once the cost is down to `aim`: units by group, and blocks."""
-        families, blocks = self._families(look), self._blocks(look.harm)
+        families, blocks = self.families(look), self._blocks(look.harm)
         shape = self._packed(model, families, blocks, look, aim)
         if model.predict(shape) < aim * (1 - CLOSE):  # blocks are coarse: fewer of them, and widths in their place
             gone = [block for block in blocks if block.path in shape.dropped - look.dropped]
@@ -197,9 +203,8 @@ class Search:
                 higher += [Shape({**now, **above[-1]}, frozenset(dropped))] if above else []
             costs = [model.predict(shape) for shape in higher]
             fitting = [number for number, cost in enumerate(costs) if cost <= wanted]
-            least = model.predict(Shape(now, frozenset(dropped)))
             best = max(fitting, key=costs.__getitem__, default=None)
-            if best is None or costs[best] <= least:
+            if best is None or costs[best] <= model.predict(Shape(now, frozenset(dropped))):
                 return removed, Shape(now, frozenset(dropped))
             dropped = set(higher[best].dropped)
             for name, units in higher[best].kept.items():
@@ -218,10 +223,6 @@ class Search:
             return scores
         return {name: normalised(found) for name, found in scores.items()}
 
-    def _alive(self, dropped: frozenset[str]) -> list[Group]:
-        """The groups of which something is left outside of dropped blocks."""
-        return [group for group in self.groups if not all(is_under(member.path, dropped) for member in group.members)]
-
     @torch.no_grad()
     def _harm(self, double: nn.Module, dropped: frozenset[str], given: Given) -> dict[str, float]:
         """By how much the loss on the examples grows without each further block."""
@@ -237,7 +238,7 @@ class Search:
                     found[path] = max(mean() - before, 0.0)
         return found
 
-    def _families(self, look: Look) -> list[Family]:
+    def families(self, look: Look) -> list[Family]:
         """What tied groups may keep, from what they have now downwards, and the importance of what goes."""
         found, left = [], self._left(look.removed)
         for part, ladder in zip(self.together, self.ladders, strict=True):
