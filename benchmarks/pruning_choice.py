@@ -4,7 +4,7 @@
         [--macs 0.5 0.75] [--images 10000] [--epochs 3]
 
 First a network is pruned to a share of its MACs, then, from the published weights again, to the time of that one's
-file at batch 1 divided by 1.22, once for fp32 files and once for int8 ones. All recover with the same schedule,
+file at batch 1 divided by 1.25, once for fp32 files and once for int8 ones. All recover with the same schedule,
 distilled from the unpruned network, and all 10,000 test images are looked at once, at the end, by the float network.
 Then the files of a precision are measured side by side, with the unpruned one's. What is done is kept, so that an
 interrupted call goes on.
@@ -34,8 +34,8 @@ from compress.stage import Context, Silent
 from compress.targets.reading import read_target
 from compress.training.evaluate import evaluate
 
-FASTER = 1.22
-"""What is asked of the time-aware choice over the other: a little more than what is claimed."""
+FASTER = 1.25
+"""What is asked of the time-aware choice over the other: what is claimed, and 4 % that a file may miss what was asked."""
 BY_MACS, BY_TIME = "by MACs", "by time"
 TASK = load_task("image-classification")
 TARGET = read_target("local")
