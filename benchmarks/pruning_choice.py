@@ -35,7 +35,7 @@ from compress.targets.reading import read_target
 from compress.training.evaluate import evaluate
 
 FASTER = 1.25
-"""What is asked of the time-aware choice over the other: what is claimed, and 4 % that a file may miss what was asked."""
+"""What is asked of the time-aware choice over the other: what is claimed, and the 4 % by which a file may miss it."""
 BY_MACS, BY_TIME = "by MACs", "by time"
 TASK = load_task("image-classification")
 TARGET = read_target("local")
