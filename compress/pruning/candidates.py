@@ -16,6 +16,7 @@ for Image Classifier Architecture Search", AAAI 2019 (arXiv:1802.01548) searches
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -90,15 +91,15 @@ class Contest:
         """
         with self.progress.task("judging choices", count) as advance:
             for number in range(count):
-                look = first
-                if 0 < number <= count // 3:
-                    look = self.otherwise(whole, 1.0, SPREAD)
+                known = [(e.shape, e.distance) for e in self.judged.values() if math.isfinite(e.distance)]
+                if number == 0:
+                    self._judge(first)
+                elif number <= count // 3 or not known:
+                    self._judge(self.otherwise(whole, 1.0, SPREAD))
                 elif number % 2:
-                    judged = [(entry.shape, entry.distance) for entry in self.judged.values()]
-                    look = self.otherwise(learned_look(self.search, whole, judged), 1.0, DOUBT)
-                elif number:
-                    look = self.otherwise(self._good().look, CHANGED, SPREAD)
-                self._judge(look)
+                    self._judge(self.otherwise(learned_look(self.search, whole, known), 1.0, DOUBT))
+                else:
+                    self._judge(self.otherwise(self._good().look, CHANGED, SPREAD))
                 advance(1)
 
     def best_after_training(self) -> Entry:
@@ -112,6 +113,7 @@ class Contest:
         return min(trained, key=_distance)
 
     def _judge(self, look: Look) -> None:
+        """Choose by a look, and judge what that leaves unless it is judged already."""
         removed, shape = self.search.choose(self.model, self.wanted, look)
         left = self.search.left_of(shape)
         if left not in self.judged:

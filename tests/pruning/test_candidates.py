@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -134,6 +135,19 @@ def test_good_choices_are_changed_in_a_few_weights(network: Make, example: Tenso
                 + sum(other.harm[path] != harm for path, harm in seen.harm.items())
             )
         assert least <= sum(changed) / 50 <= most, part
+
+
+def test_choices_whose_answers_are_not_numbers_teach_nothing_and_are_not_taken(
+    network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    contest = Contest(search, model, 0.5 * model.predict(search.whole), given, Silent())
+    monkeypatch.setattr(contest.judge, "distance", lambda removed, dropped: math.inf if dropped else 1.0)
+    seen = search.look_at_whole(given)
+    contest.enter(seen, replace(seen, harm=dict.fromkeys(seen.harm, 1.0)), 12)
+    assert {entry.distance for entry in contest.judged.values()} == {1.0, math.inf}
+    monkeypatch.setattr(contest.judge, "distance_after_training", lambda removed, dropped: math.inf if dropped else 0.5)
+    assert not contest.best_after_training().shape.dropped
 
 
 def test_of_large_outputs_few_are_kept(
