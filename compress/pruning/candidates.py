@@ -16,7 +16,6 @@ for Image Classifier Architecture Search", AAAI 2019 (arXiv:1802.01548) searches
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -26,7 +25,7 @@ from compress.pruning.cost_search import CostModel, Look, Search
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.judge import Judge
-from compress.pruning.learned_worth import learned_look
+from compress.pruning.learned_worth import Learner
 from compress.pruning.shape import Shape
 from compress.stage import Progress
 from compress.training.randomness import derived_seed
@@ -89,17 +88,19 @@ class Contest:
 
         A third weighs what was seen at random; after that what is learned is weighed so in turn with good choices.
         """
+        learner = Learner(self.search, whole)
         with self.progress.task("judging choices", count) as advance:
             for number in range(count):
-                known = [(e.shape, e.distance) for e in self.judged.values() if math.isfinite(e.distance)]
-                if number == 0:
-                    self._judge(first)
-                elif number <= count // 3 or not known:
-                    self._judge(self.otherwise(whole, 1.0, SPREAD))
+                look = first
+                if 0 < number <= count // 3:
+                    look = self.otherwise(whole, 1.0, SPREAD)
                 elif number % 2:
-                    self._judge(self.otherwise(learned_look(self.search, whole, known), 1.0, DOUBT))
-                else:
-                    self._judge(self.otherwise(self._good().look, CHANGED, SPREAD))
+                    look = self.otherwise(learner.look(), 1.0, DOUBT)
+                elif number:
+                    look = self.otherwise(self._good().look, CHANGED, SPREAD)
+                new = self._judge(look)
+                if new is not None:
+                    learner.add(new.shape, new.distance)
                 advance(1)
 
     def best_after_training(self) -> Entry:
@@ -112,12 +113,14 @@ class Contest:
                 advance(1)
         return min(trained, key=_distance)
 
-    def _judge(self, look: Look) -> None:
-        """Choose by a look, and judge what that leaves unless it is judged already."""
+    def _judge(self, look: Look) -> Entry | None:
+        """Choose by a look, and judge what that leaves; None if it is judged already."""
         removed, shape = self.search.choose(self.model, self.wanted, look)
         left = self.search.left_of(shape)
-        if left not in self.judged:
-            self.judged[left] = Entry(look, removed, shape, self.judge.distance(removed, shape.dropped))
+        if left in self.judged:
+            return None
+        self.judged[left] = Entry(look, removed, shape, self.judge.distance(removed, shape.dropped))
+        return self.judged[left]
 
     def _good(self) -> Entry:
         ranked = sorted(self.judged.values(), key=_distance)

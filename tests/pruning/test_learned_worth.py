@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compress.pruning.candidates import Contest
 from compress.pruning.cost_search import Look, Search
-from compress.pruning.learned_worth import learned_look
+from compress.pruning.learned_worth import Learner
 from compress.pruning.shape import Shape
 from compress.stage import Silent
 from tests.pruning.test_cost_search import labelled, opened
@@ -65,6 +65,13 @@ def shapes(search: Search, count: int) -> list[Shape]:
     return found
 
 
+def learned(search: Search, seen: Look, judged: Sequence[tuple[Shape, float]]) -> Look:
+    learner = Learner(search, seen)
+    for shape, distance in judged:
+        learner.add(shape, distance)
+    return learner.look()
+
+
 def together(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     """Their correlation."""
     return float(np.corrcoef([one[name] for name in other], list(other.values()))[0, 1])
@@ -72,11 +79,11 @@ def together(one: Mapping[str, float], other: Mapping[str, float]) -> float:
 
 def test_what_was_planted_is_learned(search: Search, even: Look) -> None:
     planted, examples = Planted(search), shapes(search, 80)
-    look = learned_look(search, even, [(shape, planted.distance(shape)) for shape in examples])
-    learned = {name: float(look.scores[name].mean()) for name in planted.groups}
+    look = learned(search, even, [(shape, planted.distance(shape)) for shape in examples])
+    found = {name: float(look.scores[name].mean()) for name in planted.groups}
     # one unit's worth is what all of them add, over their number
     wanted = {name: value / search.units[name] for name, value in planted.groups.items()}
-    assert together(learned, wanted) > 0.9
+    assert together(found, wanted) > 0.9
     assert together(look.harm, planted.blocks) > 0.9
 
 
@@ -86,9 +93,7 @@ def test_widths_inside_of_a_block_that_is_gone_teach_nothing(search: Search, eve
     narrow = next(level for ladder in search.ladders for level in ladder[1:] if inside in level)
     judged = [(shape, 1.0 + number) for number, shape in enumerate(shapes(search, 20))]
     gone = frozenset({block})
-    looks = [
-        learned_look(search, even, [*judged, (Shape({**search.units, **level}, gone), 9.0)]) for level in ({}, narrow)
-    ]
+    looks = [learned(search, even, [*judged, (Shape({**search.units, **level}, gone), 9.0)]) for level in ({}, narrow)]
     assert looks[0].harm == looks[1].harm
     assert all(torch.equal(looks[0].scores[name], looks[1].scores[name]) for name in search.units)
 
@@ -98,12 +103,19 @@ def test_one_choice_by_what_was_learned_is_about_as_good_as_the_best_of_a_hundre
 ) -> None:
     _, model = opened(network("resnet_a"), [example])
     planted, wanted = Planted(search), 0.5 * model.predict(search.whole)
-    look = learned_look(search, even, [(shape, planted.distance(shape)) for shape in shapes(search, 80)])
-    learned = planted.distance(search.choose(model, wanted, look)[1])
+    look = learned(search, even, [(shape, planted.distance(shape)) for shape in shapes(search, 80)])
+    chosen = planted.distance(search.choose(model, wanted, look)[1])
     contest = Contest(search, model, wanted, labelled(8), Silent())
     seen = replace(even, harm=dict.fromkeys(even.harm, 10.0))  # an untrained network does not miss its blocks
     by_chance = [
         planted.distance(search.choose(model, wanted, contest.otherwise(seen, 1.0, 1.0))[1]) for _ in range(100)
     ]
-    assert learned <= 1.05 * min(by_chance)
-    assert learned < 0.7 * float(np.median(by_chance))
+    assert chosen <= 1.05 * min(by_chance)
+    assert chosen < 0.7 * float(np.median(by_chance))
+
+
+def test_before_anything_is_learned_all_parts_are_worth_the_same(search: Search, even: Look) -> None:
+    look = learned(search, even, [(search.whole, math.inf)])
+    assert len(set(look.harm.values())) == 1
+    sums = [float(look.scores[name].sum()) for name in search.units]
+    assert max(sums) < 1.3 * min(sums)  # but for the floors of the ladders, which differ a little in their shares
