@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compress.pruning.candidates import best_look
+from compress.pruning.candidates import Contest
 from compress.pruning.cost_search import Search, Span
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
@@ -60,9 +60,8 @@ class Approach:
         measure: Measure | None,
         progress: Progress,
     ) -> None:
-        self.search, self.model, self.wanted, self.given, self.measure = search, model, wanted, given, measure
-        self.candidates = search.settings.candidates if measure else 1
-        self.progress = progress
+        self.search, self.model, self.wanted, self.measure = search, model, wanted, measure
+        self.contest = Contest(search, given, search.settings.candidates if measure else 1, progress)
         self.attempts: list[Attempt] = []
 
     def run(self) -> Attempt:
@@ -86,7 +85,7 @@ class Approach:
             model = model.with_anchor(Anchor(attempt.shape, attempt.measured))
         if known:
             aim = self._aim(model, min(known, key=self._miss))
-        look = best_look(search, model, aim, self.given, self.candidates, self.progress)
+        look = self.contest.best_look(search, model, aim)
         for _ in range(tries):
             removed, shape = search.choose(model, aim, look)
             predicted = model.predict(shape) * self.wanted / aim

@@ -16,8 +16,9 @@ for Image Classifier Architecture Search", AAAI 2019 (arXiv:1802.01548) searches
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +41,8 @@ FAVOURED = 3.0
 """How far down the ranks choices are that others are made of: the mean of an exponential distribution."""
 TRAINED = 12
 """How many of the best are judged again after some training."""
+FEWER = 3
+"""How many times fewer are judged, and trained, for a further cost."""
 
 
 def best_look(search: Search, model: CostModel, wanted: float, given: Given, count: int, progress: Progress) -> Look:
@@ -53,12 +56,7 @@ def best_look(search: Search, model: CostModel, wanted: float, given: Given, cou
         count: how many choices are judged; of 1 none is.
         progress: says how far it is.
     """
-    first = search.look(model, wanted, given)
-    if count < 2 or not given.batches:
-        return first
-    contest = Contest(search, model, wanted, given, progress)
-    contest.enter(first, search.look_at_whole(given), count)
-    return contest.best_after_training().look
+    return Contest(search, given, count, progress).best_look(search, model, wanted)
 
 
 @dataclass(frozen=True)
@@ -72,58 +70,94 @@ class Entry:
 
 
 class Contest:
-    """Choices for one cost, and how far from before the network answers right after each.
+    """Choices of one network, for one cost or several, and how far from before it answers right after each.
 
-    `judged` has them by what is left of the network: several looks may leave the same.
+    What was judged and learned for one cost is of use for the next, so that fewer choices are judged for that.
+
+    Args:
+        search: what may go.
+        given: examples, and the seed of the weights.
+        count: how many choices are judged for the first cost; of 1 none is.
+        progress: says how far it is.
     """
 
-    def __init__(self, search: Search, model: CostModel, wanted: float, given: Given, progress: Progress) -> None:
-        self.search, self.model, self.wanted, self.progress = search, model, wanted, progress
-        self.judge = Judge(search, given)
+    def __init__(self, search: Search, given: Given, count: int, progress: Progress) -> None:
+        self.search, self.given, self.progress = search, given, progress
+        self.count = count if given.batches else 1
         self.random = np.random.default_rng(derived_seed(given.seed, "candidates"))
         self.judged: dict[Hashable, Entry] = {}
+        self.trained: dict[Hashable, float] = {}
 
-    def enter(self, first: Look, whole: Look, count: int) -> None:
+    @cached_property
+    def judge(self) -> Judge:
+        """Judges the choices."""
+        return Judge(self.search, self.given)
+
+    @cached_property
+    def whole(self) -> Look:
+        """What matters while nothing is gone."""
+        return self.search.look_at_whole(self.given)
+
+    @cached_property
+    def learner(self) -> Learner:
+        """Learns from what is judged."""
+        return Learner(self.search, self.whole)
+
+    def best_look(self, search: Search, model: CostModel, wanted: float) -> Look:
+        """What to choose by for a cost, within some widths of what may go."""
+        if self.count < 2:
+            return search.look(model, wanted, self.given)
+        fewer = FEWER if self.judged else 1
+        entered = self.enter(search, model, wanted, self.count // fewer)
+        return self.best_after_training(entered, TRAINED // fewer).look
+
+    def enter(self, search: Search, model: CostModel, wanted: float, count: int) -> list[Entry]:
         """Choose in `count` ways, and judge what is not judged yet: by what was seen first, then of the whole network.
 
-        A third weighs what was seen at random; after that what is learned is weighed so in turn with good choices.
+        A third weighs what was seen at random, or as the best choices for another cost did; after that what is learned
+        is weighed so in turn with good choices.
         """
-        learner = Learner(self.search, whole)
+        best = [entry.look for entry in sorted(self.judged.values(), key=_distance)[: count // 3 + 1]]
+        entered: dict[Hashable, Entry] = {}
         with self.progress.task("judging choices", count) as advance:
             for number in range(count):
-                look = first
-                if 0 < number <= count // 3:
-                    look = self.otherwise(whole, 1.0, SPREAD)
+                if number < len(best):
+                    look = best[number]
+                elif number == 0:
+                    look = search.look(model, wanted, self.given)
+                elif number <= count // 3:
+                    look = self.otherwise(self.whole, 1.0, SPREAD)
                 elif number % 2:
-                    look = self.otherwise(learner.look(), 1.0, DOUBT)
-                elif number:
-                    look = self.otherwise(self._good().look, CHANGED, SPREAD)
-                new = self._judge(look)
-                if new is not None:
-                    learner.add(new.shape, new.distance)
+                    look = self.otherwise(self.learner.look(), 1.0, DOUBT)
+                else:
+                    look = self.otherwise(self._good(entered.values()).look, CHANGED, SPREAD)
+                entry = self._judge(look, *search.choose(model, wanted, look))
+                entered.setdefault(search.left_of(entry.shape), entry)
                 advance(1)
+        return list(entered.values())
 
-    def best_after_training(self) -> Entry:
-        """That of the best which is so after some training; its distance is the one after that."""
-        best, trained = sorted(self.judged.values(), key=_distance)[:TRAINED], []
+    def best_after_training(self, entered: Iterable[Entry], count: int) -> Entry:
+        """That of the `count` best which is so after some training; its distance is the one after that."""
+        best, trained = sorted(entered, key=_distance)[:count], []
         with self.progress.task("training the best choices for a moment", len(best)) as advance:
             for entry in best:
-                distance = self.judge.distance_after_training(entry.removed, entry.shape.dropped)
-                trained.append(replace(entry, distance=distance))
+                left = self.search.left_of(entry.shape)
+                if left not in self.trained:
+                    self.trained[left] = self.judge.distance_after_training(entry.removed, entry.shape.dropped)
+                trained.append(replace(entry, distance=self.trained[left]))
                 advance(1)
         return min(trained, key=_distance)
 
-    def _judge(self, look: Look) -> Entry | None:
-        """Choose by a look, and judge what that leaves; None if it is judged already."""
-        removed, shape = self.search.choose(self.model, self.wanted, look)
+    def _judge(self, look: Look, removed: Chosen, shape: Shape) -> Entry:
+        """What was chosen by a look, judged unless something that leaves the same is."""
         left = self.search.left_of(shape)
-        if left in self.judged:
-            return None
-        self.judged[left] = Entry(look, removed, shape, self.judge.distance(removed, shape.dropped))
-        return self.judged[left]
+        if left not in self.judged:
+            self.judged[left] = Entry(look, removed, shape, self.judge.distance(removed, shape.dropped))
+            self.learner.add(shape, self.judged[left].distance)
+        return Entry(look, removed, shape, self.judged[left].distance)
 
-    def _good(self) -> Entry:
-        ranked = sorted(self.judged.values(), key=_distance)
+    def _good(self, entered: Iterable[Entry]) -> Entry:
+        ranked = sorted(entered, key=_distance)
         return ranked[min(int(self.random.exponential(FAVOURED)), len(ranked) - 1)]
 
     def otherwise(self, look: Look, part: float, spread: float) -> Look:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.candidates import TRAINED, Contest, best_look
+from compress.pruning.candidates import FEWER, TRAINED, Contest, best_look
 from compress.pruning.depth import drop_blocks
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import joined
@@ -120,8 +120,8 @@ def test_networks_that_differ_only_inside_of_blocks_that_are_gone_are_one(
 
 
 def test_good_choices_are_changed_in_a_few_weights(network: Make, example: Tensor, given: Given) -> None:
-    search, model = opened(network("resnet_a"), [example])
-    contest = Contest(search, model, 0.5 * model.predict(search.whole), given, Silent())
+    search, _ = opened(network("resnet_a"), [example])
+    contest = Contest(search, given, 12, Silent())
     seen = search.look_at_whole(given)
     seen = replace(seen, scores={name: 1 + found for name, found in seen.scores.items()})
     seen = replace(seen, harm={path: 1 + harm for path, harm in seen.harm.items()})
@@ -141,13 +141,48 @@ def test_choices_whose_answers_are_not_numbers_teach_nothing_and_are_not_taken(
     network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, model = opened(network("resnet_a"), [example])
-    contest = Contest(search, model, 0.5 * model.predict(search.whole), given, Silent())
+    contest = Contest(search, given, 12, Silent())
     monkeypatch.setattr(contest.judge, "distance", lambda removed, dropped: math.inf if dropped else 1.0)
-    seen = search.look_at_whole(given)
-    contest.enter(seen, replace(seen, harm=dict.fromkeys(seen.harm, 1.0)), 12)
-    assert {entry.distance for entry in contest.judged.values()} == {1.0, math.inf}
+    monkeypatch.setattr(contest, "whole", replace(contest.whole, harm=dict.fromkeys(contest.whole.harm, 1.0)))
+    entered = contest.enter(search, model, 0.5 * model.predict(search.whole), 12)
+    assert {entry.distance for entry in entered} == {1.0, math.inf}
     monkeypatch.setattr(contest.judge, "distance_after_training", lambda removed, dropped: math.inf if dropped else 0.5)
-    assert not contest.best_after_training().shape.dropped
+    assert not contest.best_after_training(entered, TRAINED).shape.dropped
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_for_a_further_cost_fewer_are_judged_and_none_twice(
+    network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    progress = Counting()
+    contest = Contest(search, given, 24, progress)
+    judged, trained = list[Hashable](), list[Hashable]()
+    for seen, name in ((judged, "distance"), (trained, "distance_after_training")):
+        plain = getattr(contest.judge, name)
+
+        def noting(removed: Any, dropped: Any, seen: list[Hashable] = seen, plain: Any = plain) -> float:
+            kept = {group: units - len(removed.get(group, ())) for group, units in search.units.items()}
+            seen.append(search.left_of(Shape(kept, frozenset(dropped))))
+            return float(plain(removed, dropped))
+
+        monkeypatch.setattr(contest.judge, name, noting)
+    whole = model.predict(search.whole)
+    contest.best_look(search, model, 0.5 * whole)
+    assert list(progress.steps.values()) == [24, min(TRAINED, len(judged))]
+    once = len(judged)
+    contest.best_look(search, model, 0.5 * whole)
+    assert list(progress.steps.values()) == [24 + 8, min(TRAINED, once) + TRAINED // FEWER]
+    assert len(set(judged)) == len(judged) <= once + 8
+    assert len(set(trained)) == len(trained)
+    tied = search.ladders[0]
+    narrow = search.within({name: (0, units) for name, units in tied[1].items()})
+    look = contest.best_look(narrow, model, 0.5 * whole)
+    removed, shape = narrow.choose(model, 0.5 * whole, look)
+    assert narrow.allows(shape) and model.predict(shape) <= 0.5 * whole
+    alone = narrow.choose(model, 0.5 * whole, narrow.look(model, 0.5 * whole, given))
+    judge = Judge(search, given)
+    assert judge.distance(removed, shape.dropped) <= 1.1 * judge.distance(alone[0], alone[1].dropped)
 
 
 def test_of_large_outputs_few_are_kept(

@@ -105,7 +105,7 @@ def test_one_choice_by_what_was_learned_is_about_as_good_as_the_best_of_a_hundre
     planted, wanted = Planted(search), 0.5 * model.predict(search.whole)
     look = learned(search, even, [(shape, planted.distance(shape)) for shape in shapes(search, 80)])
     chosen = planted.distance(search.choose(model, wanted, look)[1])
-    contest = Contest(search, model, wanted, labelled(8), Silent())
+    contest = Contest(search, labelled(8), 100, Silent())
     seen = replace(even, harm=dict.fromkeys(even.harm, 10.0))  # an untrained network does not miss its blocks
     by_chance = [
         planted.distance(search.choose(model, wanted, contest.otherwise(seen, 1.0, 1.0))[1]) for _ in range(100)
