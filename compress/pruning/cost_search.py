@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from compress.pruning.block_harm import harm_of_blocks
 from compress.pruning.depth import bypassed, find_blocks
 from compress.pruning.double import double_without
 from compress.pruning.groups import Chosen, Group
 from compress.pruning.ignore import is_under
 from compress.pruning.importance.measures import MEASURES, Given
-from compress.pruning.importance.score import joined
 from compress.pruning.knapsack import Block, Family, Knapsack, droppable
 from compress.pruning.prunable import Prunable
 from compress.pruning.selection import going_order, normalised
@@ -150,10 +150,10 @@ class Search:
     def _look(self, removed: Chosen, dropped: frozenset[str], given: Given) -> Look:
         """See what matters without what is gone."""
         double = double_without(self.module, self.groups, removed, given.batches, dropped)
+        left = self.alive(dropped)
         with bypassed(double, dropped):
-            left = self.alive(dropped)
             alive = self._scores(double, [group for group in self.groups if group.name in left], given)
-            harm = self._harm(double, dropped, given) if self.paths else {}
+        harm = harm_of_blocks(double, self.paths, dropped, given) if self.paths else {}
         # what lies in a block that is gone is worth nothing, and follows the groups that it is tied with
         scores = {group.name: alive.get(group.name, torch.zeros(group.units)) for group in self.groups}
         gone = {name: list(units) for name, units in removed.items()}
@@ -222,21 +222,6 @@ class Search:
         if self.paths or measure.comparable != "normalised":
             return scores
         return {name: normalised(found) for name, found in scores.items()}
-
-    @torch.no_grad()
-    def _harm(self, double: nn.Module, dropped: frozenset[str], given: Given) -> dict[str, float]:
-        """By how much the loss on the examples grows without each further block."""
-
-        def mean() -> float:
-            return sum(float(given.loss(double(*inputs), targets)) for inputs, targets in large) / len(large)
-
-        large = joined(given.batches)
-        before, found = mean(), {}
-        for path in self.paths:
-            if path not in dropped:
-                with bypassed(double, [path]):
-                    found[path] = max(mean() - before, 0.0)
-        return found
 
     def families(self, look: Look) -> list[Family]:
         """What tied groups may keep, from what they have now downwards, and the importance of what goes."""
