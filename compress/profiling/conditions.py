@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 STEADY = 0.05
@@ -11,12 +11,15 @@ STEADY = 0.05
 WARMER = 10.0
 """By how much the temperature may differ between rounds before it is said, in degrees Celsius."""
 
+BUSY = 0.1
+"""The part of its time that a process may wait for a processor which others have before it is said, as a fraction."""
+
 Round = Mapping[str, Any]
 """Of one process: `file`, `threads`, and `before` and `after` as the measuring program's `conditions` gives them."""
 
 
 def what_moved(rounds: Sequence[Round]) -> list[str]:
-    """Sentences on clocks, temperature and throttling, as far as the machine tells them; none if all was steady.
+    """Sentences on clocks, heat and other programs, as far as the machine tells; none if all was steady and quiet.
 
     Clocks and temperatures are compared as they were after each process, when the processor had been at work.
     """
@@ -30,7 +33,28 @@ def what_moved(rounds: Sequence[Round]) -> list[str]:
         found.append(f"the temperature moved between {min(degrees):.0f} and {max(degrees):.0f} °C while measuring")
     if slowed := _slowed(rounds):
         found.append(f"the processor was slowed down by heat or low voltage while measuring ({slowed})")
-    return [f"{said}: times of this run may not be those of another" for said in found]
+    found = [f"{said}: times of this run may not be those of another" for said in found]
+    shares = waiting_shares(rounds)
+    return [*found, was_busy(median(shares))] if shares and median(shares) > BUSY else found
+
+
+def waiting_shares(rounds: Sequence[Round]) -> list[float]:
+    """The part of its time that each process waited for a processor because others had it; those that tell it."""
+    pairs = [(entry["before"], entry["after"]) for entry in rounds]
+    return [
+        (after["waited_s"] - before["waited_s"]) / (after["clock_s"] - before["clock_s"])
+        for before, after in pairs
+        if before.get("waited_s") is not None and after.get("waited_s") is not None
+        if after["clock_s"] > before["clock_s"]
+    ]
+
+
+def was_busy(share: float) -> str:
+    """What to tell of a machine on which a process waited for that part of its time."""
+    return (
+        f"other programs had the same processor cores for {share:.0%} of the time while measuring: times are longer "
+        "than the files take, those of slow files most; measure again when the machine is quiet"
+    )
 
 
 def _slowed(rounds: Sequence[Round]) -> str:

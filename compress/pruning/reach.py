@@ -23,7 +23,7 @@ from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.cached import table_for, times_for
-from compress.pruning.latency.files import measure_files, timing_file
+from compress.pruning.latency.files import Measured, measure_files, timing_file
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import Widths
 from compress.pruning.latency.model import Anchor, TimeModel
@@ -169,16 +169,15 @@ class Reach:
         anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
         return TimeModel(self.layers, table, anchors), min(times.values())
 
-    def _times(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
-        """Milliseconds of files of these shapes, whichever units they keep."""
+    def _times(self, shapes: Mapping[str, Shape]) -> Measured:
+        """Files of these shapes, whichever units they keep."""
         where, graphs = self.where, {}
         with where.progress.task("writing files to time", len(shapes)) as advance:
             for name, shape in shapes.items():
                 removed = {g.name: list(range(g.units - shape.kept[g.name])) for g in self.network.groups}
                 graphs[name] = self._whole if name == "whole" else self._file(removed, shape.dropped)
                 advance(1)
-        found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
-        return {name: ms for name, (ms, _) in found.items()}
+        return measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
 
     def _check(self, wanted: float, floor_ms: float, whole_ms: float) -> None:
         asked, place = self.asked, self.where.target.name

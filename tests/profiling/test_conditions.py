@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from compress.profiling.conditions import what_moved
+from compress.profiling.conditions import waiting_shares, what_moved
 
 
 def rounds(**after: list[Any]) -> list[dict[str, Any]]:
@@ -37,3 +37,18 @@ def test_a_machine_that_tells_nothing_has_nothing_to_say() -> None:
 def test_what_moved_is_said_with_its_numbers(after: dict[str, list[Any]], said: str) -> None:
     (note,) = what_moved(rounds(**after))
     assert said in note and note.endswith("times of this run may not be those of another")
+
+
+def waiting(*seconds: float | None) -> list[dict[str, Any]]:
+    """Rounds of ten seconds, in which a process waited for so many."""
+    return [
+        {"before": {"waited_s": 1.0, "clock_s": 50.0}, "after": {"waited_s": part and 1.0 + part, "clock_s": 60.0}}
+        for part in seconds
+    ]
+
+
+def test_how_long_processes_waited_is_told_where_half_of_them_did() -> None:
+    assert waiting_shares(waiting(5.0, None, 2.5)) == [0.5, 0.25]
+    assert what_moved(waiting(5.0, 0.1, 0.2)) == what_moved(waiting(None, None)) == []
+    (note,) = what_moved(waiting(5.0, 0.1, 4.0))
+    assert "other programs had the same processor cores for 40% of the time" in note

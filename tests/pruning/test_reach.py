@@ -27,6 +27,7 @@ from compress.models.count import count_macs
 from compress.models.zoo.table import build_zoo
 from compress.pruning.approach import NEAR, SIDE_TRIES, TRIES
 from compress.pruning.importance.measures import Given
+from compress.pruning.latency.files import Measured
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.table import Grid, LatencyTable
 from compress.pruning.prunable import Prunable
@@ -73,12 +74,12 @@ class Machine:
         """A network is its own file."""
         return copy.deepcopy(module)
 
-    def measure(self, graphs: Mapping[str, nn.Module], *_: Any) -> dict[str, tuple[float, float]]:
+    def measure(self, graphs: Mapping[str, nn.Module], *_: Any) -> Measured:
         """Milliseconds, `drift` times as many at each further run; and how many times faster than the first."""
         times = {name: self.drift ** len(self.runs) * self.ms(graph) for name, graph in graphs.items()}
         self.runs.append(list(graphs))
         first = next(iter(times.values()))
-        return {name: (ms, first / ms) for name, ms in times.items()}
+        return Measured({name: (ms, first / ms) for name, ms in times.items()})
 
     def ms(self, module: nn.Module) -> float:
         """What a network takes."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.locations import cache_folder
+from compress.pruning.latency.files import Measured
 from compress.pruning.latency.measure import Widths, measure_table
 from compress.pruning.latency.table import Grid, LatencyTable
 from compress.pruning.shape import Shape
@@ -16,7 +17,7 @@ from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 from compress.targets.target import fingerprint
 
-RULE = 2
+RULE = 3
 """Goes up with every change of how times are measured: what was kept under another rule is measured again."""
 
 
@@ -55,10 +56,12 @@ def times_for(
     target: TargetSettings,
     emission: str,
     batch: int,
-    measure: Callable[[], dict[str, float]],
+    measure: Callable[[], Measured],
     folder: Path | None = None,
 ) -> dict[str, float]:
     """Milliseconds of a network's files by the names of their shapes; what was measured before is read back.
+
+    What was measured while other programs had the processor is not kept.
 
     Args:
         what: a digest of the network's structure, and what its shapes count.
@@ -71,10 +74,14 @@ def times_for(
     """
     left = {name: [dict(shape.kept), sorted(shape.dropped)] for name, shape in shapes.items()}
     place = (folder or cache_folder() / "files") / f"{_key([what, left, target.shapes], target, emission, batch)}.json"
-    if not place.is_file():
-        _keep(place, measure())
-    found: dict[str, float] = json.loads(place.read_text())
-    return {name: found[name] for name in shapes}
+    if place.is_file():
+        found: dict[str, float] = json.loads(place.read_text())
+        return {name: found[name] for name in shapes}
+    measured = measure()
+    times = {name: measured[name][0] for name in shapes}
+    if measured.is_quiet:
+        _keep(place, times)
+    return times
 
 
 def _keep(place: Path, content: dict[str, Any]) -> None:

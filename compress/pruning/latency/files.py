@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from compress.bundle import Deployment
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, save, to_proto
+from compress.profiling.conditions import BUSY, waiting_shares, was_busy
 from compress.profiling.profile import profile
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
@@ -25,6 +27,32 @@ STEADY = 0.03
 """By how much the first file may differ from itself, relative, before all are measured again beside what there is."""
 AGAIN = 3
 """How often files are measured at most."""
+
+
+@dataclass(frozen=True)
+class Measured(Mapping[str, tuple[float, float]]):
+    """Milliseconds of each file by its name, and how many times faster than the first one it is.
+
+    `waited` is the part of its time that the process waited for a processor which other programs had, in such rounds as
+    count.
+    """
+
+    times: Mapping[str, tuple[float, float]]
+    waited: float = 0.0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether these are the times of the files, and not of what else ran."""
+        return self.waited <= BUSY
+
+    def __getitem__(self, name: str) -> tuple[float, float]:
+        return self.times[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.times)
+
+    def __len__(self) -> int:
+        return len(self.times)
 
 
 def timing_file(module: nn.Module, deployment: Deployment, emission: str) -> ModelProto:
@@ -52,11 +80,11 @@ def measure_files(
     target: TargetSettings,
     batch: int,
     progress: Progress,
-) -> dict[str, tuple[float, float]]:
-    """Milliseconds of each file, and how many times faster than the first one it is, all side by side.
+) -> Measured:
+    """Measure files side by side.
 
     The median of each round of a fresh process, and of these the lower quartile. On a machine that is not steady there
-    are more rounds.
+    are more rounds; where other programs had the same processor cores, it is said.
 
     Raises:
         StageError: a file fails when it is run.
@@ -69,12 +97,18 @@ def measure_files(
             save(graph, files[name])
         sizes = dict.fromkeys(files, deployment.extra.get("sizes", {}))
         medians: dict[str, list[float]] = {name: [] for name in files}
+        shares: list[float] = []
         for _ in range(AGAIN):
             found = profile(files, alone, sizes=sizes, progress=progress)
             for name, rows in found.items():
                 medians[name] += [float(np.median(samples)) for samples in rows[0].rounds_ms]
+            shares += waiting_shares(found.machine.get("rounds", ()))
             if found.repeat is None or abs(found.repeat.value - 1) <= STEADY:
                 break
     times = {name: float(np.percentile(rounds, UNDISTURBED)) for name, rounds in medians.items()}
     first = next(iter(times.values()))
-    return {name: (ms, first / ms) for name, ms in times.items()}
+    waited = float(np.percentile(shares, UNDISTURBED)) if shares else 0.0
+    measured = Measured({name: (ms, first / ms) for name, ms in times.items()}, waited)
+    if not measured.is_quiet:
+        progress.say(was_busy(waited))
+    return measured

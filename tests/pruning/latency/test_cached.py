@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from compress.pruning.latency.cached import table_for, times_for
+from compress.pruning.latency.files import Measured
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import measure_table
 from compress.pruning.latency.table import Grid, LatencyTable
@@ -111,9 +112,9 @@ def test_a_file_is_measured_once_for_each_structure_and_shape(tmp_path: Path) ->
     asked: list[str] = []
 
     def ask(what: str, kept: int, dropped: frozenset[str] = frozenset(), batch: int = 1) -> dict[str, float]:
-        def measure() -> dict[str, float]:
+        def measure() -> Measured:
             asked.append(what)
-            return {"whole": 2.0, "floor": 1.0 + len(asked)}
+            return Measured({"whole": (2.0, 1.0), "floor": (1.0 + len(asked), 1.5)})
 
         shapes = {"whole": Shape({"a": 8}), "floor": Shape({"a": kept}, dropped)}
         return times_for(what, shapes, TARGET, "fp32", batch, measure, tmp_path)
@@ -124,3 +125,13 @@ def test_a_file_is_measured_once_for_each_structure_and_shape(tmp_path: Path) ->
     assert ask("this", 4, frozenset({"b"}))["floor"] == 5.0
     assert ask("this", 4, batch=8)["floor"] == 6.0
     assert asked == ["this", "other", "this", "this", "this"]
+
+
+def test_what_was_measured_while_others_had_the_processor_is_not_kept(tmp_path: Path) -> None:
+    def milliseconds(measured: Measured) -> float:
+        shapes = {"whole": Shape({"a": 8})}
+        return times_for("this", shapes, TARGET, "fp32", 1, lambda: measured, tmp_path)["whole"]
+
+    assert milliseconds(Measured({"whole": (6.0, 1.0)}, 0.5)) == 6.0
+    assert milliseconds(Measured({"whole": (2.0, 1.0)}, 0.01)) == 2.0
+    assert milliseconds(Measured({})) == 2.0

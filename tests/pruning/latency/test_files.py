@@ -28,6 +28,16 @@ DEPLOYMENT = Deployment(
 TARGET = TargetSettings(rounds=2, warmup_seconds=0.0, seconds=0.02)
 
 
+class Saying(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
 class Residual(nn.Module):
     """A convolution with a norm, a rectifier, and a way around."""
 
@@ -106,9 +116,15 @@ def test_files_are_measured_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("repeats", "times"), [([1.0], 1), ([1 - 2 * STEADY, 1.0], 2), ([1 + 2 * STEADY] * AGAIN, AGAIN)]
-)
-def test_an_unsteady_machine_is_asked_again(repeats: list[float], times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ("repeats", "waited", "times"),
+    [
+        ([1.0], [0.0], 1), ([1.0], [None], 1), ([1.0], [0.5], 1), ([1 - 2 * STEADY, 1.0], [0.5, 0.0], 2),
+        ([1 + 2 * STEADY] * AGAIN, [0.5] * AGAIN, AGAIN),
+    ],
+)  # fmt: skip
+def test_an_unsteady_machine_is_asked_again_and_a_busy_one_is_told(
+    repeats: list[float], waited: list[float | None], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The profile is a stand-in: a real machine is not unsteady when asked. Each one is slower than the one before."""
     asked: list[int] = []
 
@@ -119,11 +135,16 @@ def test_an_unsteady_machine_is_asked_again(repeats: list[float], times: int, mo
         asked.append(len(files))
         slower = len(asked)
         found = {"whole": row(4.0 * slower), "choice": row(2.0 * slower)}
-        return Profile(found, Ratio(repeats[len(asked) - 1], 1.0, 1.0), (), {})
+        before, after = {"waited_s": 0.0, "clock_s": 0.0}, {"waited_s": waited[len(asked) - 1], "clock_s": 1.0}
+        machine = {"rounds": [{"before": before, "after": after}] * 2}
+        return Profile(found, Ratio(repeats[len(asked) - 1], 1.0, 1.0), (), machine)
 
     monkeypatch.setattr(module_of_files, "profile", profile)
-    graph = timing_file(network(8), DEPLOYMENT, "fp32")
-    found = measure_files({"whole": graph, "choice": graph}, DEPLOYMENT, TARGET, 2, Silent())
+    graph, progress = timing_file(network(8), DEPLOYMENT, "fp32"), Saying()
+    found = measure_files({"whole": graph, "choice": graph}, DEPLOYMENT, TARGET, 2, progress)
     assert asked == [2] * times
     lower_quartile = float(np.percentile(np.repeat(np.arange(1, times + 1), 2), 25))
-    assert found == {"whole": (4 * lower_quartile, 1.0), "choice": (2 * lower_quartile, 2.0)}
+    assert dict(found) == {"whole": (4 * lower_quartile, 1.0), "choice": (2 * lower_quartile, 2.0)}
+    busy = waited[-1] == 0.5
+    assert found.is_quiet == (not busy)
+    assert [("other programs" in said) for said in progress.said] == [True] * busy

@@ -36,7 +36,18 @@ def test_a_raspberry_pi_tells_that_it_is_slowed_down(
 
 def test_a_system_that_tells_nothing_is_not_guessed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditions, "read", lambda path: "")
-    for name in ("CPUS", "THERMAL", "PI_FLAGS"):
+    for name in ("CPUS", "THERMAL", "PI_FLAGS", "SCHEDULED"):
         monkeypatch.setattr(conditions, name, str(tmp_path))
     found = conditions.conditions([0])
-    assert {found[key] for key in ("temperature_c", "frequency_mhz", "throttle_count", "throttled_now")} == {None}
+    told = ("temperature_c", "frequency_mhz", "throttle_count", "throttled_now", "waited_s")
+    assert {found[key] for key in told} == {None}
+
+
+def test_how_long_a_thread_waited_is_read_from_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nanoseconds that it ran and waited, and how often it ran (kernel documentation, sched-stats)."""
+    write(tmp_path, schedstat="81023 2500000000 17")
+    monkeypatch.setattr(conditions, "SCHEDULED", str(tmp_path / "schedstat"))
+    first, second = conditions.conditions([0]), conditions.conditions([0])
+    assert first["waited_s"] == second["waited_s"] == 2.5
+    assert first["clock_s"] < second["clock_s"] < first["clock_s"] + 10
+    assert "waited_s" not in conditions.conditions()
