@@ -1,7 +1,7 @@
 """Pruning for time against pruning for arithmetic, at equal accuracy: the trained ResNet-20 and ResNet-56 on CIFAR-10.
 
     COMPRESS_DATA=... python benchmarks/pruning_choice.py [--only resnet20 resnet56] [--precision fp32 int8]
-        [--macs 0.5 0.75] [--faster 1.15 1.25 1.35] [--seeds 0 1] [--images 10000] [--epochs 3]
+        [--macs 0.5 0.75] [--faster 1.15 1.25 1.35] [--seeds 0 1] [--images 10000] [--epochs 10]
 
 First a network is pruned to a share of its MACs, then, from the published weights again, to the time of that one's
 file at batch 1 divided by 1.25 or what else is asked, once for fp32 files and once for int8 ones. All recover with the
@@ -133,7 +133,7 @@ def main() -> int:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of choosing and training")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--save", default="pruning_choice", help="the name that results are kept by")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
