@@ -15,6 +15,7 @@ from compress.errors import StageError
 from compress.exporting.graph import nested, reads
 from compress.exporting.simplify import simplify
 from compress.exporting.tracing import dynamic_shapes, quiet, reason
+from compress.exporting.translations import kept_translations
 
 DEFAULT_OPSET = 18
 PRODUCER = "compress"
@@ -47,7 +48,7 @@ def to_proto(
     if was_training:
         module.eval()
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), kept_translations(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 example_inputs,
