@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +21,10 @@ IMPORTANCE_BATCH = 8
 """Examples at a time for importance: few, because the gradients of a trained network cancel over many."""
 STATISTICS_BATCH = 64
 """Examples at a time for batch-norm statistics."""
+PRACTISED = 1024
+"""Examples to train choices on and to judge them by."""
+PRACTISED_BYTES = 2**28
+"""What these may take."""
 _REHEARSAL_BATCH = 4
 
 
@@ -44,6 +48,18 @@ def training_batches(
         inputs: tuple[Tensor, ...] = batch.inputs
         found.append((inputs, batch.targets))
     return found
+
+
+def practice_batches(
+    data: Data, batches: Sequence[LabelledBatch], context: Context, device: torch.device
+) -> Sequence[LabelledBatch]:
+    """Batches to train choices on for a moment: as many as memory allows, if these are more than `batches`."""
+    (inputs, targets), *_ = batches
+    each = sum(tensor.numel() * tensor.element_size() for tensor in inputs) // len(targets)
+    count = min(PRACTISED, PRACTISED_BYTES // max(each, 1))
+    if context.rehearsal or count <= len(batches) * len(targets):
+        return batches
+    return training_batches(data, count, len(targets), context, device)
 
 
 @contextmanager

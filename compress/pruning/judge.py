@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +19,19 @@ from compress.modes import evaluating
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.cost_search import Search
 from compress.pruning.depth import drop_blocks
+from compress.pruning.examples import PRACTISED
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import LabelledBatch, joined
 from compress.pruning.reconstruct import CHECKED, fit_and_check, reconstruct
 from compress.pruning.surgery import cut
 
+Answered = tuple[tuple[Tensor, ...], list[Tensor]]
+"""Inputs, and the outputs for them that are numbers."""
 JUDGED = 256
 """Examples by which choices are judged, at most."""
 MOST_NUMBERS = 2**26
 """Outputs that are kept to compare with, at most, unless a few batches have more: those over a vocabulary are large."""
-STEPS = 30
-"""Steps of the little training."""
 FIRST_STEP = 0.02
 """How far the first of them moves each parameter, over its norm; those that follow go linearly down to 0."""
 
@@ -39,14 +41,25 @@ class Judge:
 
     Args:
         search: has the network, which is left as it is.
-        given: examples.
+        given: examples, and more of them to train on; without more the same.
     """
 
     def __init__(self, search: Search, given: Given) -> None:
-        self.search, self.seed = search, given.seed
-        self.small = self._first(given.batches)
+        self.search, self.given = search, given
+        self.small = self._first(given.batches, JUDGED)
         self.batches = joined(self.small)
         self.answers = [_answers(search.module, inputs) for inputs, _ in self.batches]
+
+    @cached_property
+    def practice(self) -> tuple[list[Answered], list[Answered]]:
+        """Inputs with the whole network's answers: three quarters to train on, and the others to judge by."""
+        large = self._first(self.given.practice or self.given.batches, PRACTISED)
+        fit, check = ([large[number] for number in sorted(part)] for part in fit_and_check(len(large)))
+        module = self.search.module
+        fit_answered, check_answered = (
+            [(inputs, _answers(module, inputs)) for inputs, _ in joined(part)] for part in (fit, check)
+        )
+        return fit_answered, check_answered
 
     def distance(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance of the outputs as soon as the units and blocks are gone."""
@@ -55,21 +68,20 @@ class Judge:
         pairs = ((_answers(pruned, inputs), wanted) for (inputs, _), wanted in known)
         return _mean([_apart(*pair) for pair in pairs])
 
-    def distance_after_training(self, removed: Chosen, dropped: Collection[str]) -> float:
-        """Mean squared distance on a quarter of the examples, after some steps on the others towards the outputs.
+    def distance_after_training(self, removed: Chosen, dropped: Collection[str], steps: int) -> float:
+        """Mean squared distance on examples of their own, after some steps on others towards the outputs.
 
         Steps are those of You, Gitman, Ginsburg, "Large Batch Training of Convolutional Networks", 2017
         (arXiv:1708.03888), equation 6, without momentum: each parameter moves by a share of its norm, so that one size
         of step fits all networks.
         """
-        fit, check = ([self.small[number] for number in sorted(part)] for part in fit_and_check(len(self.small)))
+        fit, check = self.practice
         whole = copy.deepcopy(self.search.module)
         if self.search.settings.reconstruct:
-            reconstruct(whole, self.search.groups, removed, self.small, dropped, self.seed)
+            reconstruct(whole, self.search.groups, removed, self.small, dropped, self.given.seed)
         pruned = self._pruned(whole, removed, dropped)
-        self._train(pruned, joined(fit))
-        pairs = ((_answers(pruned, inputs), _answers(self.search.module, inputs)) for inputs, _ in joined(check))
-        return _mean([_apart(*pair) for pair in pairs])
+        _train(pruned, fit, steps)
+        return _mean([_apart(_answers(pruned, inputs), wanted) for inputs, wanted in check])
 
     def _pruned(self, module: nn.Module, removed: Chosen, dropped: Collection[str]) -> nn.Module:
         """`module` without units and blocks, its batch norms estimated anew."""
@@ -78,31 +90,31 @@ class Judge:
         reestimate(module, (inputs for inputs, _ in self.batches))
         return module
 
-    def _first(self, batches: Sequence[LabelledBatch]) -> list[LabelledBatch]:
-        """The first batches, as many as `JUDGED` and `MOST_NUMBERS` allow, and enough to train on and to check on."""
+    def _first(self, batches: Sequence[LabelledBatch], most: int) -> list[LabelledBatch]:
+        """The first batches, as many as `most` and `MOST_NUMBERS` allow, and enough to train on and to check on."""
         inputs, targets = batches[0]
         numbers = sum(output.numel() for output in _answers(self.search.module, inputs))
-        count = min(-(-JUDGED // max(len(targets), 1)), MOST_NUMBERS // max(numbers, 1))
+        count = min(-(-most // max(len(targets), 1)), MOST_NUMBERS // max(numbers, 1))
         return list(batches[: max(count, CHECKED)])
 
-    def _train(self, module: nn.Module, batches: Sequence[LabelledBatch]) -> None:
-        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        wanted = [_answers(self.search.module, inputs) for inputs, _ in batches]
-        module.eval()  # no dropout: the same choice is judged the same
-        for part in module.modules():
-            if isinstance(part, _BatchNorm):
-                part.train()
-        for step in range(STEPS if parameters else 0):
-            inputs, _ = batches[step % len(batches)]
-            with torch.enable_grad():
-                loss = _apart(_numbers(module(*inputs)), wanted[step % len(batches)])
-                slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
-            size = FIRST_STEP * (1 - step / STEPS)
-            with torch.no_grad():
-                for parameter, slope in zip(parameters, slopes, strict=True):
-                    steep = 0.0 if slope is None else float(slope.norm())
-                    if slope is not None and steep > 0:
-                        parameter.sub_(slope, alpha=size * float(parameter.norm()) / steep)
+
+def _train(module: nn.Module, batches: Sequence[Answered], steps: int) -> None:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.eval()  # no dropout: the same choice is judged the same
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.train()
+    for step in range(steps if parameters else 0):
+        inputs, wanted = batches[step % len(batches)]
+        with torch.enable_grad():
+            loss = _apart(_numbers(module(*inputs)), wanted)
+            slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+        size = FIRST_STEP * (1 - step / steps)
+        with torch.no_grad():
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                steep = 0.0 if slope is None else float(slope.norm())
+                if slope is not None and steep > 0:
+                    parameter.sub_(slope, alpha=size * float(parameter.norm()) / steep)
 
 
 @torch.no_grad()

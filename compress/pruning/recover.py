@@ -16,7 +16,7 @@ from compress.distillation.distill import distill
 from compress.models.deployment import nominal_inputs
 from compress.models.rest import state_digest
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.examples import IMPORTANCE_BATCH, STATISTICS_BATCH, at_work, training_batches
+from compress.pruning.examples import IMPORTANCE_BATCH, STATISTICS_BATCH, at_work, practice_batches, training_batches
 from compress.pruning.importance.measures import Given
 from compress.pruning.iterations import Cuts, Stock, round_recipe, round_target
 from compress.pruning.phases import Phases
@@ -187,7 +187,8 @@ def _cut_with_blocks(
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
         shapes = None if where is None else where.target.shapes
         example = [tensor.to(device) for tensor in nominal_inputs(data, shapes=shapes)]
-        given = Given(batches, task.loss, settings.norm, context.seed)
+        practice = practice_batches(data, batches, context, device) if settings.candidates > 1 else ()
+        given = Given(batches, task.loss, settings.norm, context.seed, practice)
         if settings.reach is None:
             log = prune_with_blocks(module, example, settings, given, recall, context.progress, quick=context.rehearsal)
         else:

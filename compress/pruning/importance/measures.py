@@ -29,12 +29,13 @@ def no_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Given:
-    """What a measure may read besides the network and its groups."""
+    """What a measure may read besides the network and its groups; `practice` are examples to train choices on."""
 
     batches: Sequence[LabelledBatch] = ()
     loss: Loss = no_loss
     norm: int = 2
     seed: int = 0
+    practice: Sequence[LabelledBatch] = ()
 
 
 @dataclass(frozen=True)
