@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.candidates import FEWER, TRAINED, Contest, best_look
+from compress.pruning.candidates import FEWER, LONG, SHORT, TRAINED, Contest, Entry, best_look, varied
 from compress.pruning.depth import drop_blocks
+from compress.pruning.examples import PRACTISED
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import joined
-from compress.pruning.judge import STEPS, Judge
+from compress.pruning.judge import Judge
 from compress.pruning.reconstruct import reconstruct
 from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
@@ -26,7 +28,7 @@ from tests.pruning.test_cost_search import labelled, opened
 Make = Callable[[str], nn.Module]
 
 
-class Counting(Silent):
+class Progressing(Silent):
     """Counts the steps of each task."""
 
     def __init__(self) -> None:
@@ -47,7 +49,8 @@ def given() -> Given:
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.pruning.judge.STEPS", 8)
+    monkeypatch.setattr("compress.pruning.candidates.SHORT", 4)
+    monkeypatch.setattr("compress.pruning.candidates.LONG", 8)
 
 
 @pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
@@ -71,12 +74,11 @@ def test_the_distance_is_that_of_the_network_once_it_is_cut(
 
 @pytest.mark.parametrize("name", ["resnet_a", "mobilenet"])
 def test_a_few_steps_bring_it_nearer_on_examples_that_it_does_not_train_on(
-    name: str, network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+    name: str, network: Make, example: Tensor, given: Given
 ) -> None:
     search, model = opened(network(name), [example])
     removed, shape = search.choose(model, 0.6 * model.predict(search.whole), search.look_at_whole(given))
-    monkeypatch.setattr("compress.pruning.judge.STEPS", 0)
-    before = Judge(search, given).distance_after_training(removed, shape.dropped)
+    before = Judge(search, given).distance_after_training(removed, shape.dropped, 0)
     held = [*given.batches[3::4]]
     pruned = copy.deepcopy(search.module)
     reconstruct(pruned, search.groups, removed, given.batches, shape.dropped)
@@ -87,23 +89,22 @@ def test_a_few_steps_bring_it_nearer_on_examples_that_it_does_not_train_on(
     with torch.no_grad():
         found, expected = pruned.eval()(x), search.module.eval()(x)
     assert before == pytest.approx(float((found - expected).square().mean() / expected.var(correction=0)), rel=1e-3)
-    monkeypatch.setattr("compress.pruning.judge.STEPS", STEPS)
-    after = [Judge(search, given).distance_after_training(removed, shape.dropped) for _ in range(2)]
+    after = [Judge(search, given).distance_after_training(removed, shape.dropped, SHORT) for _ in range(2)]
     assert after[0] == after[1] < before
 
 
 @pytest.mark.usefixtures("few_steps")
 def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, example: Tensor, given: Given) -> None:
     search, model = opened(network("resnet_a"), [example])
-    judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Counting()
+    judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Progressing()
     distances = []
     for count in (1, 4, 16):
         removed, shape = search.choose(model, wanted, best_look(search, model, wanted, given, count, progress))
         assert 0.85 * wanted <= model.predict(shape) <= wanted
-        distances.append(judge.distance_after_training(removed, shape.dropped))
+        distances.append(judge.distance_after_training(removed, shape.dropped, 8))
     judging, training = progress.steps.values()
     assert judging == 4 + 16  # of one there is nothing to judge
-    assert training <= 4 + TRAINED
+    assert training == (8 + 8) + (8 + 8)  # two of each, at once for long
     assert distances[2] < distances[0] and distances[1] <= distances[0]
 
 
@@ -146,8 +147,10 @@ def test_choices_whose_answers_are_not_numbers_teach_nothing_and_are_not_taken(
     monkeypatch.setattr(contest, "whole", replace(contest.whole, harm=dict.fromkeys(contest.whole.harm, 1.0)))
     entered = contest.enter(search, model, 0.5 * model.predict(search.whole), 12)
     assert {entry.distance for entry in entered} == {1.0, math.inf}
-    monkeypatch.setattr(contest.judge, "distance_after_training", lambda removed, dropped: math.inf if dropped else 0.5)
-    assert not contest.best_after_training(entered, TRAINED).shape.dropped
+    monkeypatch.setattr(
+        contest.judge, "distance_after_training", lambda removed, dropped, steps: math.inf if dropped else 0.5
+    )
+    assert not contest.best_after_training(entered, 4).shape.dropped
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -155,26 +158,26 @@ def test_for_a_further_cost_fewer_are_judged_and_none_twice(
     network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, model = opened(network("resnet_a"), [example])
-    progress = Counting()
+    progress = Progressing()
     contest = Contest(search, given, 24, progress)
     judged, trained = list[Hashable](), list[Hashable]()
     for seen, name in ((judged, "distance"), (trained, "distance_after_training")):
         plain = getattr(contest.judge, name)
 
-        def noting(removed: Any, dropped: Any, seen: list[Hashable] = seen, plain: Any = plain) -> float:
+        def noting(removed: Any, dropped: Any, *steps: int, seen: list[Hashable] = seen, plain: Any = plain) -> float:
             kept = {group: units - len(removed.get(group, ())) for group, units in search.units.items()}
-            seen.append(search.left_of(Shape(kept, frozenset(dropped))))
-            return float(plain(removed, dropped))
+            seen.append((search.left_of(Shape(kept, frozenset(dropped))), *steps))
+            return float(plain(removed, dropped, *steps))
 
         monkeypatch.setattr(contest.judge, name, noting)
     whole = model.predict(search.whole)
     contest.best_look(search, model, 0.5 * whole)
-    assert list(progress.steps.values()) == [24, min(TRAINED, len(judged))]
+    assert list(progress.steps.values()) == [24, 24 // TRAINED * 4 + 2 * 8]
     once = len(judged)
     contest.best_look(search, model, 0.5 * whole)
-    assert list(progress.steps.values()) == [24 + 8, min(TRAINED, once) + TRAINED // FEWER]
-    assert len(set(judged)) == len(judged) <= once + 8
-    assert len(set(trained)) == len(trained)
+    assert list(progress.steps.values()) == [24 + 24 // FEWER, 24 // TRAINED * 4 + 2 * 8 + 2 * 8]
+    assert len(set(judged)) == len(judged) <= once + 24 // FEWER
+    assert len(set(trained)) == len(trained) <= 24 // TRAINED + 4
     tied = search.ladders[0]
     narrow = search.within({name: (0, units) for name, units in tied[1].items()})
     look = contest.best_look(narrow, model, 0.5 * whole)
@@ -183,6 +186,51 @@ def test_for_a_further_cost_fewer_are_judged_and_none_twice(
     alone = narrow.choose(model, 0.5 * whole, narrow.look(model, 0.5 * whole, given))
     judge = Judge(search, given)
     assert judge.distance(removed, shape.dropped) <= 1.1 * judge.distance(alone[0], alone[1].dropped)
+
+
+def test_of_many_good_ones_the_best_are_trained_again_for_longer(
+    network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training is a stand-in: of those that are good after a moment, the last one to be trained for longer is best."""
+    search, _ = opened(network("resnet_a"), [example])
+    contest, asked = Contest(search, given, 96, Silent()), list[int]()
+    look = search.look_at_whole(given)
+    shapes = [Shape({**search.units, search.groups[0].name: units}) for units in range(1, 17)]
+    entries = [Entry(look, {}, shape, float(number)) for number, shape in enumerate(shapes)]
+    contest.judged = {search.left_of(entry.shape): entry for entry in entries}
+    numbers = iter(range(16))
+    short = {number: abs(number - 5.1) for number in range(16)}
+
+    def train(removed: Any, dropped: Any, steps: int) -> float:
+        asked.append(steps)
+        if steps == SHORT:
+            return short[next(numbers)]
+        return -float(len(asked))  # the last of the finalists, which did worst before, is best
+
+    monkeypatch.setattr(contest.judge, "distance_after_training", train)
+    best = contest.best_after_training(entries, 16)
+    assert Counter(asked) == {SHORT: 16, LONG: 4}
+    assert entries.index(replace(best, distance=7.0)) == 7  # 5, 6, 4 and 7 were the best after a moment
+
+
+def test_choices_that_drop_other_blocks_have_their_turn_before_a_third_that_drops_the_same(
+    network: Make, example: Tensor, given: Given
+) -> None:
+    search, _ = opened(network("resnet_a"), [example])
+    look, (one, other, *_) = search.look_at_whole(given), search.paths
+    sets = [frozenset({one}), frozenset({one}), frozenset({one}), frozenset({other}), frozenset[str]()]
+    entries = [Entry(look, {}, Shape(search.units, dropped), float(number)) for number, dropped in enumerate(sets)]
+    assert [entry.distance for entry in varied(reversed(entries))] == [0.0, 1.0, 3.0, 4.0, 2.0]
+
+
+def test_it_is_trained_on_more_examples_where_there_are_more(network: Make, example: Tensor, given: Given) -> None:
+    search, _ = opened(network("resnet_a"), [example])
+    for more, count in (((), 32), (labelled(40).batches, 160), (labelled(400).batches, PRACTISED)):
+        fit, check = Judge(search, replace(given, practice=more)).practice
+        sizes = [sum(len(inputs[0]) for inputs, _ in part) for part in (fit, check)]
+        assert sizes == [count * 3 // 4, count // 4]
+        with torch.no_grad():
+            assert all(torch.equal(search.module(*inputs), wanted[0]) for inputs, wanted in (*fit, *check))
 
 
 def test_of_large_outputs_few_are_kept(
@@ -214,6 +262,6 @@ def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
 
 def test_without_examples_none_is_judged(network: Make, example: Tensor) -> None:
     search, model = opened(network("resnet_a"), [example], importance="magnitude", depth=False)
-    wanted, progress = 0.5 * model.predict(search.whole), Counting()
+    wanted, progress = 0.5 * model.predict(search.whole), Progressing()
     best_look(search, model, wanted, Given(), 6, progress)
     assert progress.steps == {}

@@ -19,7 +19,7 @@ from compress.distillation.distill import distill
 from compress.errors import UsageError
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
-from compress.pruning.examples import training_batches
+from compress.pruning.examples import PRACTISED, practice_batches, training_batches
 from compress.pruning.prune import PruneLog
 from compress.pruning.recover import describe, prune_and_recover
 from compress.pruning.settings import Keep
@@ -149,6 +149,22 @@ def test_batches_are_of_one_size_seeded_and_no_example_comes_twice() -> None:
     assert len(set(read)) >= 32
     other = training_batches(data, 40, 16, replace(CONTEXT, seed=1), torch.device("cpu"))
     assert not torch.equal(other[0][0][0], batches[0][0][0])
+
+
+def test_choices_practise_on_more_of_the_same_examples_as_far_as_memory_allows(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cpu")
+    batches = training_batches(data, 40, 8, CONTEXT, device)
+    more = practice_batches(data, batches, CONTEXT, device)
+    assert sum(len(targets) for _, targets in more) == min(PRACTISED, len(data.train)) // 8 * 8 > 40
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(batches, more, strict=False))
+    each = batches[0][0][0][0].numel() * 4
+    monkeypatch.setattr("compress.pruning.examples.PRACTISED_BYTES", 99 * each)
+    assert sum(len(targets) for _, targets in practice_batches(data, batches, CONTEXT, device)) == 96
+    monkeypatch.setattr("compress.pruning.examples.PRACTISED_BYTES", 39 * each)
+    assert practice_batches(data, batches, CONTEXT, device) is batches
+    assert practice_batches(data, batches, replace(CONTEXT, rehearsal=True), device) is batches
 
 
 def test_no_examples_are_refused(trained: nn.Module, task: Task) -> None:
