@@ -15,6 +15,7 @@ from compress.pruning.cost_search import Search, Span
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.latency.model import Anchor, TimeModel
+from compress.pruning.noted import Noted
 from compress.pruning.shape import Shape
 from compress.stage import Progress
 
@@ -49,6 +50,7 @@ class Approach:
         given: what importance is judged by.
         measure: the milliseconds of a choice; None to believe the model, and to judge no candidates.
         progress: says how far it is.
+        noted: distances of choices that were judged before.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class Approach:
         given: Given,
         measure: Measure | None,
         progress: Progress,
+        noted: Noted,
     ) -> None:
         self.search, self.model, self.wanted, self.measure = search, model, wanted, measure
-        self.contest = Contest(search, given, search.settings.candidates if measure else 1, progress)
+        self.contest = Contest(search, given, search.settings.candidates if measure else 1, progress, noted)
         self.attempts: list[Attempt] = []
 
     def run(self) -> Attempt:

@@ -30,6 +30,7 @@ from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
 from compress.pruning.judge import Judge
 from compress.pruning.learned_worth import Learner
+from compress.pruning.noted import Noted
 from compress.pruning.shape import Shape
 from compress.stage import Progress
 from compress.training.randomness import derived_seed
@@ -52,7 +53,9 @@ FEWER = 3
 """How many times fewer are judged, and trained, for a further cost."""
 
 
-def best_look(search: Search, model: CostModel, wanted: float, given: Given, count: int, progress: Progress) -> Look:
+def best_look(
+    search: Search, model: CostModel, wanted: float, given: Given, count: int, progress: Progress, noted: Noted
+) -> Look:
     """What to choose by: what was seen on the way to a cost, or while nothing was gone and weighed in other ways.
 
     Args:
@@ -62,8 +65,9 @@ def best_look(search: Search, model: CostModel, wanted: float, given: Given, cou
         given: examples, and the seed of the weights.
         count: how many choices are judged; of 1 none is.
         progress: says how far it is.
+        noted: distances of choices that were judged before.
     """
-    return Contest(search, given, count, progress).best_look(search, model, wanted)
+    return Contest(search, given, count, progress, noted).best_look(search, model, wanted)
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,14 @@ class Contest:
         given: examples, and the seed of the weights.
         count: how many choices are judged for the first cost; of 1 none is.
         progress: says how far it is.
+        noted: distances of choices of this network by these examples.
     """
 
-    def __init__(self, search: Search, given: Given, count: int, progress: Progress) -> None:
-        self.search, self.given, self.progress = search, given, progress
+    def __init__(self, search: Search, given: Given, count: int, progress: Progress, noted: Noted) -> None:
+        self.search, self.given, self.progress, self.noted = search, given, progress, noted
         self.count = count if given.batches else 1
         self.random = np.random.default_rng(derived_seed(given.seed, "candidates"))
         self.judged: dict[Hashable, Entry] = {}
-        self.trained: dict[tuple[Hashable, int], float] = {}
 
     @cached_property
     def judge(self) -> Judge:
@@ -160,17 +164,19 @@ class Contest:
 
     def _trained(self, entry: Entry, steps: int, advance: Callable[[int], None]) -> Entry:
         """The same with the distance after so many steps."""
-        key = self.search.left_of(entry.shape), steps
-        if key not in self.trained:
-            self.trained[key] = self.judge.distance_after_training(entry.removed, entry.shape.dropped, steps)
+        distance = self.noted.get(
+            _name(self.search, entry.shape, steps),
+            lambda: self.judge.distance_after_training(entry.removed, entry.shape.dropped, steps),
+        )
         advance(steps)
-        return replace(entry, distance=self.trained[key])
+        return replace(entry, distance=distance)
 
     def _judge(self, look: Look, removed: Chosen, shape: Shape) -> Entry:
         """What was chosen by a look, judged unless something that leaves the same is."""
         left = self.search.left_of(shape)
         if left not in self.judged:
-            self.judged[left] = Entry(look, removed, shape, self.judge.distance(removed, shape.dropped))
+            distance = self.noted.get(_name(self.search, shape, 0), lambda: self.judge.distance(removed, shape.dropped))
+            self.judged[left] = Entry(look, removed, shape, distance)
             self.learner.add(shape, self.judged[left].distance)
         return Entry(look, removed, shape, self.judged[left].distance)
 
@@ -200,6 +206,12 @@ def varied(entries: Iterable[Entry]) -> list[Entry]:
         placed.append((turns[entry.shape.dropped] // ALIKE, entry))
         turns[entry.shape.dropped] += 1
     return [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _name(search: Search, shape: Shape, steps: int) -> str:
+    """What tells the network that is left, trained for so many steps, from others of one search."""
+    widths = [f"{name} {shape.kept[name]}" for name in sorted(search.alive(shape.dropped))]
+    return " ".join([*widths, "-", *sorted(shape.dropped), "-", str(steps)])
 
 
 def _distance(entry: Entry) -> float:

@@ -7,6 +7,8 @@ has the shapes of the first time, also where arithmetic is not the same to the l
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -16,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
+from compress.pruning.noted import Noted
 from compress.stage import Context
 from compress.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from compress.training.log import EpochLog, FitLog
@@ -65,6 +68,13 @@ class Phases:
             save_checkpoint(folder / "finished", done)
             _drop_steps(folder)
         return log
+
+    def noted(self, name: str) -> Noted:
+        """Numbers that are found on the way to what is chosen in this phase."""
+        if self.folder is None or not self.context.is_main:
+            return Noted()
+        whose = hashlib.sha256(json.dumps(self.identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return Noted(self.folder / name / f"noted-{whose}.jsonl")
 
     def recalled(self, name: str, choose: Callable[[], Choice]) -> Choice:
         """The plain data that the first process chose in this phase before, or else now; others do not choose.

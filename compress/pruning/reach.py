@@ -28,6 +28,7 @@ from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import Widths
 from compress.pruning.latency.model import Anchor, TimeModel
 from compress.pruning.latency.structure import structure
+from compress.pruning.noted import Noted
 from compress.pruning.phases import Recall
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
@@ -82,6 +83,7 @@ def prune_to_time(
     where: Where,
     given: Given,
     recall: Recall[dict[str, Any]],
+    noted: Noted | None = None,
 ) -> PruneLog:
     """Remove channels and blocks from `module`, in place, until its file takes the time that `settings.reach` names.
 
@@ -92,6 +94,7 @@ def prune_to_time(
         where: the target, and the deployment that files are written for.
         given: what importance is judged by.
         recall: gives the choice as plain data.
+        noted: distances of choices that were judged before it was interrupted.
 
     Raises:
         UsageError: the time is out of reach (says what the fastest is); as `prune_module`.
@@ -99,7 +102,7 @@ def prune_to_time(
     """
     network = Prunable.find(module, example_inputs, settings, given.seed)
     reach = Reach(network, settings, where)
-    choice = Choice.from_plain(recall(lambda: reach.choose(given).plain()))
+    choice = Choice.from_plain(recall(lambda: reach.choose(given, noted or Noted()).plain()))
     done = network.without(choice.removed, given.seed, choice.dropped, given.batches if settings.reconstruct else ())
     return PruneLog(
         measure="latency_p50_ms",
@@ -127,7 +130,7 @@ class Reach:
         self.layers = network.layers()
         self.search = Search(network, settings)
 
-    def choose(self, given: Given) -> Choice:
+    def choose(self, given: Given, noted: Noted) -> Choice:
         """What to remove for the time that was asked, its file measured.
 
         Raises:
@@ -141,7 +144,7 @@ class Reach:
         approach = Approach(
             self.search, model, wanted, given,
             None if self.where.quick else lambda removed, shape: self._measured(removed, shape, whole_ms),
-            self.where.progress,
+            self.where.progress, noted,
         )  # fmt: skip
         best = approach.run()
         if best.measured > wanted * FAR:

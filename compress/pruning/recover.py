@@ -182,7 +182,8 @@ def _cut_with_blocks(
 ) -> PruneLog:
     """The cut for a time, or for a share with blocks among what may go; and batch-norm statistics of what is left."""
     context = phases.context
-    recall = partial(phases.recalled, f"{_round(1)}/0")
+    name = f"{_round(1)}/0"
+    recall, noted = partial(phases.recalled, name), phases.noted(name)
     with at_work(module, context) as device:
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
         shapes = None if where is None else where.target.shapes
@@ -190,10 +191,12 @@ def _cut_with_blocks(
         practice = practice_batches(data, batches, context, device) if settings.candidates > 1 else ()
         given = Given(batches, task.loss, settings.norm, context.seed, practice)
         if settings.reach is None:
-            log = prune_with_blocks(module, example, settings, given, recall, context.progress, quick=context.rehearsal)
+            log = prune_with_blocks(
+                module, example, settings, given, recall, context.progress, noted, quick=context.rehearsal
+            )
         else:
             assert where is not None
-            log = prune_to_time(module, example, settings, where, given, recall)
+            log = prune_to_time(module, example, settings, where, given, recall, noted)
         statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
         reestimate(module, (inputs for inputs, _ in statistics))
         _agree(module)

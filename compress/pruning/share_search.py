@@ -14,6 +14,7 @@ from compress.pruning.candidates import best_look
 from compress.pruning.cost import Costs
 from compress.pruning.cost_search import Search
 from compress.pruning.importance.measures import Given
+from compress.pruning.noted import Noted
 from compress.pruning.phases import Recall
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
@@ -91,6 +92,7 @@ def prune_with_blocks(
     given: Given,
     recall: Recall[dict[str, Any]],
     progress: Progress,
+    noted: Noted | None = None,
     *,
     quick: bool = False,
 ) -> PruneLog:
@@ -114,7 +116,8 @@ def prune_with_blocks(
         )
 
     def choose() -> dict[str, Any]:
-        look = best_look(search, counted, wanted, given, 1 if quick else settings.candidates, progress)
+        count = 1 if quick else settings.candidates
+        look = best_look(search, counted, wanted, given, count, progress, noted or Noted())
         removed, shape = search.choose(counted, wanted, look)
         reached = counted.predict(shape)
         if reached > wanted * (1 + TOLERANCE):

@@ -19,6 +19,7 @@ from compress.pruning.examples import PRACTISED
 from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import joined
 from compress.pruning.judge import Judge
+from compress.pruning.noted import Noted
 from compress.pruning.reconstruct import reconstruct
 from compress.pruning.shape import Shape
 from compress.pruning.surgery import cut
@@ -99,7 +100,7 @@ def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, exam
     judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Progressing()
     distances = []
     for count in (1, 4, 16):
-        removed, shape = search.choose(model, wanted, best_look(search, model, wanted, given, count, progress))
+        removed, shape = search.choose(model, wanted, best_look(search, model, wanted, given, count, progress, Noted()))
         assert 0.85 * wanted <= model.predict(shape) <= wanted
         distances.append(judge.distance_after_training(removed, shape.dropped, 8))
     judging, training = progress.steps.values()
@@ -122,7 +123,7 @@ def test_networks_that_differ_only_inside_of_blocks_that_are_gone_are_one(
 
 def test_good_choices_are_changed_in_a_few_weights(network: Make, example: Tensor, given: Given) -> None:
     search, _ = opened(network("resnet_a"), [example])
-    contest = Contest(search, given, 12, Silent())
+    contest = Contest(search, given, 12, Silent(), Noted())
     seen = search.look_at_whole(given)
     seen = replace(seen, scores={name: 1 + found for name, found in seen.scores.items()})
     seen = replace(seen, harm={path: 1 + harm for path, harm in seen.harm.items()})
@@ -142,7 +143,7 @@ def test_choices_whose_answers_are_not_numbers_teach_nothing_and_are_not_taken(
     network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, model = opened(network("resnet_a"), [example])
-    contest = Contest(search, given, 12, Silent())
+    contest = Contest(search, given, 12, Silent(), Noted())
     monkeypatch.setattr(contest.judge, "distance", lambda removed, dropped: math.inf if dropped else 1.0)
     monkeypatch.setattr(contest, "whole", replace(contest.whole, harm=dict.fromkeys(contest.whole.harm, 1.0)))
     entered = contest.enter(search, model, 0.5 * model.predict(search.whole), 12)
@@ -159,7 +160,7 @@ def test_for_a_further_cost_fewer_are_judged_and_none_twice(
 ) -> None:
     search, model = opened(network("resnet_a"), [example])
     progress = Progressing()
-    contest = Contest(search, given, 24, progress)
+    contest = Contest(search, given, 24, progress, Noted())
     judged, trained = list[Hashable](), list[Hashable]()
     for seen, name in ((judged, "distance"), (trained, "distance_after_training")):
         plain = getattr(contest.judge, name)
@@ -193,7 +194,7 @@ def test_of_many_good_ones_the_best_are_trained_again_for_longer(
 ) -> None:
     """Training is a stand-in: of those that are good after a moment, the last one to be trained for longer is best."""
     search, _ = opened(network("resnet_a"), [example])
-    contest, asked = Contest(search, given, 96, Silent()), list[int]()
+    contest, asked = Contest(search, given, 96, Silent(), Noted()), list[int]()
     look = search.look_at_whole(given)
     shapes = [Shape({**search.units, search.groups[0].name: units}) for units in range(1, 17)]
     entries = [Entry(look, {}, shape, float(number)) for number, shape in enumerate(shapes)]
@@ -254,7 +255,7 @@ def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
     search, model = opened(module, [example])
     wanted = 0.5 * model.predict(search.whole)
     first, again = (
-        search.choose(model, wanted, best_look(search, model, wanted, given, 6, Silent())) for _ in range(2)
+        search.choose(model, wanted, best_look(search, model, wanted, given, 6, Silent(), Noted())) for _ in range(2)
     )
     assert first == again
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
@@ -263,5 +264,5 @@ def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
 def test_without_examples_none_is_judged(network: Make, example: Tensor) -> None:
     search, model = opened(network("resnet_a"), [example], importance="magnitude", depth=False)
     wanted, progress = 0.5 * model.predict(search.whole), Progressing()
-    best_look(search, model, wanted, Given(), 6, progress)
+    best_look(search, model, wanted, Given(), 6, progress, Noted())
     assert progress.steps == {}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compress.pruning.candidates import Contest
 from compress.pruning.cost_search import Look, Search
 from compress.pruning.learned_worth import Learner
+from compress.pruning.noted import Noted
 from compress.pruning.shape import Shape
 from compress.stage import Silent
 from tests.pruning.test_cost_search import labelled, opened
@@ -105,7 +106,7 @@ def test_one_choice_by_what_was_learned_is_about_as_good_as_the_best_of_a_hundre
     planted, wanted = Planted(search), 0.5 * model.predict(search.whole)
     look = learned(search, even, [(shape, planted.distance(shape)) for shape in shapes(search, 80)])
     chosen = planted.distance(search.choose(model, wanted, look)[1])
-    contest = Contest(search, labelled(8), 100, Silent())
+    contest = Contest(search, labelled(8), 100, Silent(), Noted())
     seen = replace(even, harm=dict.fromkeys(even.harm, 10.0))  # an untrained network does not miss its blocks
     by_chance = [
         planted.distance(search.choose(model, wanted, contest.otherwise(seen, 1.0, 1.0))[1]) for _ in range(100)

@@ -30,6 +30,7 @@ from compress.pruning.importance.measures import Given
 from compress.pruning.latency.files import Measured
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.table import Grid, LatencyTable
+from compress.pruning.noted import Noted
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog
 from compress.pruning.reach import Choice, Reach, Where, emission_for, prune_to_time
@@ -210,7 +211,7 @@ def test_what_is_out_of_reach_names_the_fastest(
     settings = pruning(reach, depth=depth, minimum_share=0.25)
     module, opening = opened(machine, settings)
     with pytest.raises(UsageError) as caught:
-        opening.choose(given())
+        opening.choose(given(), Noted())
     floor = opening.search.floor
     groups = opening.network.groups
     removed = {group.name: list(range(group.units - floor.kept[group.name])) for group in groups}
@@ -230,7 +231,7 @@ def test_a_time_that_the_whole_network_keeps_is_refused(machine: Machine) -> Non
 
 def test_a_rehearsal_measures_no_choice(machine: Machine) -> None:
     _, reach = opened(machine, pruning({"speedup": 2}), quick=True)
-    choice = reach.choose(given())
+    choice = reach.choose(given(), Noted())
     assert machine.runs == [["whole", "middle", "narrow", "floor"]]
     assert choice.timing.measured_ms == choice.timing.predicted_ms
 
@@ -267,7 +268,7 @@ def test_a_choice_that_was_made_is_made_again_without_measuring(machine: Machine
 
 
 def test_a_choice_survives_json(machine: Machine) -> None:
-    choice = opened(machine, pruning({"speedup": 2}))[1].choose(given())
+    choice = opened(machine, pruning({"speedup": 2}))[1].choose(given(), Noted())
     assert Choice.from_plain(json.loads(json.dumps(choice.plain()))) == choice
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,9 @@ from compress.distillation.distill import distill
 from compress.errors import UsageError
 from compress.models import rest
 from compress.models.count import count_macs, count_parameters
+from compress.models.factory import Factory, build
 from compress.pruning.examples import PRACTISED, practice_batches, training_batches
+from compress.pruning.judge import Judge
 from compress.pruning.prune import PruneLog
 from compress.pruning.recover import describe, prune_and_recover
 from compress.pruning.settings import Keep
@@ -301,6 +304,35 @@ def test_an_interrupted_one_ends_in_the_same_bits(
     assert rest.state_digest(module) == rest.state_digest(whole)
     assert again.trainings == left
     assert again.steps <= 1000 - STEPS * left
+
+
+@pytest.mark.parametrize("steps", [3, 21])
+def test_a_search_among_blocks_goes_on_where_it_was_interrupted(
+    steps: int, data: Data, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.pruning.candidates.SHORT", 4)
+    monkeypatch.setattr("compress.pruning.candidates.LONG", 8)
+    judged: list[str] = []
+    for name in ("distance", "distance_after_training"):
+        plain = getattr(Judge, name)
+
+        def counted(*arguments: Any, name: str = name, plain: Any = plain) -> float:
+            judged.append(name)
+            return float(plain(*arguments))
+
+        monkeypatch.setattr(Judge, name, counted)
+    settings = Prune.model_validate({"keep": {"macs": 0.6}, "depth": True, "candidates": 12, "rounds": 1})
+    whole = build(Factory("zoo", "resnet14", {"num_classes": 10, "in_channels": 1, "width": 0.5}), seed=0)
+    broken, kept = copy.deepcopy(whole), replace(CONTEXT, checkpoints=tmp_path)
+    expected = prune_and_recover(whole, data, task, settings, None, CONTEXT)
+    undisturbed = Counter(judged)
+    judged.clear()
+    with pytest.raises(_Break):
+        prune_and_recover(broken, data, task, settings, None, replace(kept, progress=_Breaking(steps)))
+    before = len(judged)
+    assert prune_and_recover(broken, data, task, settings, None, kept) == expected
+    assert 0 < before < len(judged) and Counter(judged) == undisturbed
+    assert rest.state_digest(broken) == rest.state_digest(whole)
 
 
 def test_a_rehearsal_does_two_batches_of_each_phase(task: Task, tmp_path: Path) -> None:
