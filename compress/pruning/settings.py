@@ -90,7 +90,7 @@ class Pruning(Settings):
     """How often `taylor`, `hessian` and `activation` look anew on the way to the share: what is left matters more than
     it did."""
     candidates: int = Field(96, ge=1)
-    """How many choices are judged, where a time is asked or blocks may go: that is taken after which, and a little
+    """How many choices are judged, where a time is asked or blocks may go: that is taken after which, and some
     training, the network's answers differ least. 1: the first."""
     scope: Literal["global", "layer", "isomorphic"] = "global"
     """`global` compares the channels of all layers; `layer` takes the same share from each; `isomorphic` compares those
