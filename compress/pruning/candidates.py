@@ -19,7 +19,7 @@ for Image Classifier Architecture Search", AAAI 2019 (arXiv:1802.01548) searches
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -97,7 +97,7 @@ class Contest:
         self.search, self.given, self.progress, self.noted = search, given, progress, noted
         self.count = count if given.batches else 1
         self.random = np.random.default_rng(derived_seed(given.seed, "candidates"))
-        self.judged: dict[Hashable, Entry] = {}
+        self.judged: dict[str, Entry] = {}
 
     @cached_property
     def judge(self) -> Judge:
@@ -118,7 +118,7 @@ class Contest:
         """What to choose by for a cost, within some widths of what may go."""
         if self.count < 2:
             return search.look(model, wanted, self.given)
-        count = self.count // FEWER if self.judged else self.count
+        count = max(2, self.count // FEWER) if self.judged else self.count
         entered = self.enter(search, model, wanted, count)
         return self.best_after_training(entered, max(2, count // TRAINED)).look
 
@@ -129,7 +129,7 @@ class Contest:
         is weighed so in turn with good choices.
         """
         best = [entry.look for entry in sorted(self.judged.values(), key=_distance)[: count // 3 + 1]]
-        entered: dict[Hashable, Entry] = {}
+        entered: dict[str, Entry] = {}
         with self.progress.task("judging choices", count) as advance:
             for number in range(count):
                 if number < len(best):
@@ -165,7 +165,7 @@ class Contest:
     def _trained(self, entry: Entry, steps: int, advance: Callable[[int], None]) -> Entry:
         """The same with the distance after so many steps."""
         distance = self.noted.get(
-            _name(self.search, entry.shape, steps),
+            f"{self.search.left_of(entry.shape)}, {steps} steps",
             lambda: self.judge.distance_after_training(entry.removed, entry.shape.dropped, steps),
         )
         advance(steps)
@@ -175,7 +175,7 @@ class Contest:
         """What was chosen by a look, judged unless something that leaves the same is."""
         left = self.search.left_of(shape)
         if left not in self.judged:
-            distance = self.noted.get(_name(self.search, shape, 0), lambda: self.judge.distance(removed, shape.dropped))
+            distance = self.noted.get(left, lambda: self.judge.distance(removed, shape.dropped))
             self.judged[left] = Entry(look, removed, shape, distance)
             self.learner.add(shape, self.judged[left].distance)
         return Entry(look, removed, shape, self.judged[left].distance)
@@ -206,12 +206,6 @@ def varied(entries: Iterable[Entry]) -> list[Entry]:
         placed.append((turns[entry.shape.dropped] // ALIKE, entry))
         turns[entry.shape.dropped] += 1
     return [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]
-
-
-def _name(search: Search, shape: Shape, steps: int) -> str:
-    """What tells the network that is left, trained for so many steps, from others of one search."""
-    widths = [f"{name} {shape.kept[name]}" for name in sorted(search.alive(shape.dropped))]
-    return " ".join([*widths, "-", *sorted(shape.dropped), "-", str(steps)])
 
 
 def _distance(entry: Entry) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -106,10 +106,10 @@ class Search:
         """Whether each group keeps what it may."""
         return all(any(level.items() <= shape.kept.items() for level in ladder) for ladder in self.ladders)
 
-    def left_of(self, shape: Shape) -> Hashable:
-        """What tells the networks of two shapes apart: the blocks that are gone, and the widths outside of them."""
-        alive = self.alive(shape.dropped)
-        return frozenset((name, units) for name, units in shape.kept.items() if name in alive), shape.dropped
+    def left_of(self, shape: Shape) -> str:
+        """What tells the networks of two shapes apart: the widths outside of blocks that are gone, and these blocks."""
+        widths = [f"{name} {shape.kept[name]}" for name in sorted(self.alive(shape.dropped))]
+        return ", ".join([*widths, *(f"no {path}" for path in sorted(shape.dropped))])
 
     def alive(self, dropped: Collection[str]) -> frozenset[str]:
         """The groups of which something is left outside of dropped blocks."""

@@ -179,6 +179,9 @@ def test_for_a_further_cost_fewer_are_judged_and_none_twice(
     assert list(progress.steps.values()) == [24 + 24 // FEWER, 24 // TRAINED * 4 + 2 * 8 + 2 * 8]
     assert len(set(judged)) == len(judged) <= once + 24 // FEWER
     assert len(set(trained)) == len(trained) <= 24 // TRAINED + 4
+    few = Contest(search, given, 2, Progressing(), Noted())
+    for _ in range(2):
+        assert few.best_look(search, model, 0.5 * whole).scores
     tied = search.ladders[0]
     narrow = search.within({name: (0, units) for name, units in tied[1].items()})
     look = contest.best_look(narrow, model, 0.5 * whole)
