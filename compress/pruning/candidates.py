@@ -53,23 +53,6 @@ FEWER = 3
 """How many times fewer are judged, and trained, for a further cost."""
 
 
-def best_look(
-    search: Search, model: CostModel, wanted: float, given: Given, count: int, progress: Progress, noted: Noted
-) -> Look:
-    """What to choose by: what was seen on the way to a cost, or while nothing was gone and weighed in other ways.
-
-    Args:
-        search: what may go.
-        model: what shapes cost.
-        wanted: the cost.
-        given: examples, and the seed of the weights.
-        count: how many choices are judged; of 1 none is.
-        progress: says how far it is.
-        noted: distances of choices that were judged before.
-    """
-    return Contest(search, given, count, progress, noted).best_look(search, model, wanted)
-
-
 @dataclass(frozen=True)
 class Entry:
     """What was chosen by a look, and how far the answers then are from before."""
@@ -115,7 +98,13 @@ class Contest:
         return Learner(self.search, self.whole)
 
     def best_look(self, search: Search, model: CostModel, wanted: float) -> Look:
-        """What to choose by for a cost, within some widths of what may go."""
+        """What to choose by: what was seen on the way to a cost, or while nothing was gone and weighed in other ways.
+
+        Args:
+            search: what may go, maybe within some widths only.
+            model: what shapes cost.
+            wanted: the cost.
+        """
         if self.count < 2:
             return search.look(model, wanted, self.given)
         count = max(2, self.count // FEWER) if self.judged else self.count

@@ -47,26 +47,19 @@ class Judge:
     def __init__(self, search: Search, given: Given) -> None:
         self.search, self.given = search, given
         self.small = self._first(given.batches, JUDGED)
-        self.batches = joined(self.small)
-        self.answers = [_answers(search.module, inputs) for inputs, _ in self.batches]
+        self.known = self._answered(self.small)
 
     @cached_property
     def practice(self) -> tuple[list[Answered], list[Answered]]:
         """Inputs with the whole network's answers: three quarters to train on, and the others to judge by."""
         large = self._first(self.given.practice or self.given.batches, PRACTISED)
         fit, check = ([large[number] for number in sorted(part)] for part in fit_and_check(len(large)))
-        module = self.search.module
-        fit_answered, check_answered = (
-            [(inputs, _answers(module, inputs)) for inputs, _ in joined(part)] for part in (fit, check)
-        )
-        return fit_answered, check_answered
+        return self._answered(fit), self._answered(check)
 
     def distance(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance of the outputs as soon as the units and blocks are gone."""
         pruned = self._pruned(copy.deepcopy(self.search.module), removed, dropped)
-        known = zip(self.batches, self.answers, strict=True)
-        pairs = ((_answers(pruned, inputs), wanted) for (inputs, _), wanted in known)
-        return _mean([_apart(*pair) for pair in pairs])
+        return _distance(pruned, self.known)
 
     def distance_after_training(self, removed: Chosen, dropped: Collection[str], steps: int) -> float:
         """Mean squared distance on examples of their own, after some steps on others towards the outputs.
@@ -81,14 +74,17 @@ class Judge:
             reconstruct(whole, self.search.groups, removed, self.small, dropped, self.given.seed)
         pruned = self._pruned(whole, removed, dropped)
         _train(pruned, fit, steps)
-        return _mean([_apart(_answers(pruned, inputs), wanted) for inputs, wanted in check])
+        return _distance(pruned, check)
 
     def _pruned(self, module: nn.Module, removed: Chosen, dropped: Collection[str]) -> nn.Module:
         """`module` without units and blocks, its batch norms estimated anew."""
         cut(module, self.search.groups, removed)
         drop_blocks(module, sorted(dropped))
-        reestimate(module, (inputs for inputs, _ in self.batches))
+        reestimate(module, (inputs for inputs, _ in self.known))
         return module
+
+    def _answered(self, batches: Sequence[LabelledBatch]) -> list[Answered]:
+        return [(inputs, _answers(self.search.module, inputs)) for inputs, _ in joined(batches)]
 
     def _first(self, batches: Sequence[LabelledBatch], most: int) -> list[LabelledBatch]:
         """The first batches, as many as `most` and `MOST_NUMBERS` allow, and enough to train on and to check on."""
@@ -138,6 +134,7 @@ def _apart(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     return torch.stack(squares).mean() if squares else torch.zeros(())
 
 
-def _mean(values: Sequence[Tensor]) -> float:
-    mean = float(torch.stack(list(values)).mean())
+def _distance(module: nn.Module, known: Sequence[Answered]) -> float:
+    """Mean over the batches; infinite where it is not a number."""
+    mean = float(torch.stack([_apart(_answers(module, inputs), wanted) for inputs, wanted in known]).mean())
     return math.inf if math.isnan(mean) else mean

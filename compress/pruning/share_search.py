@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.pruning.candidates import best_look
+from compress.pruning.candidates import Contest
 from compress.pruning.cost import Costs
 from compress.pruning.cost_search import Search
 from compress.pruning.importance.measures import Given
@@ -117,7 +117,7 @@ def prune_with_blocks(
 
     def choose() -> dict[str, Any]:
         count = 1 if quick else settings.candidates
-        look = best_look(search, counted, wanted, given, count, progress, noted or Noted())
+        look = Contest(search, given, count, progress, noted or Noted()).best_look(search, counted, wanted)
         removed, shape = search.choose(counted, wanted, look)
         reached = counted.predict(shape)
         if reached > wanted * (1 + TOLERANCE):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -44,10 +46,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 
 def test_the_table_is_made_once_and_the_files_are_the_same(asked: list[None], monkeypatch: pytest.MonkeyPatch) -> None:
-    translations._made.cache_clear()
+    translations._maker.cache_clear()
     files = [exported(width) for width in (4, 8, 4)]
     assert len(asked) == 1
-    monkeypatch.setattr(translations, "ONNXRegistry", None)  # as of a version of PyTorch that has it elsewhere
+    monkeypatch.setattr(translations, "_maker", lambda: None)  # as of a version of PyTorch that has it elsewhere
     assert [exported(width) for width in (4, 8, 4)] == files
     assert len(asked) == 4
 
@@ -63,3 +65,8 @@ def test_what_an_export_adds_to_its_table_is_not_in_the_next_ones() -> None:
     assert "mine" not in second.functions and len(second.functions[target]) == len(first.functions[target]) - 1
     plain = _registration.ONNXRegistry.from_torchlib()
     assert {t: len(f) for t, f in plain.functions.items()} == {t: len(f) for t, f in second.functions.items()}
+
+
+def test_nothing_is_imported_for_it_before_there_is_an_export() -> None:
+    code = "import sys, compress.exporting.torch_onnx; sys.exit('onnxscript' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

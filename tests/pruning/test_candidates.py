@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.candidates import FEWER, LONG, SHORT, TRAINED, Contest, Entry, best_look, varied
+from compress.pruning.candidates import FEWER, LONG, SHORT, TRAINED, Contest, Entry, varied
 from compress.pruning.depth import drop_blocks
 from compress.pruning.examples import PRACTISED
 from compress.pruning.importance.measures import Given
@@ -100,7 +100,9 @@ def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, exam
     judge, wanted, progress = Judge(search, given), 0.5 * model.predict(search.whole), Progressing()
     distances = []
     for count in (1, 4, 16):
-        removed, shape = search.choose(model, wanted, best_look(search, model, wanted, given, count, progress, Noted()))
+        removed, shape = search.choose(
+            model, wanted, Contest(search, given, count, progress, Noted()).best_look(search, model, wanted)
+        )
         assert 0.85 * wanted <= model.predict(shape) <= wanted
         distances.append(judge.distance_after_training(removed, shape.dropped, 8))
     judging, training = progress.steps.values()
@@ -242,11 +244,11 @@ def test_of_large_outputs_few_are_kept(
 ) -> None:
     search, _ = opened(network("resnet_a"), [example])
     every = Judge(search, given)
-    assert sum(len(targets) for _, targets in every.batches) == 32
+    assert sum(len(inputs[0]) for inputs, _ in every.known) == 32
     monkeypatch.setattr("compress.pruning.judge.MOST_NUMBERS", 5 * 4 * 6)  # classes, examples in a batch, batches
-    assert sum(len(targets) for _, targets in Judge(search, given).batches) == 24
+    assert sum(len(inputs[0]) for inputs, _ in Judge(search, given).known) == 24
     monkeypatch.setattr("compress.pruning.judge.MOST_NUMBERS", 1)
-    assert sum(len(targets) for _, targets in Judge(search, given).batches) == 16
+    assert sum(len(inputs[0]) for inputs, _ in Judge(search, given).known) == 16
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -258,7 +260,8 @@ def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
     search, model = opened(module, [example])
     wanted = 0.5 * model.predict(search.whole)
     first, again = (
-        search.choose(model, wanted, best_look(search, model, wanted, given, 6, Silent(), Noted())) for _ in range(2)
+        search.choose(model, wanted, Contest(search, given, 6, Silent(), Noted()).best_look(search, model, wanted))
+        for _ in range(2)
     )
     assert first == again
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
@@ -267,5 +270,5 @@ def test_the_same_seed_gives_the_same_choice_and_the_network_stays(
 def test_without_examples_none_is_judged(network: Make, example: Tensor) -> None:
     search, model = opened(network("resnet_a"), [example], importance="magnitude", depth=False)
     wanted, progress = 0.5 * model.predict(search.whole), Progressing()
-    best_look(search, model, wanted, Given(), 6, progress, Noted())
+    Contest(search, Given(), 6, progress, Noted()).best_look(search, model, wanted)
     assert progress.steps == {}
