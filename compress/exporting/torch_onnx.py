@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto
 from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
-from compress.exporting.graph import nested, reads
+from compress.exporting.graph import nested
+from compress.exporting.pooling import PoolsAsMeans, pool_globally
 from compress.exporting.simplify import simplify
 from compress.exporting.tracing import dynamic_shapes, quiet, reason
 from compress.exporting.translations import kept_translations
@@ -48,7 +49,7 @@ def to_proto(
     if was_training:
         module.eval()
     try:
-        with quiet(), kept_translations(), torch.no_grad():
+        with quiet(), kept_translations(), PoolsAsMeans(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 example_inputs,
@@ -155,22 +156,3 @@ def _declare(spec: TensorSpec, value: Any) -> None:
             axis.dim_param = named
         elif named is not None:
             axis.dim_value = named
-
-
-def pool_globally(graph: GraphProto) -> None:
-    """Write a mean over height and width as GlobalAveragePool, which has an int8 kernel and is faster."""
-    constants = {item.name: item for item in graph.initializer}
-    known = (*graph.input, *graph.value_info)
-    rank = {v.name: len(v.type.tensor_type.shape.dim) for v in known if v.type.tensor_type.HasField("shape")}
-    for node in graph.node:
-        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
-            continue
-        axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
-        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
-        if keep and rank.get(node.input[0]) == 4 and sorted(axis % 4 for axis in axes) == [2, 3]:
-            pooled = helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name)
-            node.CopyFrom(pooled)
-    used = {name for node in graph.node for name in reads(node)} | {item.name for item in graph.output}
-    kept: list[TensorProto] = [item for item in graph.initializer if item.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -12,8 +12,9 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from compress.errors import StageError, UsageError
 from compress.exporting.graph import Graph, attribute, nested
+from compress.exporting.pooling import pool_globally
 from compress.exporting.simplify import simplify
-from compress.exporting.torch_onnx import DEFAULT_OPSET, PRODUCER, pool_globally
+from compress.exporting.torch_onnx import DEFAULT_OPSET, PRODUCER
 
 OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 QUANTIZED = (
