@@ -25,6 +25,7 @@ from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import LabelledBatch, joined
 from compress.pruning.reconstruct import CHECKED, fit_and_check, reconstruct
 from compress.pruning.surgery import cut
+from compress.training.device import Precision
 
 Answered = tuple[tuple[Tensor, ...], list[Tensor]]
 """Inputs, and the outputs for them that are numbers."""
@@ -46,6 +47,8 @@ class Judge:
 
     def __init__(self, search: Search, given: Given) -> None:
         self.search, self.given = search, given
+        scaled = given.precision == "fp16"  # gradients that small would be lost: nothing scales them here
+        self.precision = Precision("auto" if scaled else given.precision, given.batches[0][1].device)
         self.small = self._first(given.batches, JUDGED)
         self.known = self._answered(self.small)
 
@@ -59,7 +62,7 @@ class Judge:
     def distance(self, removed: Chosen, dropped: Collection[str]) -> float:
         """Mean squared distance of the outputs as soon as the units and blocks are gone."""
         pruned = self._pruned(copy.deepcopy(self.search.module), removed, dropped)
-        return _distance(pruned, self.known)
+        return self._distance(pruned, self.known)
 
     def distance_after_training(self, removed: Chosen, dropped: Collection[str], steps: int) -> float:
         """Mean squared distance on examples of their own, after some steps on others towards the outputs.
@@ -73,50 +76,56 @@ class Judge:
         if self.search.settings.reconstruct:
             reconstruct(whole, self.search.groups, removed, self.small, dropped, self.given.seed)
         pruned = self._pruned(whole, removed, dropped)
-        _train(pruned, fit, steps)
-        return _distance(pruned, check)
+        self._train(pruned, fit, steps)
+        return self._distance(pruned, check)
 
     def _pruned(self, module: nn.Module, removed: Chosen, dropped: Collection[str]) -> nn.Module:
         """`module` without units and blocks, its batch norms estimated anew."""
         cut(module, self.search.groups, removed)
         drop_blocks(module, sorted(dropped))
-        reestimate(module, (inputs for inputs, _ in self.known))
+        with self.precision.autocast():
+            reestimate(module, (inputs for inputs, _ in self.known))
         return module
 
     def _answered(self, batches: Sequence[LabelledBatch]) -> list[Answered]:
-        return [(inputs, _answers(self.search.module, inputs)) for inputs, _ in joined(batches)]
+        return [(inputs, self._answers(self.search.module, inputs)) for inputs, _ in joined(batches)]
 
     def _first(self, batches: Sequence[LabelledBatch], most: int) -> list[LabelledBatch]:
         """The first batches, as many as `most` and `MOST_NUMBERS` allow, and enough to train on and to check on."""
         inputs, targets = batches[0]
-        numbers = sum(output.numel() for output in _answers(self.search.module, inputs))
+        numbers = sum(output.numel() for output in self._answers(self.search.module, inputs))
         count = min(-(-most // max(len(targets), 1)), MOST_NUMBERS // max(numbers, 1))
         return list(batches[: max(count, CHECKED)])
 
+    def _train(self, module: nn.Module, batches: Sequence[Answered], steps: int) -> None:
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        module.eval()  # no dropout: the same choice is judged the same
+        for part in module.modules():
+            if isinstance(part, _BatchNorm):
+                part.train()
+        for step in range(steps if parameters else 0):
+            inputs, wanted = batches[step % len(batches)]
+            with torch.enable_grad():
+                with self.precision.autocast():
+                    found = _numbers(module(*inputs))
+                slopes = torch.autograd.grad(_apart(found, wanted), parameters, allow_unused=True)
+            size = FIRST_STEP * (1 - step / steps)
+            with torch.no_grad():
+                for parameter, slope in zip(parameters, slopes, strict=True):
+                    steep = 0.0 if slope is None else float(slope.norm())
+                    if slope is not None and steep > 0:
+                        parameter.sub_(slope, alpha=size * float(parameter.norm()) / steep)
 
-def _train(module: nn.Module, batches: Sequence[Answered], steps: int) -> None:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    module.eval()  # no dropout: the same choice is judged the same
-    for part in module.modules():
-        if isinstance(part, _BatchNorm):
-            part.train()
-    for step in range(steps if parameters else 0):
-        inputs, wanted = batches[step % len(batches)]
-        with torch.enable_grad():
-            loss = _apart(_numbers(module(*inputs)), wanted)
-            slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
-        size = FIRST_STEP * (1 - step / steps)
-        with torch.no_grad():
-            for parameter, slope in zip(parameters, slopes, strict=True):
-                steep = 0.0 if slope is None else float(slope.norm())
-                if slope is not None and steep > 0:
-                    parameter.sub_(slope, alpha=size * float(parameter.norm()) / steep)
+    @torch.no_grad()
+    def _answers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        with evaluating(module), self.precision.autocast():
+            return _numbers(module(*inputs))
 
-
-@torch.no_grad()
-def _answers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    with evaluating(module):
-        return _numbers(module(*inputs))
+    def _distance(self, module: nn.Module, known: Sequence[Answered]) -> float:
+        """Mean over the batches; infinite where it is not a number."""
+        apart = [_apart(self._answers(module, inputs), wanted) for inputs, wanted in known]
+        mean = float(torch.stack(apart).mean())
+        return math.inf if math.isnan(mean) else mean
 
 
 def _numbers(outputs: object) -> list[Tensor]:
@@ -132,9 +141,3 @@ def _apart(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         for one, other in zip(found, wanted, strict=True)
     ]
     return torch.stack(squares).mean() if squares else torch.zeros(())
-
-
-def _distance(module: nn.Module, known: Sequence[Answered]) -> float:
-    """Mean over the batches; infinite where it is not a number."""
-    mean = float(torch.stack([_apart(_answers(module, inputs), wanted) for inputs, wanted in known]).mean())
-    return math.inf if math.isnan(mean) else mean

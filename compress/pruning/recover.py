@@ -89,7 +89,9 @@ def prune_and_recover(
         stock = Stock.of(network.groups, network.ties, settings)
         sparse = _learn_sparsely(module, data, task, settings, network, phases)
     if settings.reach is not None or settings.drops_blocks:
-        log = _cut_with_blocks(module, data, task, settings, phases, where)
+        log = _cut_with_blocks(
+            module, data, task, settings, phases, where, "fp32" if recipe is None else recipe.precision
+        )
         context.progress.say(describe(log))
         if recipe is None or teacher is None:
             return Pruned(log, (), sparse)
@@ -178,9 +180,12 @@ def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Pha
 
 
 def _cut_with_blocks(
-    module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, where: Where | None
+    module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, where: Where | None, precision: str
 ) -> PruneLog:
-    """The cut for a time, or for a share with blocks among what may go; and batch-norm statistics of what is left."""
+    """The cut for a time, or for a share with blocks among what may go; and batch-norm statistics of what is left.
+
+    Choices are judged in the precision in which what is left will be trained.
+    """
     context = phases.context
     name = f"{_round(1)}/0"
     recall, noted = partial(phases.recalled, name), phases.noted(name)
@@ -189,7 +194,7 @@ def _cut_with_blocks(
         shapes = None if where is None else where.target.shapes
         example = [tensor.to(device) for tensor in nominal_inputs(data, shapes=shapes)]
         practice = practice_batches(data, batches, context, device) if settings.candidates > 1 else ()
-        given = Given(batches, task.loss, settings.norm, context.seed, practice)
+        given = Given(batches, task.loss, settings.norm, context.seed, practice, precision)
         if settings.reach is None:
             log = prune_with_blocks(
                 module, example, settings, given, recall, context.progress, noted, quick=context.rehearsal

@@ -107,7 +107,7 @@ def test_that_choice_is_taken_that_changes_the_answers_least(network: Make, exam
         distances.append(judge.distance_after_training(removed, shape.dropped, 8))
     judging, training = progress.steps.values()
     assert judging == 4 + 16  # of one there is nothing to judge
-    assert training == (8 + 8) + (8 + 8)  # two of each, at once for long
+    assert training == 2 * (4 * 4 + 2 * 8)  # of each two and two that are made of them, and the best two for long
     assert distances[2] < distances[0] and distances[1] <= distances[0]
 
 
@@ -153,7 +153,7 @@ def test_choices_whose_answers_are_not_numbers_teach_nothing_and_are_not_taken(
     monkeypatch.setattr(
         contest.judge, "distance_after_training", lambda removed, dropped, steps: math.inf if dropped else 0.5
     )
-    assert not contest.best_after_training(entered, 4).shape.dropped
+    assert not contest.best_after_training(varied(entered)[:4], lambda entry: entry).shape.dropped
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -175,12 +175,13 @@ def test_for_a_further_cost_fewer_are_judged_and_none_twice(
         monkeypatch.setattr(contest.judge, name, noting)
     whole = model.predict(search.whole)
     contest.best_look(search, model, 0.5 * whole)
-    assert list(progress.steps.values()) == [24, 24 // TRAINED * 4 + 2 * 8]
+    training = 2 * (24 // TRAINED) * 4 + 2 * 8
+    assert list(progress.steps.values()) == [24, training]
     once = len(judged)
     contest.best_look(search, model, 0.5 * whole)
-    assert list(progress.steps.values()) == [24 + 24 // FEWER, 24 // TRAINED * 4 + 2 * 8 + 2 * 8]
-    assert len(set(judged)) == len(judged) <= once + 24 // FEWER
-    assert len(set(trained)) == len(trained) <= 24 // TRAINED + 4
+    assert list(progress.steps.values()) == [24 + 24 // FEWER, training + 2 * 2 * 4 + 2 * 8]
+    assert len(set(judged)) == len(judged) <= once + 24 // FEWER + 2 + 2
+    assert len(set(trained)) == len(trained) <= 2 * (24 // TRAINED) + 2 * 2 + 2 * 2
     few = Contest(search, given, 2, Progressing(), Noted())
     for _ in range(2):
         assert few.best_look(search, model, 0.5 * whole).scores
@@ -194,18 +195,17 @@ def test_for_a_further_cost_fewer_are_judged_and_none_twice(
     assert judge.distance(removed, shape.dropped) <= 1.1 * judge.distance(alone[0], alone[1].dropped)
 
 
-def test_of_many_good_ones_the_best_are_trained_again_for_longer(
+def test_others_are_made_of_those_that_train_well_and_the_best_are_trained_again_for_longer(
     network: Make, example: Tensor, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training is a stand-in: of those that are good after a moment, the last one to be trained for longer is best."""
     search, _ = opened(network("resnet_a"), [example])
-    contest, asked = Contest(search, given, 96, Silent(), Noted()), list[int]()
+    contest, asked, changed = Contest(search, given, 96, Silent(), Noted()), list[int](), list[Entry]()
     look = search.look_at_whole(given)
-    shapes = [Shape({**search.units, search.groups[0].name: units}) for units in range(1, 17)]
+    shapes = [Shape({**search.units, search.groups[0].name: units}) for units in range(1, 33)]
     entries = [Entry(look, {}, shape, float(number)) for number, shape in enumerate(shapes)]
-    contest.judged = {search.left_of(entry.shape): entry for entry in entries}
-    numbers = iter(range(16))
-    short = {number: abs(number - 5.1) for number in range(16)}
+    numbers = iter(range(32))
+    short = [abs(number - 20.1) for number in range(32)]
 
     def train(removed: Any, dropped: Any, steps: int) -> float:
         asked.append(steps)
@@ -213,10 +213,16 @@ def test_of_many_good_ones_the_best_are_trained_again_for_longer(
             return short[next(numbers)]
         return -float(len(asked))  # the last of the finalists, which did worst before, is best
 
+    def change(entry: Entry) -> Entry:
+        changed.append(entry)
+        return entries[15 + len(changed)]
+
     monkeypatch.setattr(contest.judge, "distance_after_training", train)
-    best = contest.best_after_training(entries, 16)
-    assert Counter(asked) == {SHORT: 16, LONG: 4}
-    assert entries.index(replace(best, distance=7.0)) == 7  # 5, 6, 4 and 7 were the best after a moment
+    best = contest.best_after_training(entries[:16], change)
+    assert Counter(asked) == {SHORT: 32, LONG: 4}
+    assert entries.index(replace(best, distance=22.0)) == 22  # 20, 21, 19 and 22 were the best after a moment
+    assert min(short[:16]) <= changed[0].distance <= 20.1  # of the first ones, as far as training says
+    assert sum(entry.distance for entry in changed) / 16 < sum(short) / 32
 
 
 def test_choices_that_drop_other_blocks_have_their_turn_before_a_third_that_drops_the_same(
@@ -237,6 +243,19 @@ def test_it_is_trained_on_more_examples_where_there_are_more(network: Make, exam
         assert sizes == [count * 3 // 4, count // 4]
         with torch.no_grad():
             assert all(torch.equal(search.module(*inputs), wanted[0]) for inputs, wanted in (*fit, *check))
+
+
+def test_they_are_judged_in_the_precision_of_training(network: Make, example: Tensor, given: Given) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    removed, shape = search.choose(model, 0.6 * model.predict(search.whole), search.look_at_whole(given))
+    plain, half, scaled = (Judge(search, replace(given, precision=name)) for name in ("fp32", "bf16", "fp16"))
+    for steps in (0, 8):
+        exact, rounded, other = (
+            judge.distance_after_training(removed, shape.dropped, steps) for judge in (plain, half, scaled)
+        )
+        assert rounded == pytest.approx(exact, rel=0.1)
+        assert rounded != exact
+        assert other == exact  # without a scale for gradients: what is best on this device
 
 
 def test_of_large_outputs_few_are_kept(

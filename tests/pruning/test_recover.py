@@ -22,6 +22,7 @@ from compress.models import rest
 from compress.models.count import count_macs, count_parameters
 from compress.models.factory import Factory, build
 from compress.pruning.examples import PRACTISED, practice_batches, training_batches
+from compress.pruning.importance.measures import Given
 from compress.pruning.judge import Judge
 from compress.pruning.prune import PruneLog
 from compress.pruning.recover import describe, prune_and_recover
@@ -168,6 +169,23 @@ def test_choices_practise_on_more_of_the_same_examples_as_far_as_memory_allows(
     monkeypatch.setattr("compress.pruning.examples.PRACTISED_BYTES", 39 * each)
     assert practice_batches(data, batches, CONTEXT, device) is batches
     assert practice_batches(data, batches, replace(CONTEXT, rehearsal=True), device) is batches
+
+
+@pytest.mark.parametrize(("recipe", "precision"), [(None, "fp32"), (Recover(precision="bf16"), "bf16")])
+def test_choices_are_judged_in_the_precision_of_what_comes_after(
+    trained: nn.Module, data: Data, task: Task, monkeypatch: pytest.MonkeyPatch, recipe: Recover | None, precision: str
+) -> None:
+    seen = []
+
+    def prune(module: Any, example: Any, settings: Any, given: Given, *others: Any, **more: Any) -> None:
+        seen.append(given.precision)
+        raise UsageError("seen")
+
+    monkeypatch.setattr("compress.pruning.recover.prune_with_blocks", prune)
+    settings = Prune.model_validate({"keep": {"macs": 0.5}, "depth": True})
+    with pytest.raises(UsageError, match="seen"):
+        prune_and_recover(copy.deepcopy(trained), data, task, settings, recipe, CONTEXT)
+    assert seen == [precision]
 
 
 def test_no_examples_are_refused(trained: nn.Module, task: Task) -> None:

@@ -29,13 +29,17 @@ def no_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Given:
-    """What a measure may read besides the network and its groups; `practice` are examples to train choices on."""
+    """What a measure may read besides the network and its groups.
+
+    `practice` are examples to train choices on for a moment, and `precision` that in which they compute.
+    """
 
     batches: Sequence[LabelledBatch] = ()
     loss: Loss = no_loss
     norm: int = 2
     seed: int = 0
     practice: Sequence[LabelledBatch] = ()
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
