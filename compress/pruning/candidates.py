@@ -20,6 +20,7 @@ trained: of the ones that are good after some training, since only that tells.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ DOUBT = 0.4
 """The same, of what was learned."""
 CHANGED = 0.25
 """The part of a good choice's weights that another one made of it has anew, on average; at least one."""
+NEARBY, ATTEMPTS = 0.05, 5
+"""The same of one that trains well, and how often one is made anew that came out the same as another."""
 FAVOURED = 3.0
 """How far down the ranks choices are that others are made of: the mean of an exponential distribution."""
 TRAINED, FINALISTS = 6, 8
@@ -119,7 +122,8 @@ class Contest:
         first = list({search.left_of(entry.shape): entry for entry in entered}.values())[:part]
 
         def changed(entry: Entry) -> Entry:
-            return self._chosen(self.otherwise(entry.look, CHANGED, SPREAD), search, model, wanted)
+            look = self.otherwise(entry.look, NEARBY, SPREAD)
+            return Entry(look, *search.choose(model, wanted, look), math.inf)
 
         return self.best_after_training(first, changed).look
 
@@ -162,9 +166,12 @@ class Contest:
         count = max(2, 2 * len(first) // FINALISTS)
         with self.progress.task("training the best choices", 2 * len(first) * SHORT + count * LONG) as advance:
             short: dict[str, Entry] = {}
-            for number in range(2 * len(first)):
-                entry = first[number] if number < len(first) else changed(self._good(short.values()))
+            for entry in first:
                 short[self.search.left_of(entry.shape)] = self._trained(entry, SHORT, advance)
+            for _ in first:  # where nothing new is found the first one stands in, whose distance is known
+                others = (changed(self._good(short.values())) for _ in range(ATTEMPTS))
+                other = next((other for other in others if self.search.left_of(other.shape) not in short), first[0])
+                short[self.search.left_of(other.shape)] = self._trained(other, SHORT, advance)
             self.trained |= short
             finalists = sorted(short.values(), key=_distance)[:count]
             return min((self._trained(entry, LONG, advance) for entry in finalists), key=_distance)
