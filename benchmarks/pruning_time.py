@@ -101,7 +101,7 @@ def cut(name: str, precision: str, batch: int, speedup: float, target: TargetSet
         }
     )
     where = Where(target, deployment, Silent())
-    given = Given(batches, nn.functional.cross_entropy)
+    given = Given(batches, nn.functional.cross_entropy, precision="bf16")
     return module, prune_to_time(module, inputs, settings, where, given, lambda choose: choose())
 
 
