@@ -7,7 +7,6 @@ pipeline file, with the same defaults; wrong ones raise `compress.errors.UsageEr
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +20,7 @@ from compress.pruning.stage import Prune
 from compress.quantization.stage import Quantize
 from compress.settings import Settings
 from compress.stage import Context, Progress, Silent
+from compress.targets.measuring.machine import available_cores
 from compress.targets.reading import read_target
 from compress.tasks.settings import read_task_settings
 from compress.tasks.task import Task
@@ -83,7 +83,7 @@ def train(
         task: what right means.
         seed: of order, augmentation and everything else that is random.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        threads: of the CPU; all cores unless given.
+        threads: of the CPU; as many as cores that the process may use unless given.
         checkpoints: a folder from which an interrupted call goes on; none are kept unless given.
         progress: where to say how far it is; silent unless given.
         settings: the keys of `train:`, such as `epochs=20`.
@@ -265,7 +265,7 @@ def _context(
     return Context(
         seed=seed,
         device=device,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or len(available_cores()),
         checkpoints=checkpoints,
         progress=progress or Silent(),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from compress.models.stage import Build
 from compress.pipeline import Pipeline
 from compress.profiling.stage import Evaluate, Profile
 from compress.stage import Stage
+from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings
 from compress.targets.target import fingerprint
 
@@ -39,8 +39,8 @@ class Step:
 
 
 def thread_count(pipeline: Pipeline) -> int:
-    """CPU threads for training: as many as asked for, else one per core of this machine."""
-    return pipeline.threads or os.cpu_count() or 1
+    """CPU threads for training: as many as asked for, else one for each core that this process may use."""
+    return pipeline.threads or len(available_cores())
 
 
 def unused(name: str, taken: Mapping[str, Any]) -> str:

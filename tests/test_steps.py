@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from compress.config import read_pipeline
 from compress.exporting.stage import Export
 from compress.models.stage import Build
 from compress.plan import make_plan
-from compress.steps import Steps, unused
+from compress.steps import Steps, thread_count, unused
 
 
 def test_equal_stages_of_equal_inputs_are_one_step_under_the_first_ones_name(tmp_path: Path) -> None:
@@ -19,6 +22,19 @@ def test_equal_stages_of_equal_inputs_are_one_step_under_the_first_ones_name(tmp
     files = [steps.add(f"of {name}", Export(emit=("fp32",)), {"source": name}) for name in ("first", "third")]
     assert list(steps.named) == ["first", "third", "of first", "of third"]
     assert len({step.key for step in (built, other, *files)}) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not say which cores may be used")
+def test_a_process_that_may_use_one_core_computes_with_one_thread(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("data: digits\nmodels: {net: {zoo: resnet8}}\nstages: [{export: {}}]\n")
+    pipeline, before = read_pipeline(tmp_path / "p.yaml"), os.sched_getaffinity(0)
+    assert thread_count(pipeline) == len(before)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert thread_count(pipeline) == 1
+        assert thread_count(pipeline.model_copy(update={"threads": 3})) == 3
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_a_name_that_is_taken_gets_the_first_free_number() -> None:
