@@ -21,6 +21,8 @@ from compress.targets.settings import TargetSettings
 
 NOMINAL_RANGE = (-6.0, 6.0)
 """Of every tensor, but for what a rectifier leaves of it: a scale does not change how long anything takes."""
+NOMINAL_BITS = 7
+"""Of a weight: all processors take those."""
 UNDISTURBED = 25
 """The percentile of the rounds' medians that counts: what else runs on a machine only ever makes a round slower."""
 STEADY = 0.03
@@ -67,7 +69,7 @@ def timing_file(module: nn.Module, deployment: Deployment, emission: str) -> Mod
     from compress.quantization.fake_quantize import FakeQuantize
     from compress.quantization.prepare import prepare
 
-    prepared = prepare(module, example_inputs(deployment))
+    prepared = prepare(module, example_inputs(deployment), weight_bits=NOMINAL_BITS)
     for part in prepared.modules():
         if isinstance(part, FakeQuantize):
             part.set_range(*NOMINAL_RANGE)

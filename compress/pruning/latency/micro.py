@@ -17,6 +17,8 @@ from compress.pruning.latency.kinds import LayerKind
 MARK = "point"
 """What the tensors and operators of the n-th layer begin with, before its number."""
 IR_VERSION = 10
+LOWEST, HIGHEST = -64, 63
+"""Of int8 weights: 7 bits, which all processors take."""
 
 
 class _Builder:
@@ -51,7 +53,7 @@ class _Builder:
     def weight(self, name: str, shape: Sequence[int], axis: int) -> str:
         if not self.int8:
             return self.constant(name, self.random.standard_normal(shape).astype(np.float32) / 16)
-        values = self.constant(f"{name}_int8", self.random.integers(-127, 128, shape).astype(np.int8))
+        values = self.constant(f"{name}_int8", self.random.integers(LOWEST, HIGHEST + 1, shape).astype(np.int8))
         scales = self.constant(f"{name}_scale", np.full(shape[axis], 1e-3, np.float32))
         zeros = self.constant(f"{name}_zero", np.zeros(shape[axis], np.int8))
         return self.node("DequantizeLinear", [values, scales, zeros], name, axis=axis)

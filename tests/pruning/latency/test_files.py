@@ -65,7 +65,7 @@ def optimized(graph: onnx.ModelProto, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
 
 
-@pytest.mark.parametrize("emission", ["fp32", "ort-x86", "ort-arm"])
+@pytest.mark.parametrize("emission", ["fp32", "ort-x86", "ort-x86-avx2", "ort-arm"])
 def test_files_load_and_answer(emission: str) -> None:
     graph = timing_file(network(), DEPLOYMENT, emission)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -82,8 +82,9 @@ def test_the_float_one_is_the_network() -> None:
         np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], module(x).numpy(), atol=1e-5)
 
 
-def test_the_int8_one_runs_in_integer_kernels_with_its_rectifiers_folded(tmp_path: Path) -> None:
-    made = optimized(timing_file(network(), DEPLOYMENT, "ort-x86"), tmp_path)
+@pytest.mark.parametrize("emission", ["ort-x86", "ort-x86-avx2"])
+def test_the_int8_one_runs_in_integer_kernels_with_its_rectifiers_folded(emission: str, tmp_path: Path) -> None:
+    made = optimized(timing_file(network(), DEPLOYMENT, emission), tmp_path)
     assert made["QLinearConv"] == 3 and made["QGemm"] == made["QLinearAdd"] == 1
     assert made["Conv"] == made["Gemm"] == made["Add"] == made["Relu"] == 0
 

@@ -37,11 +37,12 @@ def test_every_layer_has_the_channels_that_were_asked(name: str, int8: bool) -> 
             assert feeds[f"{MARK}{number}_x"].shape[-1 if kind.operator == "linear" else 1] == inputs
 
 
+@pytest.mark.parametrize("emission", ["ort-x86", "ort-x86-avx2"])
 @pytest.mark.parametrize("name", KINDS)
-def test_int8_layers_run_in_integer_kernels(name: str, tmp_path: Path) -> None:
+def test_int8_layers_run_in_integer_kernels(name: str, emission: str, tmp_path: Path) -> None:
     kind = KINDS[name]
     graph = layers_model(kind, points(kind), BATCH, int8=True)
-    save(graph if kind.operator == "attention" else EMISSIONS["ort-x86"](graph), tmp_path / "int8.onnx")
+    save(graph if kind.operator == "attention" else EMISSIONS[emission](graph), tmp_path / "int8.onnx")
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 4
