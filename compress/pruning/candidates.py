@@ -61,12 +61,12 @@ FEWER = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """What was chosen by a look, and how far the answers then are from before."""
+    """What was chosen by a look, and how far the answers then are from before; infinitely until that is known."""
 
     look: Look
     removed: Chosen
     shape: Shape
-    distance: float
+    distance: float = math.inf
 
 
 class Contest:
@@ -117,13 +117,12 @@ class Contest:
         count = max(2, self.count // FEWER) if self.judged else self.count
         part = max(2, count // TRAINED)
         known = sorted(self.trained.values(), key=_distance)[: part // 2]
-        again = [self._chosen(entry.look, search, model, wanted) for entry in known]
+        again = [self._judged(_choice(entry.look, search, model, wanted)) for entry in known]
         entered = [*again, *varied(self.enter(search, model, wanted, count))]
         first = list({search.left_of(entry.shape): entry for entry in entered}.values())[:part]
 
         def changed(entry: Entry) -> Entry:
-            look = self.otherwise(entry.look, NEARBY, SPREAD)
-            return Entry(look, *search.choose(model, wanted, look), math.inf)
+            return _choice(self.otherwise(entry.look, NEARBY, SPREAD), search, model, wanted)
 
         return self.best_after_training(first, changed).look
 
@@ -147,7 +146,7 @@ class Contest:
                     look = self.otherwise(self.learner.look(), 1.0, DOUBT)
                 else:
                     look = self.otherwise(self._good(entered.values()).look, CHANGED, SPREAD)
-                entry = self._chosen(look, search, model, wanted)
+                entry = self._judged(_choice(look, search, model, wanted))
                 entered.setdefault(search.left_of(entry.shape), entry)
                 advance(1)
         return list(entered.values())
@@ -185,15 +184,14 @@ class Contest:
         advance(steps)
         return replace(entry, distance=distance)
 
-    def _chosen(self, look: Look, search: Search, model: CostModel, wanted: float) -> Entry:
-        """What is chosen by a look, judged unless something that leaves the same is."""
-        removed, shape = search.choose(model, wanted, look)
-        left = self.search.left_of(shape)
+    def _judged(self, entry: Entry) -> Entry:
+        """The same with its distance right after the cut, found unless something that leaves the same was judged."""
+        left = self.search.left_of(entry.shape)
         if left not in self.judged:
-            distance = self.noted.get(left, lambda: self.judge.distance(removed, shape.dropped))
-            self.judged[left] = Entry(look, removed, shape, distance)
-            self.learner.add(shape, self.judged[left].distance)
-        return Entry(look, removed, shape, self.judged[left].distance)
+            distance = self.noted.get(left, lambda: self.judge.distance(entry.removed, entry.shape.dropped))
+            self.judged[left] = replace(entry, distance=distance)
+            self.learner.add(entry.shape, distance)
+        return replace(entry, distance=self.judged[left].distance)
 
     def _good(self, entered: Iterable[Entry]) -> Entry:
         ranked = sorted(entered, key=_distance)
@@ -208,6 +206,11 @@ class Contest:
         scores = {g.name: look.scores[g.name] * f for tied, f in zip(together, factors, strict=False) for g in tied}
         harm = {path: look.harm[path] * f for path, f in zip(paths, factors[len(together) :], strict=True)}
         return replace(look, scores=scores, harm=harm)
+
+
+def _choice(look: Look, search: Search, model: CostModel, wanted: float) -> Entry:
+    """What is chosen by a look, not judged yet."""
+    return Entry(look, *search.choose(model, wanted, look))
 
 
 def varied(entries: Iterable[Entry]) -> list[Entry]:

@@ -25,7 +25,7 @@ from compress.pruning.importance.measures import Given
 from compress.pruning.importance.score import LabelledBatch, joined
 from compress.pruning.reconstruct import CHECKED, fit_and_check, reconstruct
 from compress.pruning.surgery import cut
-from compress.training.device import Precision
+from compress.training.device import Precision, unscaled
 
 Answered = tuple[tuple[Tensor, ...], list[Tensor]]
 """Inputs, and the outputs for them that are numbers."""
@@ -47,8 +47,7 @@ class Judge:
 
     def __init__(self, search: Search, given: Given) -> None:
         self.search, self.given = search, given
-        scaled = given.precision == "fp16"  # gradients that small would be lost: nothing scales them here
-        self.precision = Precision("auto" if scaled else given.precision, given.batches[0][1].device)
+        self.precision = Precision(unscaled(given.precision), given.batches[0][1].device)
         self.small = self._first(given.batches, JUDGED)
         self.known = self._answered(self.small)
 

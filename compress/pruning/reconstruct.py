@@ -96,9 +96,9 @@ class _Problem:
     """
 
     def __init__(self, matrix: Tensor, gone: Sequence[int], rows: Sequence[int], constant: bool) -> None:
-        self.gone, self.rows, self.constant = list(gone), list(rows), constant
+        self.matrix, self.gone, self.rows, self.constant = matrix, list(gone), list(rows), constant
         self.left = sorted(set(range(matrix.shape[1])) - set(gone))
-        self.weights = matrix[self.rows][:, self.gone]
+        self.weights: Tensor | None = None
         self.own: Tensor | float = 0.0
         self.cross: Tensor | float = 0.0
         self.checks: list[tuple[Tensor, Tensor]] = []
@@ -108,7 +108,7 @@ class _Problem:
     def bytes(self) -> int:
         """What is noted takes, and what is found."""
         left, rows = len(self.left) + self.constant, len(self.rows)
-        return self.weights.element_size() * ((left + CHECKS) * (left + rows) + left * rows)
+        return self.matrix.element_size() * ((left + CHECKS) * (left + rows) + left * rows)
 
     def fit(self, x: Tensor) -> None:
         """Add up products of what is read at some places: (places, numbers)."""
@@ -122,7 +122,7 @@ class _Problem:
     def solve(self) -> tuple[float, float]:
         """Find by what the weights of x_left change, if anything helps; squared errors without a change and with it."""
         own, cross, checks = self.own, self.cross, self.checks
-        self.own, self.cross, self.checks = 0.0, 0.0, []
+        self.own, self.cross, self.checks, self.weights = 0.0, 0.0, [], None
         if not isinstance(own, Tensor) or not isinstance(cross, Tensor) or not checks:
             return 0.0, 0.0  # it did not run
         x, y = (torch.cat(parts) for parts in zip(*checks, strict=True))
@@ -140,6 +140,8 @@ class _Problem:
 
     def _sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x_left, with a 1 at its end if there is a constant, and W_gone x_gone."""
+        if self.weights is None:
+            self.weights = self.matrix[self.rows][:, self.gone]
         left, wanted = x[:, self.left], x[:, self.gone] @ self.weights.T
         return (torch.cat([left, left.new_ones(len(left), 1)], dim=1) if self.constant else left), wanted
 

@@ -62,6 +62,11 @@ def limited_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def unscaled(precision: str) -> str:
+    """The precision of passes whose loss nobody scales: in fp16 their small gradients would be lost."""
+    return "auto" if precision == "fp16" else precision
+
+
 class Precision:
     """The precision of forward passes and, for fp16, the scaling of the loss that keeps small gradients alive.
 

@@ -97,6 +97,8 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine]:
     machine = Machine()
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("compress.pruning.candidates.SHORT", 2)  # which choice of a time is best is not looked at here
+    monkeypatch.setattr("compress.pruning.candidates.LONG", 4)
     for name, stand_in in (
         ("table_for", machine.table_for), ("timing_file", machine.file), ("measure_files", machine.measure),
     ):  # fmt: skip
