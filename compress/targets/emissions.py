@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 FLOAT_EMISSIONS = ("fp32", "fp16", "bf16")
 """Those that compute in float."""
 CALIBRATED_EMISSIONS = ("ort-x86", "ort-x86-avx2", "ort-arm", "tensorrt")
@@ -14,6 +17,14 @@ INTEGER_PRECISIONS = ("int8", "int4")
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
 """Processors' features with which products of uint8 and int8 are added without saturation."""
 X86, ARM = frozenset({"x86_64", "amd64", "i386", "i686"}), frozenset({"aarch64", "arm64", "armv8l", "armv7l"})
+
+
+def saturates(machine: Mapping[str, Any]) -> bool:
+    """Whether int8 kernels of a processor, as `measuring.machine` describes it, add two products in 16 bits.
+
+    With weights of 8 bits such sums come out wrong, with 7 bits right.
+    """
+    return str(machine["architecture"]).lower() in X86 and not VNNI.intersection(machine["features"])
 
 
 def precision_of(emission: str) -> str:

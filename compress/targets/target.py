@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.errors import CompressError, UsageError
 from compress.targets import failures, perf_test, remote
-from compress.targets.emissions import ARM, VNNI, X86
+from compress.targets.emissions import ARM, X86, saturates
 from compress.targets.execution import Execution
 from compress.targets.facts import Facts, remember, remembered
 from compress.targets.kinds import KINDS, run_program
@@ -139,7 +139,7 @@ def emissions(target: TargetSettings) -> list[str]:
         return ["fp32"]
     architecture = str(found.machine["architecture"]).lower()
     if architecture in X86:
-        return ["fp32", "ort-x86" if VNNI.intersection(found.machine["features"]) else "ort-x86-avx2"]
+        return ["fp32", "ort-x86-avx2" if saturates(found.machine) else "ort-x86"]
     return ["fp32", "ort-arm"] if architecture in ARM else ["fp32"]
 
 

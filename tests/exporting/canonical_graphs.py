@@ -12,12 +12,13 @@ from compress.exporting.torch_onnx import example_inputs
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
+from tests.processor import WEIGHT_BITS
 from tests.quantization.networks import deployment, network
 
 
 @functools.cache
 def canonical_graph(
-    name: str, *, symmetric: bool = False, weight_bits: int = 8
+    name: str, *, symmetric: bool = False, weight_bits: int = WEIGHT_BITS
 ) -> tuple[ModelProto, GraphModule, torch.Tensor]:
     """The canonical graph of a network of `tests.quantization.networks`, its prepared model, and examples."""
     module, x = network(name)

@@ -44,9 +44,9 @@ models:
 stages:
   - train: {epochs: 8, batch_size: 32, learning_rate: 0.02}
   - export: {emit: [fp32]}
-  - quantize: {model: bert, epochs: 0}
+  - quantize: {model: bert, epochs: 0, weight_bits: 7}
   - export: {emit: [ort-x86]}
-targets: [{name: local, rounds: 2, seconds: 0.01, warmup_seconds: 0}]
+targets: [{name: local, emit: [fp32, ort-x86], rounds: 2, seconds: 0.01, warmup_seconds: 0}]
 """
 
 

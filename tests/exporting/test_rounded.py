@@ -9,6 +9,7 @@ import pytest
 from onnx import ModelProto
 
 from compress.errors import StageError, UsageError
+from compress.exporting.emissions import dynamic
 from compress.exporting.emissions.constant_weights import faster_float
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.graph import Array, Graph
@@ -20,9 +21,16 @@ from compress.targets.emissions import UNCALIBRATED_EMISSIONS
 from tests.exporting.canonical_graphs import canonical_graph
 from tests.exporting.text_exports import deployment
 from tests.models.text_networks import answer, inputs, made
+from tests.processor import WEIGHT_BITS
 
 TASK = "causal-lm"
 LENGTHS = ([5], [9, 24], [16, 1, 5])
+
+
+@pytest.fixture(autouse=True)
+def _sums_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of as many bits as can be summed here."""
+    monkeypatch.setattr(dynamic, "LARGEST", 2 ** (WEIGHT_BITS - 1) - 1)
 
 
 @functools.cache

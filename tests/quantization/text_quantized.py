@@ -13,6 +13,7 @@ from compress.quantization.calibrate import calibrate
 from compress.quantization.prepare import prepare
 from tests.exporting.text_exports import deployment
 from tests.models.text_networks import inputs, made
+from tests.processor import WEIGHT_BITS
 
 ONE_LAYER = {
     "bert": {"num_hidden_layers": 1},
@@ -25,7 +26,7 @@ ONE_LAYER = {
 def quantized(name: str, task: str = "text-classification") -> tuple[nn.Module, GraphModule]:
     """The float network of one layer, and the prepared one with ranges of texts of several lengths."""
     _, module = made(name, task, **ONE_LAYER[name])
-    model = prepare(module, example_inputs(deployment(module, task), nominal=True))
+    model = prepare(module, example_inputs(deployment(module, task), nominal=True), weight_bits=WEIGHT_BITS)
     calibrate(model, lambda: [tensors(task, [3, 24, 9, 16])], "minmax")
     return module, model
 

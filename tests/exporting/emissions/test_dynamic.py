@@ -8,14 +8,17 @@ import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
+from compress.exporting.emissions import dynamic as emission
 from compress.exporting.emissions.dynamic import dynamic
 from compress.exporting.parity import run
 from compress.exporting.torch_onnx import save
 from tests.exporting.emissions.transformer_graphs import optimized
+from tests.processor import WEIGHT_BITS
 
 GENERATOR = np.random.default_rng(0)
 WIDE, NARROW = GENERATOR.normal(size=(2, 64, 64)).astype(np.float32), GENERATOR.normal(size=(64, 3)).astype(np.float32)
 BIAS = GENERATOR.normal(size=64).astype(np.float32)
+GREATEST = 2 ** (WEIGHT_BITS - 1) - 1
 
 
 def _network(*, gemm: bool = False) -> ModelProto:
@@ -51,12 +54,15 @@ def _rounded(x: np.ndarray) -> np.ndarray:
 
 
 def _rounded_weights(weights: np.ndarray) -> np.ndarray:
-    scale = np.abs(weights).max(axis=0) / 127
+    scale = np.abs(weights).max(axis=0) / GREATEST
     return np.asarray(np.rint(weights / scale) * scale)
 
 
 @pytest.mark.parametrize("gemm", [False, True])
-def test_gives_what_rounding_inputs_and_weights_gives(gemm: bool, tmp_path: Path) -> None:
+def test_gives_what_rounding_inputs_and_weights_gives(
+    gemm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emission, "LARGEST", GREATEST)
     x = np.random.default_rng(1).normal(size=(16, 64)).astype(np.float32)
     proto = dynamic(_network(gemm=gemm))
     onnx.checker.check_model(proto)

@@ -17,6 +17,7 @@ from compress.exporting.torch_onnx import example_inputs, save
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
+from tests.processor import WEIGHT_BITS
 from tests.quantization.networks import deployment
 
 
@@ -30,7 +31,7 @@ def test_its_weights_are_not_quantized_by_the_runtime(emission: object, profile:
         second.weight[0] *= 200.0  # one scale for the whole tensor would round the other channels to nothing
         third.weight[:, 0] /= 200.0
     x = torch.randn(16, 4, 10, 10)
-    model = prepare(module, (x[:2],), ignore=("2",))
+    model = prepare(module, (x[:2],), ignore=("2",), weight_bits=WEIGHT_BITS)
     calibrate(model, lambda: [(x,)], "minmax")
     with torch.no_grad():
         expected = model(x).numpy()

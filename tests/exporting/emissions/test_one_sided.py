@@ -19,6 +19,7 @@ from compress.exporting.torch_onnx import example_inputs, save
 from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
+from tests.processor import WEIGHT_BITS
 from tests.quantization.networks import deployment
 
 Symmetric = tuple[ModelProto, torch.Tensor, np.ndarray]
@@ -44,7 +45,7 @@ class Clipped(nn.Module):
 def symmetric() -> Symmetric:
     torch.manual_seed(0)
     module, x = Clipped().eval(), torch.randn(32, 3, 12, 12)
-    model = prepare(module, (x[:2],), symmetric=True)
+    model = prepare(module, (x[:2],), symmetric=True, weight_bits=WEIGHT_BITS)
     calibrate(model, lambda: [(x,)], "minmax")
     with torch.no_grad():
         expected = model(x).numpy()

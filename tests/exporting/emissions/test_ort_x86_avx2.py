@@ -25,4 +25,4 @@ def test_it_is_the_file_for_vnni_otherwise() -> None:
 
 def test_weights_of_eight_bits_are_refused() -> None:
     with pytest.raises(StageError, match=r"the weights of stem\.0 use more than 7 bits.*set `weight_bits: 7`"):
-        ort_x86_avx2.emit(canonical_graph("residual")[0])
+        ort_x86_avx2.emit(canonical_graph("residual", weight_bits=8)[0])

@@ -16,6 +16,7 @@ from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
 from tests.exporting.canonical_graphs import canonical_graph
+from tests.processor import WEIGHT_BITS
 from tests.quantization.networks import deployment
 
 
@@ -56,7 +57,7 @@ class Shuffling(nn.Module):
 def test_a_channel_shuffle_becomes_one_convolution_of_exactly_the_same_numbers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, x = Shuffling().eval(), torch.randn(8, 4, 10, 10)
-    model = prepare(module, (x[:2],))
+    model = prepare(module, (x[:2],), weight_bits=WEIGHT_BITS)
     calibrate(model, lambda: [(x,)], "minmax")
     described = deployment(x, module(x))
     proto = canonical(model, described, example_inputs(described), 18)

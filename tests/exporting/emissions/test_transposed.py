@@ -23,6 +23,7 @@ from compress.quantization.calibrate import calibrate
 from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
 from compress.quantization.weighted import Weighted
+from tests.processor import WEIGHT_BITS
 from tests.quantization.networks import deployment
 
 SETTINGS = [
@@ -83,7 +84,7 @@ def _canonical(case: str) -> tuple[ModelProto, torch.Tensor]:
     with torch.no_grad():
         for _ in range(20):
             module.train()(x)
-    model = prepare(module.eval(), (x[:2],), symmetric=case == "symmetric")
+    model = prepare(module.eval(), (x[:2],), symmetric=case == "symmetric", weight_bits=WEIGHT_BITS)
     calibrate(model, lambda: [(x,)], "minmax")
     described = deployment(x, module(x))
     return canonical(model, described, example_inputs(described), 18), x

@@ -20,6 +20,7 @@ from compress.quantization.convert import canonical
 from compress.quantization.prepare import prepare
 from tests.exporting.text_exports import deployment
 from tests.models.text_networks import inputs, made
+from tests.processor import WEIGHT_BITS
 from tests.quantization.text_quantized import tensors
 
 TASK = "text-classification"
@@ -34,7 +35,7 @@ def _bert() -> ModelProto:
             if name.endswith("bias"):
                 parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(len(name)))
     described = deployment(module, TASK)
-    model = prepare(module, example_inputs(described, nominal=True))
+    model = prepare(module, example_inputs(described, nominal=True), weight_bits=WEIGHT_BITS)
     calibrate(model, lambda: [tensors(TASK, [3, 24, 9, 16])], "minmax")
     return canonical(model, described, example_inputs(described), 18)
 
