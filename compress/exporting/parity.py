@@ -75,8 +75,8 @@ class Parity:
         if 1 - self.agreement > allowed + 1e-9:
             found.append(
                 f"with the runtime's optimizations {1 - self.agreement:.1%} of the answers change "
-                f"(at most {allowed:.1%} may): x86 processors without VNNI, for which `ort-x86-avx2` is, sum weights of "
-                "8 bits wrongly"
+                f"(at most {allowed:.1%} may): x86 processors without VNNI sum weights of 8 bits wrongly, and "
+                "`ort-x86-avx2` has 7"
             )
         return found
 
