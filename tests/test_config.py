@@ -473,7 +473,12 @@ def test_faults_of_overrides_say_so(tmp_path: Path) -> None:
 
 
 def test_reading_takes_a_fraction_of_a_second(tmp_path: Path) -> None:
+    """On a processor that adds ten million numbers in a Python loop in about half of one; on others in proportion."""
     (tmp_path / "digits.yaml").write_text(DESIGN)
+    start, total = time.process_time(), 0
+    for number in range(10_000_000):
+        total += number
+    loop = time.process_time() - start
     code = "import time\nfrom pathlib import Path\nstart = time.process_time()\n"
     code += "from compress.config import read_pipeline\n"
     code += "read_pipeline(Path('digits.yaml'))\nprint(time.process_time() - start)\n"
@@ -483,8 +488,8 @@ def test_reading_takes_a_fraction_of_a_second(tmp_path: Path) -> None:
         environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
-    assert min(times) < 0.5, f"seconds: {times}"
+    assert min(times) < loop, f"seconds: {times}, and of the loop {loop}"
     path = tmp_path / "digits.yaml"
     start = time.process_time()
     read_pipeline(path)
-    assert time.process_time() - start < 0.3
+    assert time.process_time() - start < 0.6 * loop

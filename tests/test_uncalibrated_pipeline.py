@@ -10,8 +10,10 @@ import pytest
 
 from compress.config import read_pipeline
 from compress.execute import execute
+from compress.exporting.emissions import dynamic
 from compress.stage import Silent
 from compress.store import Store
+from tests.processor import WEIGHT_BITS
 
 PIPELINE = """
 threads: 1
@@ -39,7 +41,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_without_calibration_are_made_measured_and_judged(folder: Path) -> None:
+def test_files_without_calibration_are_made_measured_and_judged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic, "LARGEST", 2 ** (WEIGHT_BITS - 1) - 1)
     outcome = execute(read_pipeline(folder / "text.yaml"), Store(folder / "store"), folder / "runs", Silent())
     assert outcome is not None
     rows = {row["profile"]: row for row in outcome.report["models"] if row["kind"] == "onnx"}

@@ -11,12 +11,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from compress.errors import UsageError
+from compress.errors import StageError, UsageError
 from compress.exporting import parity
 from compress.exporting.emissions import dynamic, weight_only
 from compress.exporting.emissions.constant_weights import faster_float
 from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.graph import attribute
+from compress.exporting.right_sums import saturates_here
 from compress.exporting.torch_onnx import save
 from compress.exporting.twins import twin
 
@@ -93,9 +94,14 @@ def check_rounded(
             parity.check(beside, feeds, expected, integer=False, counted=counted)
         exact = twin(base, file)
         expected, other_order = answers(exact), answers(exact, optimize=True)
-    return parity.check(
-        path, feeds, expected, integer=True, again=other_order, counted=counted, strict=strict, emission=emission
-    )
+    try:
+        return parity.check(
+            path, feeds, expected, integer=True, again=other_order, counted=counted, strict=strict, emission=emission
+        )
+    except StageError as error:
+        if emission == "ort-dynamic" and saturates_here():
+            raise StageError(f"export: {emission} needs VNNI, which this processor has not: {error}") from error
+        raise
 
 
 def _computing_in_float(file: ModelProto) -> ModelProto | None:

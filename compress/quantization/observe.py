@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from compress.errors import StageError
+from compress.exporting.right_sums import saturates_here, unsigned
 from compress.quantization.observers import Extremes, Histogram
 from compress.quantization.ranges import Floats
 
@@ -48,7 +49,10 @@ class Watching:
 
 
 def session(proto: ModelProto, threads: int = 1, *, optimize: bool = True) -> Any:
-    """An ONNX Runtime session of a graph of any size, on the CPU."""
+    """An ONNX Runtime session of a graph of any size, on the CPU.
+
+    On a processor whose int8 kernels saturate, a quantized graph computes in float what it would elsewhere.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -56,6 +60,9 @@ def session(proto: ModelProto, threads: int = 1, *, optimize: bool = True) -> An
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    if saturates_here():
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        proto = unsigned(proto)
     try:
         content: Any = proto.SerializeToString()
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -71,6 +71,13 @@ def test_each_gives_its_twins_answers_and_those_are_not_the_float_ones(emission:
     assert 1e-3 < lost < 1
 
 
+@pytest.mark.skipif(WEIGHT_BITS == 8, reason="this processor sums in 32 bits")
+def test_where_sums_saturate_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic, "LARGEST", 127)
+    with pytest.raises(StageError, match="export: ort-dynamic needs VNNI, which this processor has not"):
+        checked("ort-dynamic", tmp_path)
+
+
 def test_what_pytorch_computes_is_what_it_is_held_against(tmp_path: Path) -> None:
     proto, feeds, expected = llama()
     save(emitted(proto, "ort-weights8"), tmp_path / "model.onnx")
