@@ -20,10 +20,10 @@ from compress.pruning.stage import Prune
 from compress.quantization.stage import Quantize
 from compress.settings import Settings
 from compress.stage import Context, Progress, Silent
-from compress.targets.measuring.machine import available_cores
 from compress.targets.reading import read_target
 from compress.tasks.settings import read_task_settings
 from compress.tasks.task import Task
+from compress.threads import default_threads
 from compress.training.stage import Train
 from compress.validation import checked
 
@@ -265,7 +265,7 @@ def _context(
     return Context(
         seed=seed,
         device=device,
-        threads=threads or len(available_cores()),
+        threads=threads or default_threads(),
         checkpoints=checkpoints,
         progress=progress or Silent(),
     )

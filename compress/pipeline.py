@@ -72,8 +72,8 @@ class Header(Settings):
     processes: int = Field(1, ge=1, le=4096)
     """Training processes; the global batch does not change with their number."""
     threads: int | None = Field(None, ge=1, le=4096)
-    """CPU threads for training; one for each core that the process may use unless given. Part of what a trained model
-    is keyed by."""
+    """CPU threads for training; one for each core that the process may use, or `OMP_NUM_THREADS`, unless given. Part of
+    what a trained model is keyed by."""
     budget: Budget = Budget()
     """What a file to deploy must keep to."""
     tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()

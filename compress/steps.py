@@ -15,9 +15,9 @@ from compress.models.stage import Build
 from compress.pipeline import Pipeline
 from compress.profiling.stage import Evaluate, Profile
 from compress.stage import Stage
-from compress.targets.measuring.machine import available_cores
 from compress.targets.settings import TargetSettings
 from compress.targets.target import fingerprint
+from compress.threads import default_threads
 
 KEY_FORMAT = 1
 
@@ -39,8 +39,8 @@ class Step:
 
 
 def thread_count(pipeline: Pipeline) -> int:
-    """CPU threads for training: as many as asked for, else one for each core that this process may use."""
-    return pipeline.threads or len(available_cores())
+    """CPU threads for training: as many as asked for, else `default_threads`."""
+    return pipeline.threads or default_threads()
 
 
 def unused(name: str, taken: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ targets: [{name: local, rounds: 2, seconds: 0.02, warmup_seconds: 0}]
 PRUNE = "  - prune: {keep: {macs: 0.6}, round_to: 2, recover: {epochs: 2}}\n"
 TRAINING = ("train", "distill", "prune", "quantize")
 EVERY = (*TRAINING, "quantize.ort-x86", "teacher on local", "profile on local")
-SOME = ("distill", "quantize", "profile on local")
+SOME = ("quantize", "profile on local")
 COMMAND = ("run", "pipeline.yaml", "--skip-rehearsal")
 LIMIT_SECONDS = 300
 

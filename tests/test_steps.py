@@ -10,6 +10,8 @@ from compress.exporting.stage import Export
 from compress.models.stage import Build
 from compress.plan import make_plan
 from compress.steps import Steps, thread_count, unused
+from compress.targets.measuring.machine import available_cores
+from compress.threads import default_threads
 
 
 def test_equal_stages_of_equal_inputs_are_one_step_under_the_first_ones_name(tmp_path: Path) -> None:
@@ -25,7 +27,10 @@ def test_equal_stages_of_equal_inputs_are_one_step_under_the_first_ones_name(tmp
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not say which cores may be used")
-def test_a_process_that_may_use_one_core_computes_with_one_thread(tmp_path: Path) -> None:
+def test_a_process_that_may_use_one_core_computes_with_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (tmp_path / "p.yaml").write_text("data: digits\nmodels: {net: {zoo: resnet8}}\nstages: [{export: {}}]\n")
     pipeline, before = read_pipeline(tmp_path / "p.yaml"), os.sched_getaffinity(0)
     assert thread_count(pipeline) == len(before)
@@ -35,6 +40,16 @@ def test_a_process_that_may_use_one_core_computes_with_one_thread(tmp_path: Path
         assert thread_count(pipeline.model_copy(update={"threads": 3})) == 3
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("1", 1), ("1,4", 1), ("4096", None), ("0", None), ("many", None), ("", None)]
+)
+def test_the_environment_may_ask_for_fewer_threads(
+    said: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert default_threads() == (threads or len(available_cores()))
 
 
 def test_a_name_that_is_taken_gets_the_first_free_number() -> None:

@@ -23,6 +23,7 @@ from compress.exporting.emissions.weight_only import weight_only
 from compress.exporting.graph import Graph
 from compress.exporting.int8_share import Int8Share, int8_share
 from compress.exporting.lint.check import lint, refuse
+from compress.exporting.right_sums import saturates_here
 from compress.exporting.rounded import check_rounded
 from compress.exporting.torch_onnx import save
 from compress.targets.emissions import INTEGER_PRECISIONS, UNCALIBRATED_EMISSIONS, precision_of
@@ -68,8 +69,9 @@ def write_files(
 ) -> list[File]:
     """The file that was given, the same as one runs it fastest in float, and each emission.
 
-    The file with dynamic scales is made unasked where linear layers do the work. `canonical` may be None if all of
-    `names` need no calibration; `ignore` are globs of layers that stay float in these.
+    The file with dynamic scales is made unasked where linear layers do the work and this processor sums 8 bits rightly.
+    `canonical` may be None if all of `names` need no calibration; `ignore` are globs of layers that stay float in
+    these.
 
     Raises:
         StageError: An emission does not give the canonical graph's answers, or cannot be made of it.
@@ -80,7 +82,8 @@ def write_files(
     files = [File(GIVEN, folder / "given.onnx", "fp32", exact)]
     save(floating, folder / "fp32.onnx")
     files.append(File(FLOAT, folder / "fp32.onnx", "fp32", exact))
-    unasked = [DYNAMIC] if DYNAMIC not in names and dynamic.would_quantize(floating, ignore) else []
+    wanted = DYNAMIC not in names and not saturates_here() and dynamic.would_quantize(floating, ignore)
+    unasked = [DYNAMIC] if wanted else []
     for name in (*names, *unasked):
         if name in MAKE:
             files.append(_uncalibrated(folder, name, floating, judge, ignore))
