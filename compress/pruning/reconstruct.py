@@ -99,8 +99,7 @@ class _Problem:
         self.matrix, self.gone, self.rows, self.constant = matrix, list(gone), list(rows), constant
         self.left = sorted(set(range(matrix.shape[1])) - set(gone))
         self.weights: Tensor | None = None
-        self.own: Tensor | float = 0.0
-        self.cross: Tensor | float = 0.0
+        self.sums: tuple[Tensor, Tensor] | None = None
         self.checks: list[tuple[Tensor, Tensor]] = []
         self.solved: Tensor | None = None
 
@@ -113,7 +112,12 @@ class _Problem:
     def fit(self, x: Tensor) -> None:
         """Add up products of what is read at some places: (places, numbers)."""
         left, wanted = self._sides(x)
-        self.own, self.cross = self.own + left.T @ left, self.cross + wanted.T @ left
+        if self.sums is None:
+            rows, width = wanted.shape[1], left.shape[1]
+            self.sums = left.new_zeros(width, width), left.new_zeros(rows, width)
+        own, cross = self.sums
+        own.addmm_(left.T, left)
+        cross.addmm_(wanted.T, left)
 
     def check(self, x: Tensor) -> None:
         """Keep what is read at some places: (places, numbers)."""
@@ -121,12 +125,13 @@ class _Problem:
 
     def solve(self) -> tuple[float, float]:
         """Find by what the weights of x_left change, if anything helps; squared errors without a change and with it."""
-        own, cross, checks = self.own, self.cross, self.checks
-        self.own, self.cross, self.checks, self.weights = 0.0, 0.0, [], None
-        if not isinstance(own, Tensor) or not isinstance(cross, Tensor) or not checks:
+        sums, checks = self.sums, self.checks
+        self.sums, self.checks, self.weights = None, [], None
+        if sums is None or not checks:
             return 0.0, 0.0  # it did not run
         x, y = (torch.cat(parts) for parts in zip(*checks, strict=True))
-        own, cross = own.double(), cross.double()
+        own, cross = (part.double() for part in sums)
+        del sums
         before = least = float(y.square().sum())
         for ridge in RIDGES:
             change = _ridge(own, cross, ridge)
