@@ -3,7 +3,7 @@
     python benchmarks/pruning_cost.py
 
 A new BERT-base (Devlin et al. 2018) for sentence classification, 128 tokens, as many threads as `compress` takes by
-default. Dependency graph, importance, selection and surgery, with the magnitude of weights, and with first-order Taylor,
+default. Dependency graph, importance, selection and surgery: with the magnitude of weights; with first-order Taylor,
 which reads 32 sentences once (what that takes grows with sentences and rounds, by default 256 and 5); and with
 reconstruction from those 32 sentences besides. Each runs in a fresh process. Memory is the most that the process had
 allocated during the pruning, looked at every 5 ms, over what it had before the network was built: the network itself is
