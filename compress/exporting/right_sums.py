@@ -21,6 +21,8 @@ FOR_OTHERS = ("ort-x86", "ort-arm")
 """Emissions for processors whose sums do not saturate."""
 OPTION = "session.x64quantprecision"
 """Of a session, "1" where its weights shall be unsigned; other processors than those without VNNI ignore it."""
+PRODUCT = "MatMulIntegerToFloat"
+"""Reads data, weights, their scales and zero points, and a bias; the last three may be left out."""
 SHIFT = 128
 
 
@@ -31,8 +33,11 @@ def saturates_here() -> bool:
 
 
 def unsigned(proto: ModelProto) -> ModelProto:
-    """A copy in which integer products read unsigned numbers of the same values; the graph itself if it has none."""
-    if all(node.op_type != "MatMulIntegerToFloat" for node in proto.graph.node):
+    """A copy in which integer products with constant int8 weights read unsigned numbers of the same values.
+
+    It is the graph itself if it has none.
+    """
+    if all(node.op_type != PRODUCT for node in proto.graph.node):
         return proto
     result = ModelProto()
     result.CopyFrom(proto)
@@ -40,7 +45,7 @@ def unsigned(proto: ModelProto) -> ModelProto:
     nodes: list[NodeProto] = []
     shifted: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op_type == "MatMulIntegerToFloat":
+        if _can_be_shifted(graph, node):
             data, weights, zero_point = node.input[0], graph.arrays[node.input[1]], graph.arrays[node.input[4]]
             if zero_point.dtype == np.int8:
                 if data not in shifted:
@@ -56,6 +61,14 @@ def unsigned(proto: ModelProto) -> ModelProto:
     graph.nodes = nodes
     graph.write()
     return result
+
+
+def _can_be_shifted(graph: Graph, node: NodeProto) -> bool:
+    """Whether it is an integer product whose weights and zero points are known: weights of int8 without one."""
+    if node.op_type != PRODUCT or len(node.input) < 5 or any(node.input[5:6]):
+        return False
+    weights = graph.arrays.get(node.input[1])
+    return weights is not None and weights.dtype == np.int8 and node.input[4] in graph.arrays
 
 
 def _unsigned(numbers: Array) -> Array:

@@ -88,3 +88,17 @@ def test_unsigned_numbers_are_the_same_numbers(biased: bool, signed: bool, tmp_p
     for optimize in (False, True):
         (found,) = run(tmp_path / "model.onnx", [{"x": x}], optimize=optimize)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_what_is_not_known_stays() -> None:
+    """Weights that are computed, data without a zero point."""
+    for inputs in (["x", "w", "s", "s", "z"], ["x", "known", "s", "s"]):
+        node = helper.make_node("MatMulIntegerToFloat", inputs, ["y"], "product", domain="com.microsoft")
+        given = [helper.make_tensor_value_info(name, TensorProto.INT8, [2, 2]) for name in ("x", "w")]
+        arrays = {"known": np.ones((2, 2), np.int8), "s": np.float32(1), "z": np.int8(0)}
+        graph = helper.make_graph(
+            [node], "product", given, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])],
+            [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()],
+        )  # fmt: skip
+        (left,) = unsigned(helper.make_model(graph)).graph.node
+        assert list(left.input) == inputs
