@@ -26,7 +26,7 @@ KNOWLEDGE = (
 )  # fmt: skip
 """Folders that know nothing of pipelines, plans and stores."""
 MACHINE = (
-    "stages", "chain", "overrides", "pipeline", "stage_items", "config", "store", "steps", "rows", "plan",
+    "stages", "chain", "overrides", "pipeline", "stage_items", "config", "store", "threads", "steps", "rows", "plan",
     "environment", "ranks", "run", "rehearse", "budget", "report", "publish", "tracking", "packaging", "execute",
     "console", "reference", "schema", "init", "bare", "library_files", "library", "cli_files", "cli", "__main__",
 )  # fmt: skip

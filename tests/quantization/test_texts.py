@@ -15,6 +15,7 @@ from compress.tasks.open import open_task
 from compress.tasks.settings import TaskSettings
 from compress.training.evaluate import evaluate
 from tests.distillation.texts import network, texts
+from tests.processor import WEIGHT_BITS
 from tests.quantization.text_quantized import quantized, tensors
 
 LINEAR = {"bert": 8, "llama": 8, "gpt2": 5}
@@ -40,7 +41,7 @@ def test_every_linear_layer_is_int8_and_the_answers_stay_close(name: str) -> Non
     module, model = quantized(name)
     layers = [layer for layer in model.modules() if isinstance(layer, Weighted)]
     assert len(layers) == LINEAR[name]
-    assert all(layer.bits == 8 and layer.source for layer in layers)
+    assert all(layer.bits == WEIGHT_BITS and layer.source for layer in layers)
     given = tensors("text-classification", [24, 7, 16])
     with torch.no_grad():
         error = (model(*given) - module(*given)).norm() / module(*given).norm()
