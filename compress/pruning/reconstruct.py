@@ -157,7 +157,10 @@ def _ridge(own: Tensor, wanted: Tensor, strength: float) -> Tensor | None:
     None where the ridge is too weak for the last bits of the sums, which are of 32-bit numbers.
     """
     least = max(strength * own.diagonal().mean().item(), 1e-12)
-    factor, failed = torch.linalg.cholesky_ex(own + least * torch.eye(len(own), dtype=own.dtype, device=own.device))
+    shifted = own.clone()
+    shifted.diagonal().add_(least)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    del shifted  # such a matrix may be large
     return None if failed else torch.cholesky_solve(wanted.T, factor).T
 
 
