@@ -11,7 +11,7 @@ from compress.errors import UsageError
 from compress.quantization import stage
 from compress.quantization.ranges import CHOICES
 from compress.suggest import unknown
-from compress.targets.emissions import CALIBRATED_EMISSIONS, EMISSIONS, FLOAT_EMISSIONS
+from compress.targets.emissions import CALIBRATED_EMISSIONS, EMISSIONS, FLOAT_EMISSIONS, weight_bits_for
 from compress.targets.settings import TargetSettings
 from compress.targets.target import emissions
 
@@ -45,7 +45,7 @@ class Asked:
         """Bits of a weight: 7 where one of the files is for processors whose kernels saturate."""
         if self.weight_bits is not None:
             return self.weight_bits
-        return 7 if "ort-x86-avx2" in names else 8
+        return weight_bits_for(names)
 
 
 def emissions_of(asked: Asked, target: TargetSettings) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from compress.bundle import Bundle, Kind
 from compress.distillation.settings import DistillationRecipe
 from compress.stage import Context, Metrics, Stage
+from compress.targets.emissions import weight_bits_for
 
 Rung = Literal["static", "corrected", "smoothed", "adaround", "trained", "mixed"]
 RUNGS: tuple[Rung, ...] = get_args(Rung)
@@ -87,7 +88,7 @@ class Quantize(DistillationRecipe, Stage):
         if self.grid == "auto":
             chosen["grid"] = "symmetric" if "tensorrt" in emissions else "affine"
         if self.weight_bits == "auto":
-            chosen["weight_bits"] = 7 if "ort-x86-avx2" in emissions else 8
+            chosen["weight_bits"] = weight_bits_for(emissions)
         return self.model_copy(update=chosen)
 
     def decided(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 FLOAT_EMISSIONS = ("fp32", "fp16", "bf16")
@@ -25,6 +25,11 @@ def saturates(machine: Mapping[str, Any]) -> bool:
     With weights of 8 bits such sums come out wrong, with 7 bits right.
     """
     return str(machine["architecture"]).lower() in X86 and not VNNI.intersection(machine["features"])
+
+
+def weight_bits_for(emissions: Collection[str]) -> int:
+    """Bits of a weight that all of these files can have: 7 where one is for processors whose sums saturate."""
+    return 7 if "ort-x86-avx2" in emissions else 8
 
 
 def precision_of(emission: str) -> str:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from compress.exporting.emissions.ort_x86_avx2 import HIGHEST, LOWEST
 from compress.exporting.torch_onnx import DEFAULT_OPSET
 from compress.pruning.latency.kinds import LayerKind
 
 MARK = "point"
 """What the tensors and operators of the n-th layer begin with, before its number."""
 IR_VERSION = 10
-LOWEST, HIGHEST = -64, 63
-"""Of int8 weights: 7 bits, which all processors take."""
 
 
 class _Builder:
