@@ -22,7 +22,7 @@ from compress.pruning.cost_search import LEVELS, Search
 from compress.pruning.depth import drop_blocks
 from compress.pruning.groups import Chosen
 from compress.pruning.importance.measures import Given
-from compress.pruning.latency.cached import table_for, times_for
+from compress.pruning.latency.cached import ShapeFile, table_for, times_for
 from compress.pruning.latency.files import Measured, measure_files, timing_file
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import Widths
@@ -43,6 +43,8 @@ from compress.targets.target import emissions
 
 FAR = 1.1
 """How much slower than asked a file may stay, in the end, without a word."""
+OVER = "whole, in fp32"
+"""The name of the file that a speed-up of another precision is over."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,20 @@ class Where:
     deployment: Deployment
     progress: Progress
     quick: bool = False
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Milliseconds of the whole network and of the fastest one; `over_ms` in fp32, where a speed-up is over that."""
+
+    whole_ms: float
+    floor_ms: float
+    over_ms: float | None
+
+    @property
+    def base_ms(self) -> float:
+        """What a speed-up is over."""
+        return self.whole_ms if self.over_ms is None else self.over_ms
 
 
 @dataclass(frozen=True)
@@ -137,13 +153,12 @@ class Reach:
             UsageError: the time is out of reach; says what the fastest is.
             StageError: the network cannot be exported, or fails when it is run.
         """
-        model, floor_ms = self._timed()
-        whole_ms = model.anchors[0].ms
-        wanted = self.asked.latency_p50_ms or whole_ms / float(self.asked.speedup or 1)
-        self._check(wanted, floor_ms, whole_ms)
+        model, ends = self._timed()
+        wanted = self.asked.latency_p50_ms or ends.base_ms / float(self.asked.speedup or 1)
+        self._check(wanted, ends)
         approach = Approach(
             self.search, model, wanted, given,
-            None if self.where.quick else lambda removed, shape: self._measured(removed, shape, whole_ms),
+            None if self.where.quick else lambda removed, shape: self._measured(removed, shape, ends.whole_ms),
             self.where.progress, noted,
         )  # fmt: skip
         best = approach.run()
@@ -153,14 +168,15 @@ class Reach:
             )
         worth = self.search.worth(best.removed, best.shape.dropped, given)
         timing = replace(
-            self._timing(model, best.shape, (whole_ms, wanted, floor_ms), best.predicted, best.measured),
+            self._timing(model, best.shape, (ends.whole_ms, wanted, ends.floor_ms), best.predicted, best.measured),
+            over_ms=ends.over_ms,
             importance={layer.name: worth[layer.name] for layer in self.layers if layer.name in worth},
             tries=tuple((attempt.predicted, attempt.measured) for attempt in approach.attempts),
         )
         return Choice(best.removed, tuple(sorted(best.shape.dropped)), timing)
 
-    def _timed(self) -> tuple[TimeModel, float]:
-        """The model of time, fitted to the whole network, the fastest one and some between; and the fastest's time."""
+    def _timed(self) -> tuple[TimeModel, Ends]:
+        """The model of time, fitted to the whole network, the fastest one and some between; and how long those take."""
         where = self.where
         table = table_for(self._widths(), where.target, self.emission, self.asked.batch, where.progress)
         floor = self.search.floor
@@ -168,37 +184,48 @@ class Reach:
         shapes |= {"floor": floor} if floor.dropped else {}
         batch, module = self.asked.batch, self.network.module
         what = f"{structure(module, self.network.inputs)} {self.search.settings.attention}"
-        times = times_for(what, shapes, where.target, self.emission, batch, lambda: self._times(shapes))
+        files = {name: ShapeFile(shape, self.emission) for name, shape in shapes.items()}
+        if self.asked.over not in (None, self.emission):
+            files[OVER] = ShapeFile(self.search.whole, self.asked.over)
+        times = times_for(what, files, where.target, batch, lambda: self._times(files))
+        over_ms = times.pop(OVER, None)
         anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
-        return TimeModel(self.layers, table, anchors), min(times.values())
+        return TimeModel(self.layers, table, anchors), Ends(times["whole"], min(times.values()), over_ms)
 
-    def _times(self, shapes: Mapping[str, Shape]) -> Measured:
+    def _times(self, files: Mapping[str, ShapeFile]) -> Measured:
         """Files of these shapes, whichever units they keep."""
         where, graphs = self.where, {}
-        with where.progress.task("writing files to time", len(shapes)) as advance:
-            for name, shape in shapes.items():
-                removed = {g.name: list(range(g.units - shape.kept[g.name])) for g in self.network.groups}
-                graphs[name] = self._whole if name == "whole" else self._file(removed, shape.dropped)
+        with where.progress.task("writing files to time", len(files)) as advance:
+            for name, file in files.items():
+                left = file.shape
+                removed = {g.name: list(range(g.units - left.kept[g.name])) for g in self.network.groups}
+                graphs[name] = self._whole if name == "whole" else self._file(removed, left.dropped, file.emission)
                 advance(1)
         return measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
 
-    def _check(self, wanted: float, floor_ms: float, whole_ms: float) -> None:
-        asked, place = self.asked, self.where.target.name
-        if wanted >= whole_ms:
+    def _check(self, wanted: float, ends: Ends) -> None:
+        asked, place = self.asked, f"on {self.where.target.name}"
+        on = f"{place} in {asked.precision} at batch {asked.batch}"
+        if wanted >= ends.whole_ms:
             raise UsageError(
-                f"prune.reach.latency_p50_ms: the whole network takes {whole_ms:.3g} ms on {place} in "
-                f"{asked.precision} at batch {asked.batch}, no more than the {wanted:g} ms asked: nothing has to go"
+                f"prune.reach.latency_p50_ms: the whole network takes {ends.whole_ms:.3g} ms {on}, no more than the "
+                f"{wanted:g} ms asked: nothing has to go"
+                if asked.speedup is None
+                else f"prune.reach.speedup: the whole network is {ends.base_ms / ends.whole_ms:.2f}x faster in "
+                f"{asked.precision} than in {asked.over} {place} at batch {asked.batch}, no less than the "
+                f"{asked.speedup:g}x asked: nothing has to go"
             )
-        if floor_ms <= wanted * (1 + NEAR):
+        if ends.floor_ms <= wanted * (1 + NEAR):
             return
         key, what = "latency_p50_ms", f"{wanted:g} ms"
         if asked.speedup is not None:
             key, what = "speedup", f"{asked.speedup:g}x ({wanted:.3g} ms)"
         depth = "" if self.search.settings.drops_blocks else ", or let whole blocks go with `depth: true`"
+        base = f"{ends.base_ms:.3g} ms" if ends.over_ms is None else f"{ends.base_ms:.3g} ms in {asked.over}"
         raise UsageError(
-            f"prune.reach.{key}: {what} is out of reach on {place} in {asked.precision} at batch {asked.batch}: "
-            f"the fastest reachable is {floor_ms:.3g} ms, {whole_ms / floor_ms:.2f}x faster than the whole network's "
-            f"{whole_ms:.3g} ms. Ask for that, or lower `minimum_share` or `round_to`{depth}"
+            f"prune.reach.{key}: {what} is out of reach {on}: the fastest reachable is {ends.floor_ms:.3g} ms, "
+            f"{ends.base_ms / ends.floor_ms:.2f}x faster than the whole network's {base}. Ask for that, or lower "
+            f"`minimum_share` or `round_to`{depth}"
         )
 
     def _widths(self) -> Widths:
@@ -215,17 +242,17 @@ class Reach:
 
     @cached_property
     def _whole(self) -> ModelProto:
-        return self._file({}, frozenset())
+        return self._file({}, frozenset(), self.emission)
 
-    def _file(self, removed: Chosen, dropped: frozenset[str]) -> ModelProto:
+    def _file(self, removed: Chosen, dropped: frozenset[str], emission: str) -> ModelProto:
         pruned = copy.deepcopy(self.network.module).cpu()
         cut(pruned, self.network.groups, removed)
         drop_blocks(pruned, sorted(dropped))
-        return timing_file(pruned, self.where.deployment, self.emission)
+        return timing_file(pruned, self.where.deployment, emission)
 
     def _measured(self, removed: Chosen, shape: Shape, whole_ms: float) -> float:
         """Milliseconds on the scale of the first measurement: the whole network is measured beside it again."""
-        where, graphs = self.where, {"whole": self._whole, "choice": self._file(removed, shape.dropped)}
+        where, graphs = self.where, {"whole": self._whole, "choice": self._file(removed, shape.dropped, self.emission)}
         found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
         return whole_ms / found["choice"][1]
 

@@ -29,6 +29,7 @@ from compress.pruning.sparse import learn_sparsely
 from compress.pruning.stage import Prune, Recover
 from compress.stage import Context, Metrics
 from compress.tasks.task import Task
+from compress.training.device import warn_of_slow_precision
 from compress.training.log import FitLog
 from compress.training.processes import broadcast_object
 from compress.training.randomness import derived_seed
@@ -190,6 +191,7 @@ def _cut_with_blocks(
     name = f"{_round(1)}/0"
     recall, noted = partial(phases.recalled, name), phases.noted(name)
     with at_work(module, context) as device:
+        warn_of_slow_precision(precision, device, context.progress)
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
         shapes = None if where is None else where.target.shapes
         example = [tensor.to(device) for tensor in nominal_inputs(data, shapes=shapes)]
@@ -250,9 +252,10 @@ def describe(log: PruneLog) -> str:
     parts = [f"{name} {log.before[name]:,} -> {log.after[name]:,}" for name in log.before]
     if log.timing is not None:
         timing, blocks = log.timing, f", blocks gone: {len(log.dropped)}" if log.dropped else ""
+        over = "" if timing.over_ms is None else f"in fp32 {timing.over_ms:.3g}, "
         return (
             f"pruned from {timing.whole_ms:.3g} to {timing.measured_ms:.3g} ms in {timing.precision} at batch "
-            f"{timing.batch} on {timing.target} (asked {timing.wanted_ms:.3g}, predicted {timing.predicted_ms:.3g}, "
-            f"fastest reachable {timing.floor_ms:.3g}){blocks}: {', '.join(parts)}"
+            f"{timing.batch} on {timing.target} ({over}asked {timing.wanted_ms:.3g}, predicted "
+            f"{timing.predicted_ms:.3g}, fastest reachable {timing.floor_ms:.3g}){blocks}: {', '.join(parts)}"
         )
     return f"pruned to {log.reached:.1%} of the {log.measure} (asked {log.asked:.1%}): {', '.join(parts)}"

@@ -50,12 +50,15 @@ class Keep(Settings):
 
 
 class ReachSettings(Settings):
-    """How fast the file shall be: a time, or a factor over the unpruned file of the same precision and batch."""
+    """How fast the file shall be: a time, or a factor over an unpruned file of the same batch."""
 
     latency_p50_ms: float | None = Field(None, gt=0)
     """Median milliseconds of a call."""
     speedup: float | None = Field(None, gt=1)
-    """How many times faster than the unpruned file."""
+    """How many times faster than the unpruned file of the same precision, or of that which `over` names."""
+    over: Literal["fp32"] | None = None
+    """`fp32`: `speedup` is over the unpruned float file, whatever `precision` says, so that what int8 gains on this
+    target counts as well, and pruning has to find the rest only."""
     batch: int = Field(1, ge=1)
     """Examples in a call."""
     precision: Literal["fp32", "int8"] = "fp32"
@@ -67,6 +70,8 @@ class ReachSettings(Settings):
     def _names_one(self) -> Self:
         if (self.latency_p50_ms is None) == (self.speedup is None):
             raise ValueError("name exactly one of latency_p50_ms and speedup")
+        if self.over is not None and self.speedup is None:
+            raise ValueError("over: it says what `speedup` is over; leave it out with latency_p50_ms")
         return self
 
 

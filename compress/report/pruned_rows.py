@@ -26,7 +26,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Times:
-    """Medians of whole files in milliseconds, and on what; `noise` is a layer's spread between rounds, relative."""
+    """Medians of whole files in milliseconds, and on what; `noise` is a layer's spread between rounds, relative.
+
+    `over_ms` is of the whole network in fp32, where a speed-up over that was asked for another precision.
+    """
 
     target: str
     precision: str
@@ -37,6 +40,7 @@ class Times:
     measured_ms: float
     floor_ms: float
     noise: float
+    over_ms: float | None
 
 
 @dataclass(frozen=True)

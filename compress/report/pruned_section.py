@@ -113,17 +113,20 @@ def _measure(name: str) -> str:
 
 
 def _numbers(times: Times) -> tuple[Number, ...]:
-    def beside_whole(ms: float) -> str:
-        return f"{ratio(times.whole_ms / ms)} faster"
+    over, base = times.over_ms, times.over_ms or times.whole_ms
+
+    def faster(ms: float) -> str:
+        return f"{ratio(base / ms)} faster{' than in fp32' if over else ''}"
 
     miss = times.measured_ms / times.wanted_ms - 1
     missed = f"{percent(abs(miss), 1)} {'over' if miss > 0 else 'under'} what was asked"
     return (
-        ("before pruning", milliseconds(times.whole_ms), ""),
-        ("asked", milliseconds(times.wanted_ms), beside_whole(times.wanted_ms)),
+        *((("before pruning, in fp32", milliseconds(over), ""),) if over else ()),
+        ("before pruning", milliseconds(times.whole_ms), faster(times.whole_ms) if over else ""),
+        ("asked", milliseconds(times.wanted_ms), faster(times.wanted_ms)),
         ("predicted", milliseconds(times.predicted_ms), "before it was measured"),
         ("measured", milliseconds(times.measured_ms), missed),
-        ("fastest reachable", milliseconds(times.floor_ms), beside_whole(times.floor_ms)),
+        ("fastest reachable", milliseconds(times.floor_ms), faster(times.floor_ms)),
     )
 
 

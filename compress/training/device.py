@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from compress.errors import UsageError
-from compress.stage import Context
+from compress.stage import Context, Progress
 from compress.training.processes import launched_ranks
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,6 +65,15 @@ def limited_threads(count: int) -> Iterator[None]:
 def unscaled(precision: str) -> str:
     """The precision of passes whose loss nobody scales: in fp16 their small gradients would be lost."""
     return "auto" if precision == "fp16" else precision
+
+
+def warn_of_slow_precision(precision: str, device: torch.device, progress: Progress) -> None:
+    """Say it where a processor has no instructions for bf16: PyTorch then computes it many times slower than fp32."""
+    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        progress.say(
+            "precision bf16: this processor has no instructions for it, so that training may take ten times as long as "
+            "in fp32; `precision: auto` is fp32 here"
+        )
 
 
 class Precision:

@@ -25,7 +25,7 @@ from compress.training.checkpoint import (
     split_state,
     with_prefix,
 )
-from compress.training.device import Precision, training_device, widest
+from compress.training.device import Precision, training_device, warn_of_slow_precision, widest
 from compress.training.evaluate import Array, targets_of
 from compress.training.log import RECORDED_LOSSES, EpochLog, FitLog
 from compress.training.memory_format import to_train
@@ -66,6 +66,7 @@ class Session:
         self.data, self.task, self.method, self.recipe, self.context = data, task, method, recipe, context
         self.device = training_device(context)
         self.precision = Precision(recipe.precision, self.device)
+        warn_of_slow_precision(recipe.precision, self.device, context.progress)
         self.home = next(student.parameters()).device
         self.student = to_train(student, self.device)
         extra = method.modules()

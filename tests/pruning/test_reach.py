@@ -72,8 +72,10 @@ class Machine:
         return LatencyTable(batch, grids)
 
     def file(self, module: nn.Module, deployment: Deployment, emission: str) -> nn.Module:
-        """A network is its own file."""
-        return copy.deepcopy(module)
+        """A network is its own file; as int8 it takes a third."""
+        file = copy.deepcopy(module)
+        vars(file)["part"] = 1 if emission == "fp32" else 1 / 3
+        return file
 
     def measure(self, graphs: Mapping[str, nn.Module], *_: Any) -> Measured:
         """Milliseconds, `drift` times as many at each further run; and how many times faster than the first."""
@@ -90,7 +92,7 @@ class Machine:
                 total += microseconds(self.kinds[name], layer.in_channels, layer.out_channels)
             elif isinstance(layer, nn.Linear):
                 total += microseconds(self.kinds[name], layer.in_features, layer.out_features)
-        return self.slower(total / 1000) * self.jump(module)
+        return self.slower(total / 1000) * self.jump(module) * vars(module).get("part", 1)
 
 
 @pytest.fixture
@@ -218,7 +220,7 @@ def test_what_is_out_of_reach_names_the_fastest(
     floor = opening.search.floor
     groups = opening.network.groups
     removed = {group.name: list(range(group.units - floor.kept[group.name])) for group in groups}
-    graph: Any = opening._file(removed, floor.dropped)
+    graph: Any = opening._file(removed, floor.dropped, "fp32")
     fastest, whole = machine.ms(graph), machine.ms(module)
     message = str(caught.value)
     assert says in message
@@ -230,6 +232,33 @@ def test_what_is_out_of_reach_names_the_fastest(
 def test_a_time_that_the_whole_network_keeps_is_refused(machine: Machine) -> None:
     with pytest.raises(UsageError, match=r"prune.reach.latency_p50_ms: the whole network takes .* nothing has to go"):
         pruned(machine, pruning({"latency_p50_ms": 1e6}))
+
+
+INT8 = {"precision": "int8", "over": "fp32"}
+
+
+@pytest.mark.parametrize("speedup", [4.0, 6.0])
+def test_what_int8_gains_counts_where_it_is_over_fp32(speedup: float, machine: Machine) -> None:
+    module, log = pruned(machine, pruning({"speedup": speedup, **INT8}))
+    timing = log.timing
+    assert timing is not None and machine.runs[0] == ["whole", "middle", "narrow", "floor", "whole, in fp32"]
+    assert timing.over_ms == pytest.approx(machine.ms(network())) == pytest.approx(3 * timing.whole_ms)
+    assert timing.wanted_ms == pytest.approx(timing.over_ms / speedup)
+    assert machine.ms(module) / 3 == timing.measured_ms == pytest.approx(timing.wanted_ms, rel=0.1)
+
+
+def test_over_the_same_precision_is_what_is_usual(machine: Machine) -> None:
+    usual, over = (pruned(machine, pruning({"speedup": 2, **more}))[1] for more in ({}, {"over": "fp32"}))
+    assert usual == over and over.timing is not None and over.timing.over_ms is None
+
+
+def test_a_speedup_that_int8_alone_gives_or_that_nothing_gives_is_refused(machine: Machine) -> None:
+    says = "the whole network is 3.00x faster in int8 than in fp32 on local at batch 1, no less than the 2.5x asked"
+    with pytest.raises(UsageError, match=re.escape(f"prune.reach.speedup: {says}: nothing has to go")):
+        pruned(machine, pruning({"speedup": 2.5, **INT8}))
+    whole = machine.ms(network())
+    with pytest.raises(UsageError, match=rf"x faster than the whole network's {whole:.3g} ms in fp32\. Ask for that"):
+        pruned(machine, pruning({"speedup": 1000, **INT8}))
 
 
 def test_a_rehearsal_measures_no_choice(machine: Machine) -> None:

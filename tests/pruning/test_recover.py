@@ -375,3 +375,5 @@ def test_one_line_says_what_time_was_reached() -> None:
         "pruned from 4 to 2.04 ms in int8 at batch 2 on phone (asked 2, predicted 1.9, fastest reachable 0.512), "
         "blocks gone: 2: macs 2,000 -> 1,024"
     )
+    over = replace(log, timing=replace(timing, over_ms=6.0))
+    assert "on phone (in fp32 6, asked 2, predicted" in describe(over)

@@ -42,6 +42,8 @@ def test_bad_shares_are_refused(keep: dict[str, Any], text: str) -> None:
         ({"latency_p50_ms": 0}, "greater than 0"),
         ({"speedup": 2, "batch": 0}, "greater than or equal to 1"),
         ({"speedup": 2, "precision": "int4"}, "'fp32' or 'int8'"),
+        ({"speedup": 2, "precision": "int8", "over": "int8"}, "'fp32'"),
+        ({"latency_p50_ms": 1.0, "over": "fp32"}, "over: it says what `speedup` is over"),
     ],
 )
 def test_bad_times_are_refused(reach: dict[str, Any], text: str) -> None:

@@ -49,6 +49,7 @@ def pruning_log(
             "dropped": list(dropped),
             "layers": layers,
             "noise": 0.034,
+            "over_ms": None,
             "importance": {name: round(chance.expovariate(2.5), 4) for name in cut},
         }
     return log

@@ -62,6 +62,19 @@ def test_numbers_are_those_of_the_log(sections: dict[str, tuple[Section, ...]]) 
     assert (share.numbers, share.conditions) == ((), "")
 
 
+def test_what_was_asked_over_another_precision_is_told_so(variants: dict[str, Json]) -> None:
+    report = copy.deepcopy(variants["pruned to a time"])
+    [log] = [m["pruning"] for m in report["models"] if (m.get("pruning") or {}).get("timing")]
+    log["timing"]["over_ms"] = 1.5
+    section = pruned_sections(read_rows(report))[-1]
+    assert section.numbers[:3] == (
+        ("before pruning, in fp32", "1.50 ms", ""),
+        ("before pruning", "0.731 ms", "2.1x faster than in fp32"),
+        ("asked", "0.250 ms", "6.0x faster than in fp32"),
+    )
+    assert section.numbers[-1] == ("fastest reachable", "0.121 ms", "12.4x faster than in fp32")
+
+
 def test_what_could_not_go_is_listed_by_reason(sections: dict[str, tuple[Section, ...]]) -> None:
     assert by_reason({"a": "x", "b": "y", "c": "y"}) == {"y": ["b", "c"], "x": ["a"]}
     [deep] = sections["pruned, very deep"]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from compress.errors import UsageError
-from compress.stage import Context
-from compress.training.device import Precision, limited_threads, training_device, widest
+from compress.stage import Context, Silent
+from compress.training.device import Precision, limited_threads, training_device, warn_of_slow_precision, widest
 
 CPU = torch.device("cpu")
 
@@ -38,6 +41,35 @@ def test_precision_on_the_cpu() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     with pytest.raises(UsageError, match="precision: auto"):
         Precision("fp16", CPU)
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.mark.parametrize("has_instructions", [False, True])
+def test_bf16_that_is_emulated_is_told(has_instructions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_instructions)
+    told = Told()
+    for precision, device in (("bf16", CPU), ("auto", CPU), ("fp32", CPU), ("bf16", torch.device("cuda"))):
+        warn_of_slow_precision(precision, device, told)
+    assert [line.startswith("precision bf16: ") for line in told.lines] == ([] if has_instructions else [True])
+
+
+def test_whether_bf16_is_emulated_is_what_the_processor_says() -> None:
+    """By the flags of the processor, on Linux for x86: oneDNN computes bf16 from AVX-512 on."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    if "avx2" not in flags:
+        pytest.skip("no x86 processor under Linux")
+    told = Told()
+    warn_of_slow_precision("bf16", CPU, told)
+    assert bool(told.lines) == (not re.search(r"\bavx512bw\b|\bavx_ne_convert\b", flags))
 
 
 def test_sums_are_as_wide_as_the_device_can() -> None:

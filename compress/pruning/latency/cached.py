@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,35 +51,42 @@ def table_for(
     return LatencyTable(batch, grids)
 
 
+@dataclass(frozen=True)
+class ShapeFile:
+    """A file of what is left of a network, as `emission` has it."""
+
+    shape: Shape
+    emission: str
+
+
 def times_for(
     what: str,
-    shapes: Mapping[str, Shape],
+    files: Mapping[str, ShapeFile],
     target: TargetSettings,
-    emission: str,
     batch: int,
     measure: Callable[[], Measured],
     folder: Path | None = None,
 ) -> dict[str, float]:
-    """Milliseconds of a network's files by the names of their shapes; what was measured before is read back.
+    """Milliseconds of a network's files by their names; what was measured before is read back.
 
     What was measured while other programs had the processor is not kept.
 
     Args:
         what: a digest of the network's structure, and what its shapes count.
-        shapes: what is left of it in each file.
+        files: what is left of it in each, and as which file.
         target: where times are measured.
-        emission: as which file.
         batch: examples at a time.
         measure: makes and measures the files.
         folder: where measurements are kept; unset: the cache.
     """
-    left = {name: [dict(shape.kept), sorted(shape.dropped)] for name, shape in shapes.items()}
-    place = (folder or cache_folder() / "files") / f"{_key([what, left, target.shapes], target, emission, batch)}.json"
+    emissions = {name: file.emission for name, file in files.items()}
+    left = {name: [dict(file.shape.kept), sorted(file.shape.dropped)] for name, file in files.items()}
+    place = (folder or cache_folder() / "files") / f"{_key([what, left, target.shapes], target, emissions, batch)}.json"
     if place.is_file():
         found: dict[str, float] = json.loads(place.read_text())
-        return {name: found[name] for name in shapes}
+        return {name: found[name] for name in files}
     measured = measure()
-    times = {name: measured[name][0] for name in shapes}
+    times = {name: measured[name][0] for name in files}
     if measured.is_quiet:
         _keep(place, times)
     return times
@@ -91,6 +99,6 @@ def _keep(place: Path, content: dict[str, Any]) -> None:
     scratch.replace(place)
 
 
-def _key(what: list[Any], target: TargetSettings, emission: str, batch: int) -> str:
+def _key(what: list[Any], target: TargetSettings, emission: str | Mapping[str, str], batch: int) -> str:
     facts = [RULE, what, fingerprint(target), target.threads, target.cores, target.provider, emission, batch]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.pruning.latency.cached import table_for, times_for
+from compress.pruning.latency.cached import ShapeFile, table_for, times_for
 from compress.pruning.latency.files import Measured
 from compress.pruning.latency.kinds import LayerKind
 from compress.pruning.latency.measure import measure_table
@@ -111,26 +111,30 @@ def test_they_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_file_is_measured_once_for_each_structure_and_shape(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def ask(what: str, kept: int, dropped: frozenset[str] = frozenset(), batch: int = 1) -> dict[str, float]:
+    def ask(
+        what: str, kept: int, dropped: frozenset[str] = frozenset(), batch: int = 1, emission: str = "fp32"
+    ) -> dict[str, float]:
         def measure() -> Measured:
             asked.append(what)
             return Measured({"whole": (2.0, 1.0), "floor": (1.0 + len(asked), 1.5)})
 
         shapes = {"whole": Shape({"a": 8}), "floor": Shape({"a": kept}, dropped)}
-        return times_for(what, shapes, TARGET, "fp32", batch, measure, tmp_path)
+        files = {"whole": ShapeFile(shapes["whole"], "fp32"), "floor": ShapeFile(shapes["floor"], emission)}
+        return times_for(what, files, TARGET, batch, measure, tmp_path)
 
     assert ask("this", 4) == ask("this", 4) == {"whole": 2.0, "floor": 2.0}
     assert ask("other", 4) == {"whole": 2.0, "floor": 3.0}
     assert ask("this", 2)["floor"] == 4.0
     assert ask("this", 4, frozenset({"b"}))["floor"] == 5.0
     assert ask("this", 4, batch=8)["floor"] == 6.0
-    assert asked == ["this", "other", "this", "this", "this"]
+    assert ask("this", 4, emission="ort-x86")["floor"] == 7.0
+    assert asked == ["this", "other", "this", "this", "this", "this"]
 
 
 def test_what_was_measured_while_others_had_the_processor_is_not_kept(tmp_path: Path) -> None:
     def milliseconds(measured: Measured) -> float:
-        shapes = {"whole": Shape({"a": 8})}
-        return times_for("this", shapes, TARGET, "fp32", 1, lambda: measured, tmp_path)["whole"]
+        files = {"whole": ShapeFile(Shape({"a": 8}), "fp32")}
+        return times_for("this", files, TARGET, 1, lambda: measured, tmp_path)["whole"]
 
     assert milliseconds(Measured({"whole": (6.0, 1.0)}, 0.5)) == 6.0
     assert milliseconds(Measured({"whole": (2.0, 1.0)}, 0.01)) == 2.0
