@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from onnx import ModelProto
@@ -16,6 +17,7 @@ from compress.exporting.emissions.table import EMISSIONS
 from compress.exporting.torch_onnx import DEFAULT_OPSET, example_inputs, save, to_proto
 from compress.profiling.conditions import BUSY, waiting_shares, was_busy
 from compress.profiling.profile import profile
+from compress.profiling.statistics import Samples, ratio_interval
 from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 
@@ -23,10 +25,9 @@ NOMINAL_RANGE = (-6.0, 6.0)
 """Of every tensor, but for what a rectifier leaves of it: a scale does not change how long anything takes."""
 NOMINAL_BITS = 7
 """Of a weight: all processors take those."""
-UNDISTURBED = 25
-"""The percentile of the rounds' medians that counts: what else runs on a machine only ever makes a round slower."""
-STEADY = 0.03
-"""By how much the first file may differ from itself, relative, before all are measured again beside what there is."""
+SURE = 0.05
+"""How far the ends of the 95 % interval of a file's ratio to the first one may lie from it, relative, before all are
+measured again beside what there is."""
 AGAIN = 3
 """How often files are measured at most."""
 
@@ -35,8 +36,8 @@ AGAIN = 3
 class Measured(Mapping[str, tuple[float, float]]):
     """Milliseconds of each file by its name, and how many times faster than the first one it is.
 
-    `waited` is the part of its time that the process waited for a processor which other programs had, in such rounds as
-    count.
+    `waited` is the part of its time that the process waited for a processor which other programs had, in half of the
+    rounds.
     """
 
     times: Mapping[str, tuple[float, float]]
@@ -85,8 +86,10 @@ def measure_files(
 ) -> Measured:
     """Measure files side by side.
 
-    The median of each round of a fresh process, and of these the lower quartile. On a machine that is not steady there
-    are more rounds; where other programs had the same processor cores, it is said.
+    The median of each round of a fresh process, and of these the median: on a processor that was fast for some seconds
+    and slow for others, ratios of medians of 8 rounds were within 6.5 %, of their lower quartiles within 11 %, of their
+    minima within 10 % (one standard deviation). Until ratios are known there are more rounds. Where other programs had
+    the same processor cores, it is said.
 
     Raises:
         StageError: a file fails when it is run.
@@ -98,19 +101,25 @@ def measure_files(
             files[name] = Path(folder) / f"{number}.onnx"
             save(graph, files[name])
         sizes = dict.fromkeys(files, deployment.extra.get("sizes", {}))
-        medians: dict[str, list[float]] = {name: [] for name in files}
+        rounds: dict[str, list[Samples]] = {name: [] for name in files}
         shares: list[float] = []
         for _ in range(AGAIN):
             found = profile(files, alone, sizes=sizes, progress=progress)
             for name, rows in found.items():
-                medians[name] += [float(np.median(samples)) for samples in rows[0].rounds_ms]
+                rounds[name] += [np.asarray(samples) for samples in rows[0].rounds_ms]
             shares += waiting_shares(found.machine.get("rounds", ()))
-            if found.repeat is None or abs(found.repeat.value - 1) <= STEADY:
+            if _is_sure(list(rounds.values())):
                 break
-    times = {name: float(np.percentile(rounds, UNDISTURBED)) for name, rounds in medians.items()}
+    times = {name: median(float(np.median(samples)) for samples in of_file) for name, of_file in rounds.items()}
     first = next(iter(times.values()))
-    waited = float(np.percentile(shares, UNDISTURBED)) if shares else 0.0
+    waited = median(shares) if shares else 0.0
     measured = Measured({name: (ms, first / ms) for name, ms in times.items()}, waited)
     if not measured.is_quiet:
         progress.say(was_busy(waited))
     return measured
+
+
+def _is_sure(files: Sequence[Sequence[Samples]]) -> bool:
+    """Whether it is known how many times faster each is than the first, whose rounds were beside theirs."""
+    ends = (ratio_interval(files[0], other) for other in files[1:])
+    return all(high / low <= (1 + SURE) / (1 - SURE) for low, high in ends)

@@ -14,9 +14,8 @@ from compress.bundle import Deployment, TensorSpec
 from compress.errors import StageError
 from compress.profiling.latency import Latency
 from compress.profiling.profile import Profile
-from compress.profiling.statistics import Ratio
 from compress.pruning.latency import files as module_of_files
-from compress.pruning.latency.files import AGAIN, STEADY, measure_files, timing_file
+from compress.pruning.latency.files import AGAIN, measure_files, timing_file
 from compress.stage import Silent
 from compress.targets.settings import TargetSettings
 
@@ -116,36 +115,45 @@ def test_files_are_measured_side_by_side() -> None:
     assert found["narrow"][1] == pytest.approx(found["wide"][0] / found["narrow"][0])
 
 
+STEADY_ROUNDS = (1.0, 1.01, 0.99, 1.0, 1.02, 0.98)
+WILD_ROUNDS = (1.0, 1.4, 0.9, 1.5, 0.8, 1.3)
+
+
 @pytest.mark.parametrize(
-    ("repeats", "waited", "times"),
+    ("whole", "choice", "waited", "times"),
     [
-        ([1.0], [0.0], 1), ([1.0], [None], 1), ([1.0], [0.5], 1), ([1 - 2 * STEADY, 1.0], [0.5, 0.0], 2),
-        ([1 + 2 * STEADY] * AGAIN, [0.5] * AGAIN, AGAIN),
+        ([STEADY_ROUNDS], [STEADY_ROUNDS], [0.0], 1),
+        ([STEADY_ROUNDS], [STEADY_ROUNDS], [None], 1),
+        ([STEADY_ROUNDS], [STEADY_ROUNDS], [0.5], 1),
+        ([WILD_ROUNDS], [WILD_ROUNDS], [0.0], 1),  # both move alike: how many times faster is known
+        ([WILD_ROUNDS, (1.0,) * 60], [STEADY_ROUNDS, (1.0,) * 60], [0.5, 0.0], 2),
+        ([WILD_ROUNDS] * AGAIN, [STEADY_ROUNDS] * AGAIN, [0.5] * AGAIN, AGAIN),
     ],
 )  # fmt: skip
-def test_an_unsteady_machine_is_asked_again_and_a_busy_one_is_told(
-    repeats: list[float], waited: list[float | None], times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The profile is a stand-in: a real machine is not unsteady when asked. Each one is slower than the one before."""
+def test_what_is_not_known_is_asked_again_and_a_busy_machine_is_told(
+    whole: list[tuple[float, ...]], choice: list[tuple[float, ...]], waited: list[float | None], times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The profile is a stand-in: a real machine is not unsteady when asked."""
     asked: list[int] = []
 
-    def row(ms: float) -> list[Latency]:
-        return [Latency("t", "r", 1, 2, {}, ms, ms, ms, (ms, ms), 1, 1.0, 1, 1.0, [[ms, ms, 9 * ms], [ms]])]
+    def row(ms: list[float]) -> list[Latency]:
+        return [Latency("t", "r", 1, 2, {}, 1.0, 1.0, 1.0, (1.0, 1.0), 1, 1.0, 1, 1.0, [[x, x, 9 * x] for x in ms])]
 
     def profile(files: dict[str, Path], *_: object, **__: object) -> Profile:
+        number = len(asked)
         asked.append(len(files))
-        slower = len(asked)
-        found = {"whole": row(4.0 * slower), "choice": row(2.0 * slower)}
-        before, after = {"waited_s": 0.0, "clock_s": 0.0}, {"waited_s": waited[len(asked) - 1], "clock_s": 1.0}
-        machine = {"rounds": [{"before": before, "after": after}] * 2}
-        return Profile(found, Ratio(repeats[len(asked) - 1], 1.0, 1.0), (), machine)
+        found = {"whole": row([4 * x for x in whole[number]]), "choice": row([2 * x for x in choice[number]])}
+        before, after = {"waited_s": 0.0, "clock_s": 0.0}, {"waited_s": waited[number], "clock_s": 1.0}
+        machine = {"rounds": [{"before": before, "after": after}] * len(whole[number])}
+        return Profile(found, None, (), machine)
 
     monkeypatch.setattr(module_of_files, "profile", profile)
     graph, progress = timing_file(network(8), DEPLOYMENT, "fp32"), Saying()
     found = measure_files({"whole": graph, "choice": graph}, DEPLOYMENT, TARGET, 2, progress)
     assert asked == [2] * times
-    lower_quartile = float(np.percentile(np.repeat(np.arange(1, times + 1), 2), 25))
-    assert dict(found) == {"whole": (4 * lower_quartile, 1.0), "choice": (2 * lower_quartile, 2.0)}
+    slow, quick = (factor * float(np.median(np.concatenate(rounds))) for factor, rounds in ((4, whole), (2, choice)))
+    assert dict(found) == {"whole": (slow, 1.0), "choice": (quick, slow / quick)}
     busy = waited[-1] == 0.5
     assert found.is_quiet == (not busy)
     assert [("other programs" in said) for said in progress.said] == [True] * busy
