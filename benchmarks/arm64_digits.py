@@ -13,13 +13,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import platformdirs
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, finish, save_result
 
 from compress.config import read_pipeline
 from compress.console import ConsoleProgress
@@ -85,4 +84,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

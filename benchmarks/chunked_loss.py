@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from common import Claim, save_result
+from common import Claim, finish, save_result
 
 BATCH, LENGTH, VOCABULARY, STUDENT, TEACHER = 2, 512, 128_000, 256, 512
 ROUNDS = 3
@@ -100,4 +100,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 2:
         measure(sys.argv[1])
     else:
-        raise SystemExit(main())
+        finish(main)

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, finish, save_result
 
 from compress.config import read_pipeline
 from compress.console import ConsoleProgress
@@ -153,4 +152,4 @@ def _claims(accuracy: dict[str, float], rows: dict[str, Any], measured: Profile)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

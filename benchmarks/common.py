@@ -6,15 +6,16 @@ import json
 import operator
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from compress.data.dataset import Data
 from compress.environment import environment
+from compress.errors import INTERRUPTED, CompressError
 from compress.library import load_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,19 @@ def save_result(name: str, lines: Sequence[dict[str, Any]], claims: Sequence[Cla
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(f"`{command()}`\n\n{text}\n")
     return 0 if all(claim.holds for claim in claims) else 1
+
+
+def finish(main: Callable[[], int]) -> NoReturn:
+    """End with the status of `main`; Ctrl-C and what a user can cause end with a message, as in `compress`."""
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what it keeps", file=sys.stderr)
+        status = INTERRUPTED
+    except CompressError as error:
+        print(error, file=sys.stderr)
+        status = error.exit_status
+    sys.exit(status)
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:

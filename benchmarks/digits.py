@@ -9,11 +9,10 @@ minutes on two cores.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, finish, save_result
 
 from compress.config import read_pipeline
 from compress.console import ConsoleProgress
@@ -63,4 +62,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -19,7 +19,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from common import Claim, cifar10, save_result
+from common import Claim, cifar10, finish, save_result
 
 from compress.data.dataset import Data
 from compress.data.locations import cache_folder
@@ -153,4 +153,4 @@ def report(names: list[str], runs: list[dict[str, Any]], arguments: argparse.Nam
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    finish(main)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, finish, save_result
 from torch import nn
 
 from compress.config import read_pipeline
@@ -131,4 +130,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

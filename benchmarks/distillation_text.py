@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT, Claim, save_result
+from common import ROOT, Claim, finish, save_result
 
 from compress.config import read_pipeline
 from compress.console import ConsoleProgress
@@ -137,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -17,14 +17,13 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
 from arm64_digits import answers_on_arm
-from common import ROOT, Claim, cifar10_settings, save_result
+from common import ROOT, Claim, cifar10_settings, finish, save_result
 from rich.progress import track
 
 import compress
@@ -173,4 +172,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import int8_hard_networks as networks
 import numpy as np
 import torch
-from common import ROOT, Claim, cifar10_settings, save_result
+from common import ROOT, Claim, cifar10_settings, finish, save_result
 from torch import nn
 
 import compress
@@ -134,4 +133,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

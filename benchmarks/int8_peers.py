@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from common import ROOT, Claim, save_result, table
+from common import ROOT, Claim, finish, save_result, table
 from int8_files import NAMED, TOOLS, quantized, version
 from int8_networks import NETWORKS, Case, Samples, case
 from numpy.typing import NDArray
@@ -324,4 +324,4 @@ def report(rows: Sequence[dict[str, Any]], held: Sequence[Claim], notes: Sequenc
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    finish(main)

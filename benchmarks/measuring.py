@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from common import Claim, save_result
+from common import Claim, finish, save_result
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.profiling.early_stopping import smallest_sample
@@ -192,4 +192,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Claim, cifar10, save_result
+from common import Claim, cifar10, finish, save_result
 from pruning_time import IMAGES, WEIGHTS, network
 from torch import nn
 
@@ -169,4 +169,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    finish(main)

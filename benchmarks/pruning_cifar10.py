@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Claim, cifar10, save_result
+from common import Claim, cifar10, finish, save_result
 from torch import nn
 
 from compress.data.locations import cache_folder
@@ -111,4 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    finish(main)

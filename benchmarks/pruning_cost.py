@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import Claim, save_result
+from common import Claim, finish, save_result
 
 WAYS: dict[str, dict[str, Any]] = {
     "magnitude": {"importance": "magnitude", "reconstruct": False},
@@ -129,4 +129,4 @@ if __name__ == "__main__":
     if sys.argv[1:]:
         measure(sys.argv[1])
     else:
-        raise SystemExit(main())
+        finish(main)

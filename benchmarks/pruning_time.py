@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Claim, cifar10, save_result
+from common import Claim, cifar10, finish, save_result
 from torch import Tensor, nn
 
 from compress.bundle import Deployment, TensorSpec
@@ -181,4 +181,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    finish(main)

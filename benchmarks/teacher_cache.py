@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Claim, cifar10, save_result
+from common import Claim, cifar10, finish, save_result
 from distillation_cifar10 import LOSSES, resnet
 from torch import Tensor, nn
 
@@ -204,4 +203,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -9,12 +9,11 @@ process, in their order. The busier the machine, the harder the test.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import ROOT
+from common import ROOT, finish
 from measuring import network, ours
 
 from compress.profiling.profile import turns
@@ -55,4 +54,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

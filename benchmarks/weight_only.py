@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from common import Claim, save_result
+from common import Claim, finish, save_result
 from distillation_shakespeare import PIPELINE, Bench
 from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -174,4 +173,4 @@ def notes_of(profiles: dict[int, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)
