@@ -4,7 +4,7 @@
 
 Runs `pipelines/cifar10_resnet56_fast.yaml` and reads its report: the int8 file against the whole network's float file,
 at batches 1 and 32, one thread, measured side by side; accuracies are of all 10,000 test images, answered by ONNX
-Runtime from the files. About an hour on two cores; a call that was interrupted goes on.
+Runtime from the files. An hour and a half on two cores; a call that was interrupted goes on.
 """
 
 from __future__ import annotations

@@ -80,11 +80,11 @@ def save_result(name: str, lines: Sequence[dict[str, Any]], claims: Sequence[Cla
 
 
 def finish(main: Callable[[], int]) -> NoReturn:
-    """End with the status of `main`; Ctrl-C and what a user can cause end with a message, as in `compress`."""
+    """End with the status of `main`; Ctrl-C and what a user can cause end with a message and a status of their own."""
     try:
         status = main()
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from what it keeps", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
         status = INTERRUPTED
     except CompressError as error:
         print(error, file=sys.stderr)

@@ -32,6 +32,7 @@ from torch import nn
 from compress.data.dataset import Data
 from compress.data.locations import cache_folder
 from compress.library import load_task
+from compress.pruning.latency.cached import FILES_RULE
 from compress.pruning.latency.files import measure_files, timing_file
 from compress.pruning.reach import Where, emission_for
 from compress.pruning.recover import describe, prune_and_recover
@@ -81,7 +82,7 @@ def choices(
     """The unpruned network, and it pruned for MACs and for times: accuracy and milliseconds, measured side by side."""
     whole, emission = network(name), emission_for(TARGET, precision)
     by_macs, arithmetic = recovered(name, {"keep": {"macs": share}}, seed, data, arguments, folder / "macs")
-    faster = folder / f"faster-{precision}.json"
+    faster = folder / f"faster-{precision}-{FILES_RULE}.json"
     if not faster.exists():
         files = {"whole": timing_file(whole, IMAGES, emission), "macs": timing_file(by_macs, IMAGES, emission)}
         faster.write_text(json.dumps(measure_files(files, IMAGES, TARGET, 1, Silent())["macs"][1]))

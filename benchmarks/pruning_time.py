@@ -32,6 +32,7 @@ from compress.errors import UsageError
 from compress.models.factory import Factory, build
 from compress.models.weights import load_weights
 from compress.pruning.importance.measures import Given
+from compress.pruning.latency.cached import FILES_RULE
 from compress.pruning.latency.files import measure_files, timing_file
 from compress.pruning.prune import PruneLog
 from compress.pruning.reach import Where, emission_for, prune_to_time
@@ -144,7 +145,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     target = read_target("local")
-    folder = cache_folder() / "benchmarks" / "pruning_time"
+    folder = cache_folder() / "benchmarks" / f"pruning_time-{FILES_RULE}"
     folder.mkdir(parents=True, exist_ok=True)
     lines, worst_asked, worst_predicted = [], 0.0, 0.0
     for name in arguments.only:

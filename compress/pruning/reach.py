@@ -158,7 +158,7 @@ class Reach:
         self._check(wanted, ends)
         approach = Approach(
             self.search, model, wanted, given,
-            None if self.where.quick else lambda removed, shape: self._measured(removed, shape, ends.whole_ms),
+            None if self.where.quick else lambda removed, shape: self._measured(removed, shape, ends),
             self.where.progress, noted,
         )  # fmt: skip
         best = approach.run()
@@ -187,7 +187,7 @@ class Reach:
         files = {name: ShapeFile(shape, self.emission) for name, shape in shapes.items()}
         if self.asked.over not in (None, self.emission):
             files[OVER] = ShapeFile(self.search.whole, self.asked.over)
-        times = times_for(what, files, where.target, batch, lambda: self._times(files))
+        times = times_for(what, files, where.target, batch, lambda: self._times(files), where.progress)
         over_ms = times.pop(OVER, None)
         anchors = [Anchor(shapes[name], ms) for name, ms in times.items()]
         return TimeModel(self.layers, table, anchors), Ends(times["whole"], min(times.values()), over_ms)
@@ -199,7 +199,8 @@ class Reach:
             for name, file in files.items():
                 left = file.shape
                 removed = {g.name: list(range(g.units - left.kept[g.name])) for g in self.network.groups}
-                graphs[name] = self._whole if name == "whole" else self._file(removed, left.dropped, file.emission)
+                kept = {"whole": lambda: self._whole, OVER: lambda: self._whole_in_fp32}.get(name)
+                graphs[name] = kept() if kept else self._file(removed, left.dropped, file.emission)
                 advance(1)
         return measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
 
@@ -209,11 +210,11 @@ class Reach:
         if wanted >= ends.whole_ms:
             raise UsageError(
                 f"prune.reach.latency_p50_ms: the whole network takes {ends.whole_ms:.3g} ms {on}, no more than the "
-                f"{wanted:g} ms asked: nothing has to go"
+                f"{wanted:g} ms asked: nothing has to go. Ask for less time, or leave `prune` out"
                 if asked.speedup is None
                 else f"prune.reach.speedup: the whole network is {ends.base_ms / ends.whole_ms:.2f}x faster in "
                 f"{asked.precision} than in {asked.over} {place} at batch {asked.batch}, no less than the "
-                f"{asked.speedup:g}x asked: nothing has to go"
+                f"{asked.speedup:g}x asked: nothing has to go. Ask for more, or leave `prune` out"
             )
         if ends.floor_ms <= wanted * (1 + NEAR):
             return
@@ -244,17 +245,22 @@ class Reach:
     def _whole(self) -> ModelProto:
         return self._file({}, frozenset(), self.emission)
 
+    @cached_property
+    def _whole_in_fp32(self) -> ModelProto:
+        return self._file({}, frozenset(), "fp32")
+
     def _file(self, removed: Chosen, dropped: frozenset[str], emission: str) -> ModelProto:
         pruned = copy.deepcopy(self.network.module).cpu()
         cut(pruned, self.network.groups, removed)
         drop_blocks(pruned, sorted(dropped))
         return timing_file(pruned, self.where.deployment, emission)
 
-    def _measured(self, removed: Chosen, shape: Shape, whole_ms: float) -> float:
-        """Milliseconds on the scale of the first measurement: the whole network is measured beside it again."""
-        where, graphs = self.where, {"whole": self._whole, "choice": self._file(removed, shape.dropped, self.emission)}
+    def _measured(self, removed: Chosen, shape: Shape, ends: Ends) -> float:
+        """Milliseconds on the scale of the first measurement: what a speed-up is over is measured beside it again."""
+        where, over = self.where, self._whole if ends.over_ms is None else self._whole_in_fp32
+        graphs = {"over": over, "choice": self._file(removed, shape.dropped, self.emission)}
         found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
-        return whole_ms / found["choice"][1]
+        return ends.base_ms / found["choice"][1]
 
     def _timing(
         self, model: TimeModel, shape: Shape, known: tuple[float, float, float], predicted: float, measured: float

@@ -252,7 +252,7 @@ def describe(log: PruneLog) -> str:
     parts = [f"{name} {log.before[name]:,} -> {log.after[name]:,}" for name in log.before]
     if log.timing is not None:
         timing, blocks = log.timing, f", blocks gone: {len(log.dropped)}" if log.dropped else ""
-        over = "" if timing.over_ms is None else f"in fp32 {timing.over_ms:.3g}, "
+        over = "" if timing.over_ms is None else f"unpruned in fp32 {timing.over_ms:.3g}, "
         return (
             f"pruned from {timing.whole_ms:.3g} to {timing.measured_ms:.3g} ms in {timing.precision} at batch "
             f"{timing.batch} on {timing.target} ({over}asked {timing.wanted_ms:.3g}, predicted "

@@ -58,7 +58,7 @@ class ReachSettings(Settings):
     """How many times faster than the unpruned file of the same precision, or of that which `over` names."""
     over: Literal["fp32"] | None = None
     """`fp32`: `speedup` is over the unpruned float file, whatever `precision` says, so that what int8 gains on this
-    target counts as well, and pruning has to find the rest only."""
+    target counts as well, and pruning has to find the rest only (where nothing is left to find, it says so at once)."""
     batch: int = Field(1, ge=1)
     """Examples in a call."""
     precision: Literal["fp32", "int8"] = "fp32"

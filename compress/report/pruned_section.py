@@ -125,7 +125,7 @@ def _numbers(times: Times) -> tuple[Number, ...]:
         ("before pruning", milliseconds(times.whole_ms), faster(times.whole_ms) if over else ""),
         ("asked", milliseconds(times.wanted_ms), faster(times.wanted_ms)),
         ("predicted", milliseconds(times.predicted_ms), "before it was measured"),
-        ("measured", milliseconds(times.measured_ms), missed),
+        ("measured", milliseconds(times.measured_ms), f"{faster(times.measured_ms)}, {missed}"),
         ("fastest reachable", milliseconds(times.floor_ms), faster(times.floor_ms)),
     )
 

@@ -67,12 +67,18 @@ def unscaled(precision: str) -> str:
     return "auto" if precision == "fp16" else precision
 
 
+def has_fast_bf16() -> bool:
+    """Whether oneDNN computes in bf16 on this processor: on x86 from AVX-512 on."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def warn_of_slow_precision(precision: str, device: torch.device, progress: Progress) -> None:
-    """Say it where a processor has no instructions for bf16: PyTorch then computes it many times slower than fp32."""
-    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    """Say it where PyTorch computes bf16 one number after the other, many times slower than fp32."""
+    if precision == "bf16" and device.type == "cpu" and not has_fast_bf16():
         progress.say(
-            "precision bf16: this processor has no instructions for it, so that training may take ten times as long as "
-            "in fp32; `precision: auto` is fp32 here"
+            "precision bf16: this processor has no instructions that PyTorch uses for it, so that training may take "
+            "ten times as long as in fp32; `precision: auto` is fp32 here"
         )
 
 

@@ -92,7 +92,7 @@ class Machine:
                 total += microseconds(self.kinds[name], layer.in_channels, layer.out_channels)
             elif isinstance(layer, nn.Linear):
                 total += microseconds(self.kinds[name], layer.in_features, layer.out_features)
-        return self.slower(total / 1000) * self.jump(module) * vars(module).get("part", 1)
+        return self.slower(total / 1000) * self.jump(module) * float(vars(module).get("part", 1))
 
 
 @pytest.fixture
@@ -241,10 +241,16 @@ INT8 = {"precision": "int8", "over": "fp32"}
 def test_what_int8_gains_counts_where_it_is_over_fp32(speedup: float, machine: Machine) -> None:
     module, log = pruned(machine, pruning({"speedup": speedup, **INT8}))
     timing = log.timing
-    assert timing is not None and machine.runs[0] == ["whole", "middle", "narrow", "floor", "whole, in fp32"]
+    assert (
+        timing is not None
+        and timing.over_ms is not None
+        and machine.runs[0] == ["whole", "middle", "narrow", "floor", "whole, in fp32"]
+    )
     assert timing.over_ms == pytest.approx(machine.ms(network())) == pytest.approx(3 * timing.whole_ms)
     assert timing.wanted_ms == pytest.approx(timing.over_ms / speedup)
-    assert machine.ms(module) / 3 == timing.measured_ms == pytest.approx(timing.wanted_ms, rel=0.1)
+    assert machine.ms(module) / 3 == pytest.approx(timing.measured_ms)
+    assert timing.measured_ms == pytest.approx(timing.wanted_ms, rel=0.1)
+    assert all(files == ["over", "choice"] for files in machine.runs[1:]) and len(machine.runs) > 1
 
 
 def test_over_the_same_precision_is_what_is_usual(machine: Machine) -> None:

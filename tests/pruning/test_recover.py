@@ -376,4 +376,4 @@ def test_one_line_says_what_time_was_reached() -> None:
         "blocks gone: 2: macs 2,000 -> 1,024"
     )
     over = replace(log, timing=replace(timing, over_ms=6.0))
-    assert "on phone (in fp32 6, asked 2, predicted" in describe(over)
+    assert "on phone (unpruned in fp32 6, asked 2, predicted" in describe(over)

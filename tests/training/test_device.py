@@ -55,7 +55,7 @@ class Told(Silent):
 
 @pytest.mark.parametrize("has_instructions", [False, True])
 def test_bf16_that_is_emulated_is_told(has_instructions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_instructions)
+    monkeypatch.setattr("compress.training.device.has_fast_bf16", lambda: has_instructions)
     told = Told()
     for precision, device in (("bf16", CPU), ("auto", CPU), ("fp32", CPU), ("bf16", torch.device("cuda"))):
         warn_of_slow_precision(precision, device, told)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.locations import cache_folder
-from compress.pruning.latency.files import Measured
+from compress.pruning.latency.files import Measured, tell_of_unsure
 from compress.pruning.latency.measure import Widths, measure_table
 from compress.pruning.latency.table import Grid, LatencyTable
 from compress.pruning.shape import Shape
@@ -18,8 +18,8 @@ from compress.stage import Progress
 from compress.targets.settings import TargetSettings
 from compress.targets.target import fingerprint
 
-RULE = 4
-"""Goes up with every change of how times are measured: what was kept under another rule is measured again."""
+TABLE_RULE, FILES_RULE = 3, 4
+"""Go up with every change of how layers and files are measured: what was kept under another rule is measured again."""
 
 
 def table_for(
@@ -40,7 +40,8 @@ def table_for(
     """
     home = folder or cache_folder() / "layers"
     places = {
-        kind: home / f"{_key([kind.plain(), given], target, emission, batch)}.json" for kind, given in widths.items()
+        kind: home / f"{_key([TABLE_RULE, [kind.plain(), given]], target, emission, batch)}.json"
+        for kind, given in widths.items()
     }
     missing = {kind: widths[kind] for kind, place in places.items() if not place.is_file()}
     if missing:
@@ -65,11 +66,12 @@ def times_for(
     target: TargetSettings,
     batch: int,
     measure: Callable[[], Measured],
+    progress: Progress,
     folder: Path | None = None,
 ) -> dict[str, float]:
     """Milliseconds of a network's files by their names; what was measured before is read back.
 
-    What was measured while other programs had the processor is not kept.
+    What was measured while other programs had the processor is not kept. How sure what is kept is, is said again.
 
     Args:
         what: a digest of the network's structure, and what its shapes count.
@@ -77,18 +79,22 @@ def times_for(
         target: where times are measured.
         batch: examples at a time.
         measure: makes and measures the files.
+        progress: where to say that times are not sure.
         folder: where measurements are kept; unset: the cache.
     """
     emissions = {name: file.emission for name, file in files.items()}
     left = {name: [dict(file.shape.kept), sorted(file.shape.dropped)] for name, file in files.items()}
-    place = (folder or cache_folder() / "files") / f"{_key([what, left, target.shapes], target, emissions, batch)}.json"
+    digest = _key([FILES_RULE, [what, left, target.shapes]], target, emissions, batch)
+    place = (folder or cache_folder() / "files") / f"{digest}.json"
     if place.is_file():
-        found: dict[str, float] = json.loads(place.read_text())
+        kept = json.loads(place.read_text())
+        tell_of_unsure(kept["within"], progress)
+        found: dict[str, float] = kept["ms"]
         return {name: found[name] for name in files}
     measured = measure()
     times = {name: measured[name][0] for name in files}
     if measured.is_quiet:
-        _keep(place, times)
+        _keep(place, {"ms": times, "within": measured.within})
     return times
 
 
@@ -100,5 +106,5 @@ def _keep(place: Path, content: dict[str, Any]) -> None:
 
 
 def _key(what: list[Any], target: TargetSettings, emission: str | Mapping[str, str], batch: int) -> str:
-    facts = [RULE, what, fingerprint(target), target.threads, target.cores, target.provider, emission, batch]
+    facts = [*what, fingerprint(target), target.threads, target.cores, target.provider, emission, batch]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def test_a_file_is_measured_once_for_each_structure_and_shape(tmp_path: Path) ->
 
         shapes = {"whole": Shape({"a": 8}), "floor": Shape({"a": kept}, dropped)}
         files = {"whole": ShapeFile(shapes["whole"], "fp32"), "floor": ShapeFile(shapes["floor"], emission)}
-        return times_for(what, files, TARGET, batch, measure, tmp_path)
+        return times_for(what, files, TARGET, batch, measure, Silent(), tmp_path)
 
     assert ask("this", 4) == ask("this", 4) == {"whole": 2.0, "floor": 2.0}
     assert ask("other", 4) == {"whole": 2.0, "floor": 3.0}
@@ -134,8 +136,23 @@ def test_a_file_is_measured_once_for_each_structure_and_shape(tmp_path: Path) ->
 def test_what_was_measured_while_others_had_the_processor_is_not_kept(tmp_path: Path) -> None:
     def milliseconds(measured: Measured) -> float:
         files = {"whole": ShapeFile(Shape({"a": 8}), "fp32")}
-        return times_for("this", files, TARGET, 1, lambda: measured, tmp_path)["whole"]
+        return times_for("this", files, TARGET, 1, lambda: measured, Silent(), tmp_path)["whole"]
 
     assert milliseconds(Measured({"whole": (6.0, 1.0)}, 0.5)) == 6.0
     assert milliseconds(Measured({"whole": (2.0, 1.0)}, 0.01)) == 2.0
     assert milliseconds(Measured({})) == 2.0
+
+
+def test_how_sure_kept_times_are_is_said_again(tmp_path: Path) -> None:
+    class Told(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    said: list[str] = []
+    files = {"whole": ShapeFile(Shape({"a": 8}), "fp32")}
+    for what, within in (("sure", 0.04), ("unsure", 0.12)):
+        measured = Measured({"whole": (2.0, 1.0)}, 0.0, within)
+        for _ in range(2):
+            assert times_for(what, files, TARGET, 1, partial(replace, measured), Told(), tmp_path) == {"whole": 2.0}
+    [line] = said  # when it was measured, `measure_files` said it
+    assert "is known within 12% only" in line

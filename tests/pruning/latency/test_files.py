@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from compress.errors import StageError
 from compress.profiling.latency import Latency
 from compress.profiling.profile import Profile
 from compress.pruning.latency import files as module_of_files
-from compress.pruning.latency.files import AGAIN, measure_files, timing_file
+from compress.pruning.latency.files import AGAIN, SURE, measure_files, timing_file
 from compress.stage import Silent
 from compress.targets.settings import TargetSettings
 
@@ -115,45 +116,67 @@ def test_files_are_measured_side_by_side() -> None:
     assert found["narrow"][1] == pytest.approx(found["wide"][0] / found["narrow"][0])
 
 
-STEADY_ROUNDS = (1.0, 1.01, 0.99, 1.0, 1.02, 0.98)
-WILD_ROUNDS = (1.0, 1.4, 0.9, 1.5, 0.8, 1.3)
+def around(middle: float, spread: float, count: int = 24) -> tuple[float, ...]:
+    """Rounds that lie on both sides of the middle in turn."""
+    return tuple(middle * (1 + (spread if number % 2 else -spread)) for number in range(count))
+
+
+STEADY, WILD = around(1.0, 0.0), (1.0, 1.4, 0.9, 1.5, 0.8, 1.3)
 
 
 @pytest.mark.parametrize(
     ("whole", "choice", "waited", "times"),
     [
-        ([STEADY_ROUNDS], [STEADY_ROUNDS], [0.0], 1),
-        ([STEADY_ROUNDS], [STEADY_ROUNDS], [None], 1),
-        ([STEADY_ROUNDS], [STEADY_ROUNDS], [0.5], 1),
-        ([WILD_ROUNDS], [WILD_ROUNDS], [0.0], 1),  # both move alike: how many times faster is known
-        ([WILD_ROUNDS, (1.0,) * 60], [STEADY_ROUNDS, (1.0,) * 60], [0.5, 0.0], 2),
-        ([WILD_ROUNDS] * AGAIN, [STEADY_ROUNDS] * AGAIN, [0.5] * AGAIN, AGAIN),
+        ([STEADY], [STEADY], [0.0], 1),
+        ([STEADY], [STEADY], [None], 1),
+        ([STEADY], [STEADY], [0.5], 1),
+        ([WILD], [WILD], [0.0], 1),  # both move alike: how many times faster is known
+        ([STEADY], [around(1.0, 0.6 * SURE)], [0.0], 1),
+        ([STEADY] * AGAIN, [around(1.0, 1.8 * SURE)] * AGAIN, [0.0] * AGAIN, AGAIN),
+        ([WILD, (1.0,) * 60], [around(1.0, 0.01, 6), (1.0,) * 60], [0.5, 0.0], 2),
+        ([WILD] * AGAIN, [around(1.0, 0.01, 6)] * AGAIN, [0.5] * AGAIN, AGAIN),
     ],
-)  # fmt: skip
-def test_what_is_not_known_is_asked_again_and_a_busy_machine_is_told(
+)
+def test_what_is_not_known_is_asked_again_and_an_unsteady_or_busy_machine_is_told(
     whole: list[tuple[float, ...]], choice: list[tuple[float, ...]], waited: list[float | None], times: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The profile is a stand-in: a real machine is not unsteady when asked."""
     asked: list[int] = []
 
-    def row(ms: list[float]) -> list[Latency]:
+    def row(ms: Iterable[float]) -> list[Latency]:
         return [Latency("t", "r", 1, 2, {}, 1.0, 1.0, 1.0, (1.0, 1.0), 1, 1.0, 1, 1.0, [[x, x, 9 * x] for x in ms])]
 
     def profile(files: dict[str, Path], *_: object, **__: object) -> Profile:
         number = len(asked)
         asked.append(len(files))
-        found = {"whole": row([4 * x for x in whole[number]]), "choice": row([2 * x for x in choice[number]])}
+        found = {"whole": row(4 * x for x in whole[number]), "other": row(x for x in whole[number])}
+        found["choice"] = row(2 * x for x in choice[number])
         before, after = {"waited_s": 0.0, "clock_s": 0.0}, {"waited_s": waited[number], "clock_s": 1.0}
         machine = {"rounds": [{"before": before, "after": after}] * len(whole[number])}
         return Profile(found, None, (), machine)
 
     monkeypatch.setattr(module_of_files, "profile", profile)
     graph, progress = timing_file(network(8), DEPLOYMENT, "fp32"), Saying()
-    found = measure_files({"whole": graph, "choice": graph}, DEPLOYMENT, TARGET, 2, progress)
-    assert asked == [2] * times
+    found = measure_files(dict.fromkeys(("whole", "other", "choice"), graph), DEPLOYMENT, TARGET, 2, progress)
+    assert asked == [3] * times
     slow, quick = (factor * float(np.median(np.concatenate(rounds))) for factor, rounds in ((4, whole), (2, choice)))
-    assert dict(found) == {"whole": (slow, 1.0), "choice": (quick, slow / quick)}
+    assert found["whole"] == (slow, 1.0) and found["other"] == (slow / 4, 4.0)
+    assert found["choice"] == (quick, slow / quick)
+    assert (found.within <= SURE) == (times < AGAIN)
+    assert sum("is known within" in said for said in progress.said) == (times == AGAIN)
     busy = waited[-1] == 0.5
     assert found.is_quiet == (not busy)
-    assert [("other programs" in said) for said in progress.said] == [True] * busy
+    assert sum("other programs" in said for said in progress.said) == busy
+
+
+@pytest.mark.parametrize(("share", "quiet"), [(0.4, True), (0.6, False)])
+def test_a_machine_is_busy_where_most_rounds_waited(share: float, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profile is a stand-in, as above."""
+    waited = [0.5 if number < 10 * share else 0.0 for number in range(10)]
+    rows = [Latency("t", "r", 1, 2, {}, 1.0, 1.0, 1.0, (1.0, 1.0), 1, 1.0, 1, 1.0, [[1.0]] * 10)]
+    before = {"waited_s": 0.0, "clock_s": 0.0}
+    rounds = [{"before": before, "after": {"waited_s": one, "clock_s": 1.0}} for one in waited]
+    monkeypatch.setattr(module_of_files, "profile", lambda *_, **__: Profile({"a": rows}, None, (), {"rounds": rounds}))
+    graph = timing_file(network(8), DEPLOYMENT, "fp32")
+    assert measure_files({"a": graph}, DEPLOYMENT, TARGET, 2, Silent()).is_quiet == quiet
