@@ -257,8 +257,9 @@ class Reach:
 
     def _measured(self, removed: Chosen, shape: Shape, ends: Ends) -> float:
         """Milliseconds on the scale of the first measurement: what a speed-up is over is measured beside it again."""
-        where, over = self.where, self._whole if ends.over_ms is None else self._whole_in_fp32
-        graphs = {"over": over, "choice": self._file(removed, shape.dropped, self.emission)}
+        where = self.where
+        graphs = {"whole": self._whole} if ends.over_ms is None else {OVER: self._whole_in_fp32}
+        graphs["choice"] = self._file(removed, shape.dropped, self.emission)
         found = measure_files(graphs, where.deployment, where.target, self.asked.batch, where.progress)
         return ends.base_ms / found["choice"][1]
 
