@@ -17,7 +17,8 @@ HEAVY = {
     "datasets", "matplotlib", "pyarrow", "PIL", "numpy",
 }  # fmt: skip
 FOUNDATION = (
-    "errors", "optional", "modes", "settings", "suggest", "yaml_source", "validation", "bundle", "user_code", "stage",
+    "errors", "optional", "floats", "modes", "settings", "suggest", "yaml_source", "validation", "bundle", "user_code",
+    "stage",
 )  # fmt: skip
 """What everything may use."""
 KNOWLEDGE = (
@@ -37,7 +38,7 @@ ALGORITHMS = (
     "pruning/importance", "distillation/losses", "models/zoo", "data/preprocessing.py", "data/augmentation.py",
     "profiling/statistics.py", "targets/measuring",
 )  # fmt: skip
-PURE = {"errors", "settings", "bundle", "suggest", "modes"}
+PURE = {"errors", "settings", "bundle", "suggest", "modes", "floats"}
 
 
 def _modules() -> dict[str, Path]:

@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def reestimate(module: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
     """Set each batch norm's running mean and variance to the plain average over batches of inputs; no labels needed.
 
+    Those that do not run, such as norms of a branch that is used in training only, keep what they have.
+
     Everything else is in evaluation mode meanwhile, so dropout is off; modes and momentum are as before afterwards.
 
     Args:
@@ -30,6 +32,7 @@ def reestimate(module: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
         return 0
     modes = {part: part.training for part in module.modules()}
     momenta = [norm.momentum for norm in norms]
+    known = [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
     module.eval()
     for norm in norms:
         norm.reset_running_stats()
@@ -41,8 +44,11 @@ def reestimate(module: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
             module(*inputs)
             count += 1
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, before in zip(norms, momenta, known, strict=True):
             norm.momentum = momentum
+            if norm.num_batches_tracked is not None and not norm.num_batches_tracked:
+                for name, tensor in norm.named_buffers():
+                    tensor.copy_(before[name])
         for part, training in modes.items():
             part.training = training
     if not count:

@@ -116,7 +116,8 @@ class Contest:
             return search.look(model, wanted, self.given)
         count = max(2, self.count // FEWER) if self.judged else self.count
         part = max(2, count // TRAINED)
-        known = sorted(self.trained.values(), key=_distance)[: part // 2]
+        usable = [entry for entry in self.trained.values() if search.can_use(entry.look)]
+        known = sorted(usable, key=_distance)[: part // 2]
         again = [self._judged(_choice(entry.look, search, model, wanted)) for entry in known]
         entered = [*again, *varied(self.enter(search, model, wanted, count))]
         first = list({search.left_of(entry.shape): entry for entry in entered}.values())[:part]
@@ -132,7 +133,8 @@ class Contest:
         A third weighs what was seen at random, or as the best choices for another cost did; after that what is learned
         is weighed so in turn with good choices.
         """
-        best = [entry.look for entry in sorted(self.judged.values(), key=_distance)[: count // 3 + 1]]
+        usable = [entry for entry in self.judged.values() if search.can_use(entry.look)]
+        best = [entry.look for entry in sorted(usable, key=_distance)[: count // 3 + 1]]
         entered: dict[str, Entry] = {}
         with self.progress.task("judging choices", count) as advance:
             for number in range(count):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from compress.pruning.block_harm import harm_of_blocks
 from compress.pruning.depth import bypassed, find_blocks
 from compress.pruning.double import double_without
 from compress.pruning.groups import Chosen, Group
-from compress.pruning.ignore import is_under
+from compress.pruning.ignore import ignored_modules, is_under
 from compress.pruning.importance.measures import MEASURES, Given
 from compress.pruning.knapsack import Block, Family, Knapsack, droppable
 from compress.pruning.prunable import Prunable
@@ -76,6 +76,8 @@ class Search:
     def __init__(self, network: Prunable, settings: Pruning) -> None:
         self.module, self.groups, self.settings = network.module, network.groups, settings
         self.paths = find_blocks(network.module, network.inputs) if settings.drops_blocks else []
+        if ignored := ignored_modules(network.module, settings.ignore):
+            self.paths = [path for path in self.paths if not (is_under(path, ignored) or _holds(path, ignored))]
         self.together = tied(self.groups, network.ties)
         self.ladders = [_ladder(part, settings) for part in self.together]
         self.units = {group.name: group.units for group in self.groups}
@@ -101,6 +103,10 @@ class Search:
         found = copy.copy(self)
         found.ladders = [[level for level in ladder if _is_within(level, span)] for ladder in self.ladders]
         return found
+
+    def can_use(self, look: Look) -> bool:
+        """Whether a look leaves each group at least something that it may keep here."""
+        return all(family.levels for family in self.families(look))
 
     def allows(self, shape: Shape) -> bool:
         """Whether each group keeps what it may."""
@@ -250,6 +256,11 @@ class Search:
             entries = {f"{home}.{name}" if home else name for name, _ in container.named_children()}
             found.append(Block(path, harm.get(path, 0.0), home if entries <= set(self.paths) else ""))
         return found
+
+
+def _holds(path: str, modules: Iterable[str]) -> bool:
+    """Whether one of the modules stands inside of another, by name."""
+    return any(is_under(name, {path}) for name in modules)
 
 
 def _is_within(level: Kept, span: Span) -> bool:

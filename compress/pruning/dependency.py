@@ -17,7 +17,7 @@ from compress.errors import UsageError
 from compress.pruning.groups import Group, Place, Traced, form_groups
 from compress.pruning.heads import AttentionPart
 from compress.pruning.layers import Axis, has_two_axes, layout
-from compress.pruning.tracing import RuleError, Trace, run
+from compress.pruning.tracing import Trace, run
 
 EXAMPLES = 2
 """Examples that are run: more tell nothing more."""
@@ -36,7 +36,7 @@ def trace_groups(
     example = [tensor[:EXAMPLES] for tensor in example_inputs]
     try:
         trace = run(module, example, attention)
-    except (RuleError, UsageError):
+    except UsageError:
         raise
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example_inputs)

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
+from compress.models.edits import describe_edits
 from compress.modes import evaluating
+from compress.pruning.verify import answers, disagreement, perturbed
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -27,14 +29,17 @@ def find_blocks(module: nn.Module, example_inputs: Sequence[Tensor]) -> list[str
     """Paths of the blocks without which the network still computes, in its order; none lies inside of another.
 
     A block is an entry of a `Sequential` or a `ModuleList` that gives a tensor shaped like its first input, and that,
-    were all its weights zero, would give that input back.
+    were all its weights zero, would give that input back. Without it the network must answer as if the block gave its
+    input back, which it does not where modules of two lists go in pairs, and it must be possible to write down what is
+    left as changes to what makes the network.
     """
     calls = _calls(module, example_inputs).items()
     passing = [path for path, call in calls if _passes_on(module.get_submodule(path), call)]
     inner = [path for path in passing if not any(other.startswith(f"{path}.") for other in passing)]
-    with evaluating(module), torch.no_grad():
-        shapes = _shapes(module(*example_inputs))
-        return [path for path in inner if _runs_without(module, path, example_inputs, shapes)]
+    if not inner:
+        return []
+    noisy = perturbed(module, seed=0)  # new layers may all be alike
+    return [path for path in inner if _runs_without(noisy, path, example_inputs)]
 
 
 @contextmanager
@@ -130,18 +135,18 @@ def _passes_on(block: nn.Module, call: Call) -> bool:
         return False
     if output.shape != given.shape:
         return False
-    pair = output.flatten().double(), given.flatten().double()
+    pair = output.flatten().cpu().double(), given.flatten().cpu().double()
     return float(nn.functional.cosine_similarity(*pair, dim=0)) > PASSED_ON
 
 
-def _runs_without(module: nn.Module, path: str, example_inputs: Sequence[Tensor], shapes: list[torch.Size]) -> bool:
-    """Whether the network computes outputs of these shapes without a block."""
+def _runs_without(module: nn.Module, path: str, example_inputs: Sequence[Tensor]) -> bool:
+    """Whether the network without a block answers as with the block bypassed, and can be written down."""
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     try:
-        drop_blocks(shorter := copy.deepcopy(module), [path])
-        return _shapes(shorter(*example_inputs)) == shapes
+        drop_blocks(shorter := copy.deepcopy(module, tensors), [path])  # the tensors are the same
+        describe_edits(shorter, module)
+        with bypassed(module, [path]):
+            expected = answers(module, example_inputs)
+        return disagreement(answers(shorter, example_inputs), expected) is None
     except Exception:
         return False
-
-
-def _shapes(output: Any) -> list[torch.Size]:
-    return [leaf.shape for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]

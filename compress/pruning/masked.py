@@ -50,7 +50,8 @@ class KeptNorm(nn.Module):
 class Narrowed(nn.Module):
     """A norm or scale of somebody's own, without the channels `gone`, which come out as zero.
 
-    Channels are the last axis of that length.
+    Channels are the axis of that length along which its weights stand; of several that one where a weight of zero gives
+    zeros, the last one first.
     """
 
     def __init__(self, layer: nn.Module, gone: Iterable[int]) -> None:
@@ -59,14 +60,25 @@ class Narrowed(nn.Module):
         assert found is not None
         self.channels, away = found.channels, set(gone)
         self.kept = [channel for channel in range(self.channels) if channel not in away]
-        self.layer = copy.deepcopy(layer)
+        self.whole, self.layer = layer, copy.deepcopy(layer)
         drop(self.layer, "out", self.kept)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer, of the same shape."""
-        dim = max(number for number, size in enumerate(x.shape) if size == self.channels)
+        dim = self._axis(x)
         index = torch.tensor(self.kept, device=x.device)
         return torch.zeros_like(x).index_copy(dim, index, self.layer(x.index_select(dim, index)))
+
+    def _axis(self, x: Tensor) -> int:
+        found = [number for number, size in enumerate(x.shape) if size == self.channels][::-1]
+        if len(found) > 1:
+            silent = copy.deepcopy(self.whole)
+            for parameter in silent.parameters():
+                with torch.no_grad():
+                    parameter[..., :1] = 0
+            y = silent(x)
+            found = [number for number in found if not y.select(number, 0).any()] or found
+        return found[0]
 
 
 def masked(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.Module:
@@ -86,7 +98,7 @@ def silence(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.M
         elif isinstance(layer, SelfPruning):
             if axis == "in":
                 layer.register_forward_pre_hook(_Silencer(gone))  # type: ignore[attr-defined]
-        elif isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+        elif isinstance(layer, nn.LayerNorm | nn.GroupNorm) and not _is_of_somebodys_own(layer):
             channels = layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else layer.num_channels
             module.set_submodule(path, KeptNorm(layer, [c for c in range(channels) if c not in gone]))
         elif is_norm(layer):
@@ -96,6 +108,12 @@ def silence(module: nn.Module, groups: Iterable[Group], removed: Chosen) -> nn.M
                 if slot.name in layer._parameters:
                     _zero(layer, slot, gone)
     return module
+
+
+def _is_of_somebodys_own(norm: nn.Module) -> bool:
+    """Whether it computes in a way of its own, and does not say along which axis."""
+    usual = type(norm).forward in (nn.LayerNorm.forward, nn.GroupNorm.forward)
+    return not usual and not hasattr(norm, "data_format")
 
 
 class _Silencer:

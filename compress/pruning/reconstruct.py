@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.floats import widest
 from compress.modes import evaluating
 from compress.pruning.depth import bypassed
 from compress.pruning.groups import Chosen, Group
@@ -130,7 +131,7 @@ class _Problem:
         if sums is None or not checks:
             return 0.0, 0.0  # it did not run
         x, y = (torch.cat(parts) for parts in zip(*checks, strict=True))
-        own, cross = (part.double() for part in sums)
+        own, cross = (part.to(widest(part.device)) for part in sums)
         del sums
         before = least = float(y.square().sum())
         for ridge in RIDGES:

@@ -240,8 +240,12 @@ def pick(t: Traced, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) ->
 
 def index(t: Traced, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Axes:
     """Entries of some axes by tensors, whose own axes stand where the first of them was, if they are neighbours."""
-    axes = t.axes(args[0])
-    places = [number for number, given in enumerate(args[1]) if given is not None]
+    axes, number = t.axes(args[0]), 0
+    places: list[int] = []
+    for given in args[1]:
+        wide = given.dim() if given is not None and given.dtype in (torch.bool, torch.uint8) else 1  # a mask
+        places += range(number, number + wide) if given is not None else ()
+        number += wide
     for place in places:
         t.labels.fix(axes[place], PICKED)
     kept = [axis for number, axis in enumerate(axes) if number not in places]

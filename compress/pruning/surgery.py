@@ -41,6 +41,7 @@ def cut(module: nn.Module, groups: Sequence[Group], removed: Chosen) -> None:
             _cut_layer(module, place, members, removed, orders)
     for path, shortcut in shortcuts.items():
         module.set_submodule(path, shortcut)
+        _to_device_of(module, shortcut)
     set_heads(module, attention)
     _share_again(module, shared)
 
@@ -60,9 +61,17 @@ def _cut_layer(
         kept = channel_order(channels, members, removed, {})
         drop_own = layer.drop_outputs if axis == "out" else layer.drop_inputs
         drop_own(sorted(set(range(channels)) - set(kept)))
+        _to_device_of(module, layer)
         return
     found = layout(layer, axis)
     drop(layer, axis, channel_order(found.channels if found else 0, members, removed, orders))
+
+
+def _to_device_of(module: nn.Module, part: object) -> None:
+    """What a part made anew goes where the network is."""
+    place = next(module.parameters(), None)
+    if place is not None and isinstance(part, nn.Module):
+        part.to(place.device)
 
 
 def _shared_parameters(module: nn.Module) -> list[list[str]]:

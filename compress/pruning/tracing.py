@@ -24,10 +24,6 @@ from compress.pruning.rules import Axes, Rule, is_pointwise, pointwise, unknown
 OUTPUT = "its channels are the network's output"
 
 
-class RuleError(AssertionError):
-    """The rule of an operator failed: a bug of ours, not of the network."""
-
-
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The labels of a network's parameters, `leaves` by name, as operators that run inside of it join them.
 
@@ -91,12 +87,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         given = [x for x in pytree.tree_leaves((args, dict(kwargs))) if isinstance(x, Tensor)]
         rule = RULES.get(func.overloadpacket.__name__) or (pointwise if is_pointwise(func) else None)
-        if not given or rule is None:
+        found: Any = None if not given or rule is None else self._ruled(rule, func, args, kwargs, out)
+        if found is None:
             bare = FREE if not given else RIGID
             unknown(self, given, self._unknown(func))
-            found: Any = [[bare] * result.dim() if isinstance(result, Tensor) else [] for result in results]
-        else:
-            found = self._ruled(rule, func, args, kwargs, out)
+            found = [[bare] * result.dim() if isinstance(result, Tensor) else [] for result in results]
         for result, axes in zip(results, found, strict=True):
             if isinstance(result, Tensor):
                 self._axes[result] = [FREE if size == 1 else a for a, size in zip(axes, result.shape, strict=True)]
@@ -104,19 +99,18 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.overloadpacket.__name__ == "bmm":
             self._multiplied.append(self.axes(args[0])[-1])
 
-    def _ruled(self, rule: Rule, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> list[Axes]:
-        """The axes of each result."""
+    def _ruled(
+        self, rule: Rule, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> list[Axes] | None:
+        """The axes of each result; None where the rule does not know that use of the operator."""
         results = [out] if isinstance(out, Tensor) else out
         try:
             found = rule(self, args, kwargs, out)
             found = [found] if isinstance(out, Tensor) else found
             pairs = [(axes, x) for axes, x in zip(found, results, strict=True) if isinstance(x, Tensor)]
-        except Exception as error:
-            raise RuleError(f"{func}: {type(error).__name__}: {error}") from error
-        for axes, x in pairs:
-            if len(axes) != x.dim():
-                raise RuleError(f"{func}: {len(axes)} axes for a tensor of shape {tuple(x.shape)}")
-        return list(found)
+        except Exception:
+            return None
+        return list(found) if all(len(axes) == x.dim() for axes, x in pairs) else None
 
     def _note_split(self, func: Any, args: Sequence[Any], results: Sequence[Any]) -> None:
         """Where a view makes an axis of heads, remember it."""

@@ -71,17 +71,17 @@ def difference(
     if not groups:
         return None
     try:
-        answers = _answers_without(perturbed(module, seed), groups, removed, example_inputs)
-        expected = _answers(silence(perturbed(module, seed), groups, removed), example_inputs)
+        found = _answers_without(perturbed(module, seed), groups, removed, example_inputs)
+        expected = answers(silence(perturbed(module, seed), groups, removed), example_inputs)
     except Exception as error:
         text = str(error).strip().splitlines()
         return f"without some of its channels the network fails: {text[0] if text else type(error).__name__}"
-    return disagreement(answers, expected)
+    return disagreement(found, expected)
 
 
-def disagreement(answers: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
+def disagreement(given: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
     """How outputs differ from those expected, in words; None if they agree within `TOLERANCE` of the largest."""
-    for found, wanted in zip(answers, expected, strict=True):
+    for found, wanted in zip(given, expected, strict=True):
         if found.shape != wanted.shape:
             return f"the output's shape would become {tuple(found.shape)} from {tuple(wanted.shape)}"
         scale = wanted.abs().max().item() or 1.0
@@ -98,11 +98,11 @@ def _answers_without(
     module: nn.Module, groups: Sequence[Group], removed: Chosen, inputs: Sequence[Tensor]
 ) -> list[Tensor]:
     cut(module, groups, removed)
-    return _answers(module, inputs)
+    return answers(module, inputs)
 
 
 @torch.no_grad()
-def _answers(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+def answers(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The outputs in evaluation mode, with the global random state left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

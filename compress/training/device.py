@@ -46,11 +46,6 @@ def _cuda_device(device: torch.device, context: Context) -> torch.device:
     return torch.device("cuda", index)
 
 
-def widest(device: torch.device) -> torch.dtype:
-    """The widest floating-point numbers that a device has: float64, but float32 on Apple's GPUs (`mps`)."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
     """Compute on the CPU with `count` threads inside the block."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compress.data.dataset import Data
 from compress.errors import StageError
+from compress.floats import widest
 from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.batches import step_count
@@ -25,7 +26,7 @@ from compress.training.checkpoint import (
     split_state,
     with_prefix,
 )
-from compress.training.device import Precision, training_device, warn_of_slow_precision, widest
+from compress.training.device import Precision, training_device, warn_of_slow_precision
 from compress.training.evaluate import Array, targets_of
 from compress.training.log import RECORDED_LOSSES, EpochLog, FitLog
 from compress.training.memory_format import to_train

@@ -44,3 +44,24 @@ def test_no_batches_are_refused_unless_there_is_nothing_to_estimate() -> None:
     with pytest.raises(ValueError, match="at least one batch"):
         reestimate(_module(), [])
     assert reestimate(nn.Linear(2, 2), []) == 0
+
+
+def test_a_norm_that_does_not_run_keeps_what_it_has() -> None:
+    class TwoWays(nn.Module):
+        """Runs one of two norms."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.other = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.other(x) if self.training else self.used(x)
+            return found
+
+    module = TwoWays().train()
+    for _ in range(3):
+        module(torch.randn(8, 3) + 5)
+    before = {name: tensor.clone() for name, tensor in module.other.state_dict().items()}
+    reestimate(module, [(torch.randn(8, 3) - 5,)])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.other.state_dict().items())
+    assert module.used.running_mean is not None and (module.used.running_mean < -3).all()

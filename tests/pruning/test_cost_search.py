@@ -162,6 +162,22 @@ def test_of_a_container_one_block_stays(network: Make, example: Tensor) -> None:
     assert opened(network("resnet_a"), [example], depth=False)[0].paths == []
 
 
+@pytest.mark.parametrize("ignored", ["layer1.0", "layer1.0.*", "layer1.0.conv2"])
+def test_a_block_that_is_ignored_or_holds_what_is_stays(ignored: str, network: Make, example: Tensor) -> None:
+    search, _ = opened(network("resnet_a"), [example], ignore=(ignored,))
+    assert search.paths == ["layer1.1", "layer2.1", "layer3.1"]
+
+
+def test_a_look_that_took_too_much_for_a_span_is_not_used_there(network: Make, example: Tensor, given: Given) -> None:
+    search, model = opened(network("resnet_a"), [example])
+    wanted = 0.4 * model.predict(search.whole)
+    look = search.look(model, wanted, given)
+    [name, *_] = [name for name, units in look.removed.items() if units]
+    most = search.units[name]
+    assert search.can_use(look)
+    assert not search.within({name: (most, None)}).can_use(look)
+
+
 @pytest.mark.parametrize("depth", [True, False])
 def test_tied_groups_keep_the_same_share(depth: bool) -> None:
     _, module = made("distilbert", "text-classification", n_layers=3, n_heads=4)

@@ -103,3 +103,29 @@ def test_a_table_that_two_layers_share_is_cut_in_both() -> None:
         ("table", "out"), ("middle", "in"), ("middle", "out"), ("head", "in"),
     }  # fmt: skip
     assert fixed == {"head": "its channels are the network's output"}
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        lambda h: h[h > 0].mean() + h,
+        lambda h: h.mean((2, 3))[h.mean((2, 3)) > -9].sum() + h,
+        lambda h: torch.frexp(h)[0],
+        lambda h: 0 * h.view(torch.int32).float() + h,
+    ],
+    ids=["mask", "narrower mask", "frexp", "another type"],
+)
+def test_an_operator_used_in_a_way_that_no_rule_knows_is_no_error(middle: Callable[[Tensor], Tensor]) -> None:
+    class Using(nn.Module):
+        """Between a layer and the next."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.next = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.next(middle(self.layer(x)))  # type: ignore[no-any-return]
+
+    groups, fixed = trace_groups(Using(), [torch.randn(2, 3, 9, 9)])
+    assert {*(group.name for group in groups), *fixed} == {"layer", "next"}
+    assert "next" in fixed

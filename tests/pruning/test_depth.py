@@ -119,6 +119,50 @@ class Numbered(nn.Module):
         return x
 
 
+class Pairs(nn.Module):
+    """Runs the entries of two lists in pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Passing(8) for _ in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block, norm in zip(self.blocks, self.norms, strict=False):
+            x = norm(block(x))
+        return x
+
+
+class Other(Passing):
+    """Another class."""
+
+
+class Listed(nn.Module):
+    """Runs a list of blocks."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_what_goes_in_pairs_with_others_is_no_block() -> None:
+    """Without one of them those that follow would be given to others: the network would not be the bypassed one."""
+    assert find_blocks(Pairs(), [torch.randn(2, 8)]) == []
+
+
+def test_what_cannot_be_written_down_afterwards_is_no_block() -> None:
+    """In a list the entries behind move up, onto the places of modules that another class makes."""
+    mixed = Listed(Passing(8), Other(8), Passing(8))
+    assert find_blocks(mixed, [torch.randn(2, 8)]) == ["blocks.2"]
+    first, second = Passing(8), Passing(8)
+    assert find_blocks(Listed(first, second, first, second), [torch.randn(2, 8)]) == []
+
+
 def test_blocks_that_are_found_by_their_number_may_go() -> None:
     assert find_blocks(Numbered(), [torch.randn(2, 8)]) == ["blocks.0", "blocks.1", "blocks.2"]
 

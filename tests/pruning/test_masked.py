@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from compress.pruning.groups import Group, Member
 from compress.pruning.masked import KeptNorm, Narrowed, masked
+from compress.pruning.prunable import prunable_groups
 
 KEPT = [0, 2, 3, 5]
 
@@ -56,6 +58,37 @@ def test_a_root_mean_square_over_the_channels_that_stay() -> None:
     size = (x[..., KEPT].square().mean(-1, keepdim=True) + 1e-6).sqrt()
     assert torch.allclose(found[..., KEPT], x[..., KEPT] / size * norm.weight[KEPT], atol=1e-6)
     assert (found[..., [1, 4]] == 0).all()
+
+
+class OwnNorm(nn.LayerNorm):
+    """Over the channels of images, which come second, as torchvision's `LayerNorm2d`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (4, 6), (6, 4), (4, 4)])
+def test_a_norm_of_somebodys_own_over_the_second_axis(size: tuple[int, int]) -> None:
+    """Also where images are as wide as there are channels."""
+    norm, x = OwnNorm(6), torch.randn(2, 6, *size)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.uniform_(0.5, 2)
+    found = Narrowed(norm, [1, 4])(x)
+    expected = functional.layer_norm(x[:, KEPT].movedim(1, -1), (4,), norm.weight[KEPT], norm.bias[KEPT])
+    assert torch.allclose(found[:, KEPT], expected.movedim(-1, 1), atol=1e-5)
+    assert (found[:, [1, 4]] == 0).all()
+
+
+@pytest.mark.parametrize("width", [8, 12])
+def test_channels_around_such_a_norm_can_go(width: int) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), OwnNorm(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.LazyLinear(2)
+    )
+    x = torch.randn(2, 3, width, width)
+    module(x)
+    groups, fixed = prunable_groups(module, [x])
+    assert "0" in [group.name for group in groups], fixed
 
 
 def test_a_double_leaves_the_network_alone() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compress.models.zoo.shortcut import PadShortcut
 from compress.pruning.groups import Group, Member
 from compress.pruning.layers import layout
 from compress.pruning.prunable import prunable_groups
@@ -41,6 +42,16 @@ def test_channels_whose_weights_are_zero_prune_to_equal_outputs(name: str, netwo
         expected, found = module(example), pruned(example)
     assert (found - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())
     assert sum(p.numel() for p in pruned.parameters()) < 0.6 * sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("ignored", ["layer2.*", "layer3.*"])
+def test_what_a_shortcut_needs_lies_where_the_network_is(ignored: str, network: Make, example: Tensor) -> None:
+    """Channels that are no run any more are picked by an index; `meta` stands for a GPU."""
+    module = network("resnet_a")
+    groups, _ = prunable_groups(module, [example], [ignored])
+    cut(moved := module.to("meta"), groups, {group.name: [3, 5] for group in groups})
+    indices = [part.index for part in moved.modules() if isinstance(part, PadShortcut) and part.index is not None]
+    assert indices and all(index.is_meta for index in indices)
 
 
 def test_heads_go_whole_and_attributes_follow(network: Make, example: Tensor) -> None:

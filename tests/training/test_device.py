@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from compress.errors import UsageError
+from compress.floats import widest
 from compress.stage import Context, Silent
-from compress.training.device import Precision, limited_threads, training_device, warn_of_slow_precision, widest
+from compress.training.device import Precision, limited_threads, training_device, warn_of_slow_precision
 
 CPU = torch.device("cpu")
 

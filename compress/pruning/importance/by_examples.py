@@ -9,8 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
 
 from compress.errors import StageError
+from compress.floats import widest
 from compress.modes import evaluating
 from compress.pruning.groups import Group, Member
 from compress.pruning.importance.activation import activation
@@ -60,7 +62,7 @@ def _gradient_scores(
     parameters = list({id(tensor): tensor for part in sliced.values() for tensor in part.tensors}.values())
     totals = {name: torch.zeros(part.count, dtype=torch.float64) for name, part in sliced.items()}
     count = 0
-    with evaluating(module), _differentiable(parameters):
+    with evaluating(module), _attributes_kept(module), _differentiable(parameters):
         for inputs, targets in batches:
             value = loss(module(*inputs), targets)
             if not torch.isfinite(value):
@@ -113,7 +115,7 @@ def _input_sizes(module: nn.Module, paths: Iterable[str], batches: Iterable[Labe
 
     def add(path: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         channels = inputs[0].movedim(1 if isinstance(layer, _ConvNd) else -1, 0).flatten(1)
-        mean = channels.abs().mean(1, dtype=torch.float64).cpu()
+        mean = channels.abs().mean(1, dtype=widest(channels.device)).cpu().double()
         totals[path] = totals.get(path, torch.zeros_like(mean)) + mean
         calls[path] = calls.get(path, 0) + 1
 
@@ -137,6 +139,27 @@ def _input_sizes(module: nn.Module, paths: Iterable[str], batches: Iterable[Labe
 def _check_any(batches: int) -> None:
     if not batches:
         raise ValueError("importance that looks at data needs at least one batch of training examples")
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """What a forward pass leaves on modules, with its graph, goes again: a network that holds such cannot be copied."""
+    before = {part: dict(vars(part)) for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, attributes in before.items():
+            own = vars(part)
+            left = [name for name, value in own.items() if value is not attributes.get(name) and _has_graph(value)]
+            for name in left:
+                if name in attributes:
+                    own[name] = attributes[name]
+                else:
+                    del own[name]
+
+
+def _has_graph(value: object) -> bool:
+    return any(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in pytree.tree_leaves(value))
 
 
 @contextmanager

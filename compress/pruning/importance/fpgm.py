@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from compress.floats import widest
 from compress.pruning.importance.unit_mean import unit_mean
 from compress.pruning.selection import normalised
 
@@ -27,5 +28,5 @@ def fpgm(filters: Sequence[Tensor], units: Sequence[Tensor], count: int) -> Tens
     Returns:
         (count,), float64, of mean about 1; nan for a unit that no layer writes.
     """
-    rows = [layer.double() for layer in filters]
+    rows = [layer.to(widest(layer.device)) for layer in filters]
     return unit_mean([normalised(torch.cdist(layer, layer).sum(1)) for layer in rows], units, count)

@@ -21,6 +21,6 @@ def unit_mean(values: Sequence[Tensor], units: Sequence[Tensor], count: int) -> 
     """
     means = [torch.full((count,), torch.nan, dtype=torch.float64)]  # the answer where there is no place at all
     for value, unit in zip(values, units, strict=True):
-        total = torch.zeros(count, dtype=torch.float64).index_add_(0, unit, value.detach().double().cpu())
+        total = torch.zeros(count, dtype=torch.float64).index_add_(0, unit, value.detach().cpu().double())
         means.append(total / torch.bincount(unit, minlength=count))  # 0 / 0 for units that are not in this place
     return torch.stack(means).nanmean(0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,32 @@ def test_modes_gradients_and_frozen_parameters_are_left_as_they_were() -> None:
     assert net.training
     assert not frozen.requires_grad
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+class Remembering(nn.Module):
+    """Keeps what it computed on itself, as some networks keep their attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 3, 3), nn.Linear(3, 2)
+        self.seen: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = functional.relu(self.first(x))
+        self.kept = [self.seen]
+        return self.head(self.second(self.seen).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_a_forward_pass_leaves_on_a_network_does_not_keep_it_from_being_copied(legacy: bool) -> None:
+    net, x, y = Remembering(), torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 0])
+    if legacy:
+        nn.utils.spectral_norm(net.head)
+    groups, _ = prunable_groups(net, [x])
+    scores = taylor_scores(net, groups, [((x,), y)], functional.cross_entropy)
+    assert net.seen is None or net.seen.grad_fn is None
+    again = taylor_scores(copy.deepcopy(net), groups, [((x,), y)], functional.cross_entropy)
+    assert scores.keys() == again.keys() and scores
 
 
 def test_what_is_not_a_number_is_a_failure() -> None:
