@@ -95,7 +95,7 @@ def train(
     from compress.training.train import train as train_in_place
 
     stage = _settings(Train, settings)
-    trained = copy.deepcopy(model)
+    trained = _copied(model)
     context = _context(seed, device, threads, checkpoints, progress)
     opened, chosen = _opened(data, task)
     learnt, around = stage.learnt(opened, None)
@@ -130,11 +130,11 @@ def distill(
     from compress.distillation.teach import teach
 
     stage = _settings(Distill, {"teacher": "teacher", **settings})
-    trained = copy.deepcopy(student)
+    trained = _copied(student)
     context = _context(seed, device, threads, checkpoints, progress)
     opened, chosen = _opened(data, task)
     learnt, around = stage.learnt(opened, None)
-    teach(trained, [Voice(copy.deepcopy(teacher))], learnt, chosen, stage, context, around=around)
+    teach(trained, [Voice(_copied(teacher))], learnt, chosen, stage, context, around=around)
     return trained
 
 
@@ -152,6 +152,9 @@ def prune(
 ) -> nn.Module:
     """Remove channels from a copy of `model`, train what is left, and return it in evaluation mode.
 
+    The configuration of a network of the `transformers` library is corrected, so that `save_pretrained` and
+    `from_pretrained` give the same network.
+
     `settings` are the keys of `prune:`, such as `keep={"macs": 0.5}` and `recover={"epochs": 10}` (None: do not train);
     the other arguments are those of `train`.
 
@@ -159,10 +162,11 @@ def prune(
         UsageError: a setting is wrong, the network cannot be traced, or the share cannot be reached.
         StageError: training diverged.
     """
+    from compress.models.transformers_sizes import correct_sizes
     from compress.pruning.recover import prune_and_recover
 
     stage = _settings(Prune, settings)
-    pruned = copy.deepcopy(model)
+    pruned = _copied(model)
     context = _context(seed, device, threads, checkpoints, progress)
     opened, chosen = _opened(data, task)
     where = None
@@ -173,6 +177,7 @@ def prune(
         target = read_target(stage.reach.target or "local", Path.cwd())
         where = Where(target, deployment_for(pruned, opened, chosen), context.progress)
     prune_and_recover(pruned, opened, chosen, stage, stage.recover, context, where)
+    correct_sizes(pruned)
     return pruned
 
 
@@ -242,6 +247,21 @@ def export(
     opened, chosen = _opened(data, task)
     names = [name for name in stage.emit if stage.emit != "auto"] or ["fp32"]
     return {name: export_module(model, opened, chosen, name, home / f"{name}.onnx", stage) for name in names}
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy to work on.
+
+    Raises:
+        UsageError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise UsageError(
+            f"the network cannot be copied: {error}. Where a layer keeps a tensor that it computed, keep it detached; "
+            "in place of torch.nn.utils.weight_norm take torch.nn.utils.parametrizations.weight_norm"
+        ) from error
 
 
 def _opened(data: AnyData, task: AnyTask) -> tuple[Data, Task]:

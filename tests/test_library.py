@@ -167,6 +167,14 @@ def test_an_int8_file_of_a_float_network_is_refused(data: Data, trained: nn.Modu
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("call", "settings"), [("train", {"epochs": 1}), ("prune", {"keep": {"macs": 0.5}})])
+def test_a_network_that_cannot_be_copied_is_refused_in_words(call: str, settings: dict[str, Any], data: Data) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(64, 10)))
+    module(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(UsageError, match=r"the network cannot be copied: .*parametrizations.weight_norm"):
+        getattr(compress, call)(module, data, **settings)
+
+
 def test_wrong_settings_are_all_named_at_once(data: Data) -> None:
     with pytest.raises(UsageError) as caught:
         compress.train(network(), data, epocs=3, batch_size=0)

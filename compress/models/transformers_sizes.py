@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from compress.errors import UsageError
 from compress.models.factory import Factory, build
+from compress.models.transformers_library import make_configuration
 
 
 @dataclass(frozen=True)
@@ -156,28 +158,47 @@ def _type(network: nn.Module) -> str:
     return str(config.model_type)
 
 
+def correct_sizes(module: nn.Module) -> bool:
+    """Put the sizes that a network of `transformers` in `module` has into its configuration; whether that can say them.
+
+    So `save_pretrained` and `from_pretrained` give the same network. What its parts remember is corrected, too.
+    Where no configuration can say them, as where layers are not alike, all is left as it was.
+    """
+    network: Any = configured(module)
+    if network is None:
+        return False
+    before = copy.deepcopy(network.config)
+    try:
+        if not correct_configuration(network):
+            return True
+        with torch.device("meta"):
+            made = type(network)(copy.deepcopy(network.config))
+        if _shapes(made) == _shapes(network):
+            _remember(network, made)
+            return True
+    except Exception:  # whatever that class does not like about such sizes
+        pass
+    for key, value in vars(before).items():
+        setattr(network.config, key, value)
+    return False
+
+
 def resized(factory: Factory, module: nn.Module) -> Factory:
     """The factory that makes a network of the sizes that `module` has, if its configuration can say them.
 
-    The configuration inside of `module` is corrected, and so is what its parts remember of that; otherwise all is left
-    as it was.
+    The configuration inside of `module` is corrected as by `correct_sizes`.
     """
-    network = configured(module)
-    if factory.source != "transformers" or network is None:
+    network: Any = configured(module)
+    if factory.source != "transformers" or network is None or not correct_sizes(module):
         return factory
-    before = copy.deepcopy(network.config)
-    try:
-        changed = correct_configuration(network)
-        other = replace(factory, arguments={**factory.arguments, "config": {**factory.arguments["config"], **changed}})
-        made = build(other) if changed else module
-        if changed and _shapes(made) == _shapes(module):
-            _remember(module, made)
-            return other
-    except Exception:  # whatever that class does not like about such sizes
-        changed = {}
-    for key, value in vars(before).items():
-        setattr(network.config, key, value)
-    return factory
+    sizes, made = SIZES[_type(network)], make_configuration(factory.arguments["config"])
+    keys = [*(probe.key for probe in sizes.probes), sizes.layers, *([sizes.head_size] if sizes.head_size else [])]
+    now = {key: getattr(network.config, key) for key in keys}
+    changed = {key: value for key, value in now.items() if getattr(made, key, None) != value}
+    if not changed:
+        return factory
+    other = replace(factory, arguments={**factory.arguments, "config": {**factory.arguments["config"], **changed}})
+    return other if _shapes(build(other)) == _shapes(module) else factory
 
 
 def _remember(module: nn.Module, made: nn.Module) -> None:

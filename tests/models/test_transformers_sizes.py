@@ -17,7 +17,14 @@ from compress.models.count import count_macs
 from compress.models.factory import Factory, build, factory_for
 from compress.models.need import Need
 from compress.models.settings import ModelSettings
-from compress.models.transformers_sizes import SIZES, configured, correct_configuration, head_size, resized
+from compress.models.transformers_sizes import (
+    SIZES,
+    configured,
+    correct_configuration,
+    correct_sizes,
+    head_size,
+    resized,
+)
 from compress.pruning.depth import drop_blocks
 from compress.pruning.prune import prune_module
 from compress.pruning.settings import Pruning
@@ -101,6 +108,19 @@ def test_its_own_library_saves_and_loads_it(name: str, tmp_path: Path) -> None:
     assert torch.equal(answer(again, given), answer(module, given))
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_is_saved_without_its_factory_and_described_by_it_afterwards(name: str, tmp_path: Path) -> None:
+    factory, module, given = pruned(name)
+    assert correct_sizes(module)
+    network: Any = configured(module)
+    network.save_pretrained(tmp_path)
+    again = copy.deepcopy(module)
+    again.network = type(network).from_pretrained(tmp_path).eval()
+    assert torch.equal(answer(again, given), answer(module, given))
+    other = resized(factory, module)
+    assert other == resized(factory, pruned(name)[1]) != factory
+
+
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "vit"])
 def test_a_dropped_layer_is_a_smaller_number_of_them(name: str, tmp_path: Path) -> None:
     factory, module, given = opened(name)
@@ -127,7 +147,7 @@ def test_uneven_layers_leave_all_as_it_was(name: str, tmp_path: Path) -> None:
     )  # fmt: skip
     prune_module(module, given, settings)
     config = plain(module)
-    assert resized(factory, module) is factory
+    assert resized(factory, module) is factory and not correct_sizes(module)
     assert plain(module) == config
     rest.save(module, factory, tmp_path)
     back = rest.load(tmp_path)
