@@ -82,7 +82,7 @@ def prune_and_recover(
         StageError: as they do.
     """
     context = context or Context()
-    phases = Phases(context, _identity(module, data, settings, recipe, context))
+    phases = Phases(context, _identity(module, data, task, settings, recipe, context, where))
     teacher = copy.deepcopy(module) if recipe is not None else None
     stock, sparse = Stock.of((), {}, settings), None
     if settings.sparse is not None or settings.iterations > 1:
@@ -232,7 +232,13 @@ def _round(number: int) -> str:
 
 
 def _identity(
-    module: nn.Module, data: Data, settings: Prune, recipe: Recover | None, context: Context
+    module: nn.Module,
+    data: Data,
+    task: Task,
+    settings: Prune,
+    recipe: Recover | None,
+    context: Context,
+    where: Where | None,
 ) -> dict[str, Any]:
     """Whose phases they are; empty where none are kept."""
     if context.checkpoints is None:
@@ -243,6 +249,8 @@ def _identity(
         "recipe": None if recipe is None else recipe.model_dump(mode="json"),
         "examples": len(data.train),
         "data": data.fingerprint,
+        "task": task.name,
+        "target": None if where is None else where.target.model_dump(mode="json"),
         "network": state_digest(module),
     }
 

@@ -88,7 +88,8 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | N
         if checkpoint is None:
             continue
         if checkpoint.identity != identity:
-            message = f"{folder} holds checkpoints of another training (other data, network, recipe or seed)"
+            others = "data, task, network, recipe, seed or target"
+            message = f"{folder} holds checkpoints of another training (other {others})"
             raise UsageError(f"{message}: remove the folder or name another")
         return checkpoint
     return None

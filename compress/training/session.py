@@ -187,5 +187,6 @@ class Session:
             "recipe": self.recipe.model_dump(mode="json", include=set(Recipe.model_fields)),
             "examples": len(self.data.train),
             "data": self.data.fingerprint,
+            "task": self.task.name,
             "parameters": hashlib.sha256(repr(shapes).encode()).hexdigest(),
         }

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compress.bundle import Deployment
 from compress.data.dataset import ArraySplit, Data
 from compress.data.open import open_data
 from compress.data.settings import read_data_settings
@@ -25,11 +26,13 @@ from compress.pruning.examples import PRACTISED, practice_batches, training_batc
 from compress.pruning.importance.measures import Given
 from compress.pruning.judge import Judge
 from compress.pruning.prune import PruneLog
+from compress.pruning.reach import Where
 from compress.pruning.recover import describe, prune_and_recover
 from compress.pruning.settings import Keep
 from compress.pruning.stage import Prune, Recover
 from compress.pruning.timing import Timing
-from compress.stage import Context
+from compress.stage import Context, Silent
+from compress.targets.settings import TargetSettings
 from compress.tasks.open import open_task
 from compress.tasks.settings import TaskSettings
 from compress.tasks.task import Task
@@ -351,6 +354,25 @@ def test_a_search_among_blocks_goes_on_where_it_was_interrupted(
     assert prune_and_recover(broken, data, task, settings, None, kept) == expected
     assert 0 < before < len(judged) and Counter(judged) == undisturbed
     assert rest.state_digest(broken) == rest.state_digest(whole)
+
+
+def test_what_was_kept_for_another_task_or_target_is_refused(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(folder: str, kept: Task, threads: int) -> None:
+        module, data = _little()
+        target = Where(TargetSettings(threads=threads), Deployment({}, (), ()), Silent())
+        context = replace(CONTEXT, checkpoints=tmp_path / folder)
+        prune_and_recover(module, data, kept, SMALL, None, context, target)
+
+    for folder in ("task", "target"):
+        cut(folder, task, 1)
+        cut(folder, task, 1)
+    with pytest.raises(UsageError, match="checkpoints of another training"):
+        cut("target", task, 2)
+    monkeypatch.setattr(type(task), "name", "another")
+    with pytest.raises(UsageError, match="checkpoints of another training"):
+        cut("task", task, 1)
 
 
 def test_a_rehearsal_does_two_batches_of_each_phase(task: Task, tmp_path: Path) -> None:
