@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,8 @@ class Noted:
     """Numbers by name.
 
     Args:
-        place: a file that belongs to one search, each line of which is a name and a number; None: kept in memory only.
+        place: a file, each line of which is a name and a number; processes may share it, each only adds lines. None:
+            kept in memory only.
     """
 
     def __init__(self, place: Path | None = None) -> None:
@@ -25,16 +25,18 @@ class Noted:
             self.known[name] = find()
             if self.place is not None:
                 self.place.parent.mkdir(parents=True, exist_ok=True)
-                with self.place.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([name, self.known[name]]) + "\n")
+                with self.place.open("a", encoding="utf-8") as file:  # the first break ends a line that was broken off
+                    file.write("\n" + json.dumps([name, self.known[name]]) + "\n")
         return self.known[name]
 
 
 def _read(place: Path) -> dict[str, float]:
-    """What was written whole; a last line that was broken off is taken out of the file."""
-    written = place.read_bytes()
-    whole, _, broken = written.rpartition(b"\n")
-    if broken:
-        os.truncate(place, len(written) - len(broken))
-    pairs = [json.loads(line) for line in whole.splitlines()]
-    return {str(name): float(number) for name, number in pairs}
+    """What was written whole."""
+    found = {}
+    for line in place.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            name, number = json.loads(line)
+            found[str(name)] = float(number)
+        except (ValueError, TypeError):
+            continue
+    return found

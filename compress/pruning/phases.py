@@ -7,8 +7,6 @@ has the shapes of the first time, also where arithmetic is not the same to the l
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -18,6 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
+from compress.data.digests import text_digest
+from compress.data.locations import cache_folder
 from compress.pruning.noted import Noted
 from compress.stage import Context
 from compress.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -69,12 +69,15 @@ class Phases:
             _drop_steps(folder)
         return log
 
-    def noted(self, name: str) -> Noted:
-        """Numbers that are found on the way to what is chosen in this phase."""
+    def noted(self, whose: Mapping[str, Any]) -> Noted:
+        """Numbers that are found on the way to a choice: in the user's cache, for all steps that choose so.
+
+        Args:
+            whose: JSON that says what the numbers depend on; how training goes on afterwards is no part of it.
+        """
         if self.folder is None or not self.context.is_main:
             return Noted()
-        whose = hashlib.sha256(json.dumps(self.identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return Noted(self.folder / name / f"noted-{whose}.jsonl")
+        return Noted(cache_folder() / "choices" / f"{text_digest(whose)[:32]}.jsonl")
 
     def recalled(self, name: str, choose: Callable[[], Choice]) -> Choice:
         """The plain data that the first process chose in this phase before, or else now; others do not choose.

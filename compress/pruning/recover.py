@@ -19,6 +19,7 @@ from compress.pruning.batch_norm import reestimate
 from compress.pruning.examples import IMPORTANCE_BATCH, STATISTICS_BATCH, at_work, practice_batches, training_batches
 from compress.pruning.importance.measures import Given
 from compress.pruning.iterations import Cuts, Stock, round_recipe, round_target
+from compress.pruning.noted import Noted
 from compress.pruning.phases import Phases
 from compress.pruning.prunable import Prunable
 from compress.pruning.prune import PruneLog, check_share, prune_module
@@ -82,7 +83,9 @@ def prune_and_recover(
         StageError: as they do.
     """
     context = context or Context()
-    phases = Phases(context, _identity(module, data, task, settings, recipe, context, where))
+    precision = "fp32" if recipe is None else recipe.precision
+    choosing = _choosing(module, data, task, settings, precision, context, where)
+    phases = Phases(context, {**choosing, "recipe": None if recipe is None else recipe.model_dump(mode="json")})
     teacher = copy.deepcopy(module) if recipe is not None else None
     stock, sparse = Stock.of((), {}, settings), None
     if settings.sparse is not None or settings.iterations > 1:
@@ -90,9 +93,7 @@ def prune_and_recover(
         stock = Stock.of(network.groups, network.ties, settings)
         sparse = _learn_sparsely(module, data, task, settings, network, phases)
     if settings.reach is not None or settings.drops_blocks:
-        log = _cut_with_blocks(
-            module, data, task, settings, phases, where, "fp32" if recipe is None else recipe.precision
-        )
+        log = _cut_with_blocks(module, data, task, settings, phases, where, precision, phases.noted(choosing))
         context.progress.say(describe(log))
         if recipe is None or teacher is None:
             return Pruned(log, (), sparse)
@@ -181,15 +182,21 @@ def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Pha
 
 
 def _cut_with_blocks(
-    module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, where: Where | None, precision: str
+    module: nn.Module,
+    data: Data,
+    task: Task,
+    settings: Prune,
+    phases: Phases,
+    where: Where | None,
+    precision: str,
+    noted: Noted,
 ) -> PruneLog:
     """The cut for a time, or for a share with blocks among what may go; and batch-norm statistics of what is left.
 
     Choices are judged in the precision in which what is left will be trained.
     """
     context = phases.context
-    name = f"{_round(1)}/0"
-    recall, noted = partial(phases.recalled, name), phases.noted(name)
+    recall = partial(phases.recalled, f"{_round(1)}/0")
     with at_work(module, context) as device:
         warn_of_slow_precision(precision, device, context.progress)
         batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
@@ -231,22 +238,22 @@ def _round(number: int) -> str:
     return f"round-{number}"
 
 
-def _identity(
+def _choosing(
     module: nn.Module,
     data: Data,
     task: Task,
     settings: Prune,
-    recipe: Recover | None,
+    precision: str,
     context: Context,
     where: Where | None,
 ) -> dict[str, Any]:
-    """Whose phases they are; empty where none are kept."""
+    """What a choice depends on; empty where nothing is kept."""
     if context.checkpoints is None:
         return {}
     return {
         "seed": context.seed,
         "settings": settings.model_dump(mode="json", exclude={"recover"}),
-        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
+        "precision": precision,
         "examples": len(data.train),
         "data": data.fingerprint,
         "task": task.name,

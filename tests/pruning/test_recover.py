@@ -327,12 +327,8 @@ def test_an_interrupted_one_ends_in_the_same_bits(
     assert again.steps <= 1000 - STEPS * left
 
 
-@pytest.mark.parametrize("steps", [3, 13])
-def test_a_search_among_blocks_goes_on_where_it_was_interrupted(
-    steps: int, data: Data, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("compress.pruning.candidates.SHORT", 4)
-    monkeypatch.setattr("compress.pruning.candidates.LONG", 8)
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What choices are judged by from here on, in turn."""
     judged: list[str] = []
     for name in ("distance", "distance_after_training"):
         plain = getattr(Judge, name)
@@ -342,9 +338,20 @@ def test_a_search_among_blocks_goes_on_where_it_was_interrupted(
             return float(plain(*arguments))
 
         monkeypatch.setattr(Judge, name, counted)
+    return judged
+
+
+@pytest.mark.parametrize("steps", [3, 13])
+def test_a_search_among_blocks_goes_on_where_it_was_interrupted(
+    steps: int, data: Data, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.pruning.candidates.SHORT", 4)
+    monkeypatch.setattr("compress.pruning.candidates.LONG", 8)
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    judged = _counted(monkeypatch)
     settings = Prune.model_validate({"keep": {"macs": 0.6}, "depth": True, "candidates": 12, "rounds": 1})
     whole = build(Factory("zoo", "resnet14", {"num_classes": 10, "in_channels": 1, "width": 0.5}), seed=0)
-    broken, kept = copy.deepcopy(whole), replace(CONTEXT, checkpoints=tmp_path)
+    broken, kept = copy.deepcopy(whole), replace(CONTEXT, checkpoints=tmp_path / "kept")
     expected = prune_and_recover(whole, data, task, settings, None, CONTEXT)
     undisturbed = Counter(judged)
     judged.clear()
@@ -354,6 +361,25 @@ def test_a_search_among_blocks_goes_on_where_it_was_interrupted(
     assert prune_and_recover(broken, data, task, settings, None, kept) == expected
     assert 0 < before < len(judged) and Counter(judged) == undisturbed
     assert rest.state_digest(broken) == rest.state_digest(whole)
+
+
+def test_another_recovery_judges_no_choice_again(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.pruning.candidates.SHORT", 2)
+    monkeypatch.setattr("compress.pruning.candidates.LONG", 4)
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    judged = _counted(monkeypatch)
+
+    def choose(seed: int, recipe: Recover | None) -> tuple[Any, int]:
+        module, data = _little()
+        settings = Prune.model_validate({"keep": {"macs": 0.6}, "depth": True, "candidates": 4, "rounds": 1})
+        before, place = len(judged), tmp_path / str(len(list(tmp_path.iterdir())))
+        done = prune_and_recover(module, data, task, settings, recipe, replace(CONTEXT, seed=seed, checkpoints=place))
+        return done.log, len(judged) - before
+
+    chosen, count = choose(0, Recover(epochs=1))
+    assert count > 0
+    assert choose(0, Recover(epochs=2, learning_rate=0.01)) == (chosen, 0)
+    assert choose(1, Recover(epochs=1))[1] == choose(0, Recover(epochs=1, precision="bf16"))[1] == count
 
 
 def test_what_was_kept_for_another_task_or_target_is_refused(
