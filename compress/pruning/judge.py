@@ -29,6 +29,8 @@ from compress.training.device import Precision, unscaled
 
 Answered = tuple[tuple[Tensor, ...], list[Tensor]]
 """Inputs, and the outputs for them that are numbers."""
+JUDGE_RULE = 1
+"""Goes up with every change of how choices are judged: what was judged under another rule is judged again."""
 JUDGED = 256
 """Examples by which choices are judged, at most."""
 MOST_NUMBERS = 2**26

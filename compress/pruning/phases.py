@@ -18,6 +18,7 @@ from torch import nn
 
 from compress.data.digests import text_digest
 from compress.data.locations import cache_folder
+from compress.pruning.judge import JUDGE_RULE
 from compress.pruning.noted import Noted
 from compress.stage import Context
 from compress.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -77,7 +78,7 @@ class Phases:
         """
         if self.folder is None or not self.context.is_main:
             return Noted()
-        return Noted(cache_folder() / "choices" / f"{text_digest(whose)[:32]}.jsonl")
+        return Noted(cache_folder() / "choices" / f"{text_digest([JUDGE_RULE, whose])[:32]}.jsonl")
 
     def recalled(self, name: str, choose: Callable[[], Choice]) -> Choice:
         """The plain data that the first process chose in this phase before, or else now; others do not choose.

@@ -36,6 +36,15 @@ def test_a_line_that_was_broken_off_is_found_again(tmp_path: Path, cut: int) -> 
     assert Noted(place).get("b", refused) == 3.0 and Noted(place).get("a", refused) == 1.0
 
 
+def test_a_line_that_lacks_nothing_but_its_break_is_known(tmp_path: Path) -> None:
+    place = tmp_path / "noted.jsonl"
+    Noted(place).get("a", lambda: 1.0)
+    place.write_bytes(place.read_bytes()[:-1])
+    again = Noted(place)
+    assert again.get("a", refused) == 1.0 and again.get("b", lambda: 2.0) == 2.0
+    assert Noted(place).get("a", refused) == 1.0 and Noted(place).get("b", refused) == 2.0
+
+
 def test_without_a_place_it_is_kept_in_memory() -> None:
     noted = Noted()
     assert noted.get("a", lambda: 1.0) == noted.get("a", refused) == 1.0

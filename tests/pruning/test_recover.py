@@ -385,20 +385,20 @@ def test_another_recovery_judges_no_choice_again(task: Task, tmp_path: Path, mon
 def test_what_was_kept_for_another_task_or_target_is_refused(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(folder: str, kept: Task, threads: int) -> None:
+    def cut(folder: str, threads: int) -> None:
         module, data = _little()
         target = Where(TargetSettings(threads=threads), Deployment({}, (), ()), Silent())
         context = replace(CONTEXT, checkpoints=tmp_path / folder)
-        prune_and_recover(module, data, kept, SMALL, None, context, target)
+        prune_and_recover(module, data, task, SMALL, None, context, target)
 
     for folder in ("task", "target"):
-        cut(folder, task, 1)
-        cut(folder, task, 1)
+        cut(folder, 1)
+        cut(folder, 1)
     with pytest.raises(UsageError, match="checkpoints of another training"):
-        cut("target", task, 2)
+        cut("target", 2)
     monkeypatch.setattr(type(task), "name", "another")
     with pytest.raises(UsageError, match="checkpoints of another training"):
-        cut("task", task, 1)
+        cut("task", 1)
 
 
 def test_a_rehearsal_does_two_batches_of_each_phase(task: Task, tmp_path: Path) -> None:
