@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.data.random_bits import key_of, random_bits, random_integers
+from compress.data.mixing import MIXTURES, Others
+from compress.data.random_bits import key_of, random_integers, random_shares
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -20,9 +21,16 @@ _PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "reflect"}
 
 
 def augment(
-    batch: Floats, steps: Sequence[Mapping[str, Any]], seed: int, epoch: int, indices: npt.NDArray[np.integer]
+    batch: Floats,
+    steps: Sequence[Mapping[str, Any]],
+    seed: int,
+    epoch: int,
+    indices: npt.NDArray[np.integer],
+    others: Others | None = None,
 ) -> Floats:
     """A changed copy of `batch`.
+
+    An example that is mixed in went through the steps above, as it does where its own turn comes.
 
     Args:
         batch: preprocessed images, N x C x H x W.
@@ -30,6 +38,7 @@ def augment(
         seed: which of the equally good sequences of changes.
         epoch: the same example is changed anew in each.
         indices: the number of each example in its split, N.
+        others: all examples of the split, for steps that mix two; None leaves such steps out, as targets want it.
 
     Raises:
         ValueError: an unknown step, or examples that are no images.
@@ -38,11 +47,31 @@ def augment(
         raise ValueError(f"augmentation moves images, got examples of shape {batch.shape[1:]}")
     for position, step in enumerate(steps):
         [(name, settings)] = step.items()
-        if name not in STEPS:
-            raise ValueError(f"unknown step of augmentation {name!r}; known: {', '.join(STEPS)}")
-        key = key_of(seed, epoch, position)
-        batch = STEPS[name](batch, key, np.asarray(indices, dtype=np.int64), **settings)
+        key, numbers = key_of(seed, epoch, position), np.asarray(indices, dtype=np.int64)
+        if name in STEPS:
+            batch = STEPS[name](batch, key, numbers, **settings)
+        elif name not in MIXTURES:
+            raise ValueError(f"unknown step of augmentation {name!r}; known: {', '.join([*STEPS, *MIXTURES])}")
+        elif others is not None:
+            mixture = MIXTURES[name](key, numbers, others.count, **settings)
+            chosen = mixture.chosen
+            partners = augment(others.take(mixture.partners), steps[:position], seed, epoch, mixture.partners, others)
+            batch = batch.copy()
+            batch[chosen] = mixture.mix(batch[chosen], partners)
     return batch
+
+
+def mixed(
+    steps: Sequence[Mapping[str, Any]], seed: int, epoch: int, indices: npt.NDArray[np.integer], count: int
+) -> npt.NDArray[np.bool_]:
+    """Which examples hold a part of another after `augment`, N; `count` is how many the split has."""
+    found = np.zeros(len(indices), dtype=bool)
+    for position, step in enumerate(steps):
+        [(name, settings)] = step.items()
+        if name in MIXTURES:
+            key = key_of(seed, epoch, position)
+            found |= MIXTURES[name](key, np.asarray(indices, dtype=np.int64), count, **settings).chosen
+    return found
 
 
 def pad_crop(batch: Floats, key: int, indices: Indices, padding: int, fill: str = "zero") -> Floats:
@@ -63,8 +92,7 @@ def pad_crop(batch: Floats, key: int, indices: Indices, padding: int, fill: str 
 
 def flip(batch: Floats, key: int, indices: Indices, probability: float = 0.5) -> Floats:
     """Mirrors left and right with the given probability."""
-    chance = (random_bits(key, indices) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    chosen = chance < probability
+    chosen = random_shares(key, indices) < probability
     result = batch.copy()
     result[chosen] = batch[chosen, :, :, ::-1]
     return result

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.augmentation import augment as augmented
+from compress.data.augmentation import mixed
+from compress.data.mixing import Others, mixes
 from compress.data.objectives import Collate, Encoded, Labelled
 from compress.data.prepared import Prepared, prepare
 from compress.data.preprocessing import Preprocessing
-from compress.data.splits import Array, ArraySplit, Indices, Opened, Split, Subset, target_array
+from compress.data.splits import Array, ArraySplit, Indices, Opened, Split, Subset, hidden, target_array
 from compress.data.text import TextEncoder
 from compress.errors import UsageError
 
@@ -64,20 +66,23 @@ class Data:
     def batch(self, split: Split, indices: Indices, augment: tuple[int, int] | None = None) -> Batch:
         """Examples of `split`, augmented for (seed, epoch) if `augment` gives them.
 
+        The targets of those that are mixed with others are not known: -1 for classes, nan for values.
+
         Raises:
             UsageError: preprocessing or augmentation cannot take an example.
         """
         numbers = np.asarray(indices, dtype=np.int64)
         if self.text is not None:
             return self._text_batch(self.text, split, numbers, augment)
-        inputs = self._prepared_of(split)(numbers)
-        targets = split.targets(numbers)
+        prepared = self._prepared_of(split)
+        inputs, targets = prepared(numbers), split.targets(numbers)
         if augment is not None and self.augmentation:
             moved = (self.augmentation, *augment, numbers)
             try:
                 if self._targets_move:
                     targets = augmented(targets, *moved)
-                inputs = augmented(inputs, *moved)
+                inputs = augmented(inputs, *moved, Others(len(split), prepared))
+                targets = hidden(targets, mixed(*moved, len(split)))
             except ValueError as error:
                 raise UsageError(f"data: augmentation: {error}") from error
         return Batch((inputs,), targets, numbers)
@@ -86,6 +91,15 @@ class Data:
         """All examples of `split` in order, without augmentation; the last batch may be short."""
         for start in range(0, len(split), batch_size):
             yield self.batch(split, np.arange(start, min(start + batch_size, len(split))))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether augmentation makes one training example of two, whose target is not known."""
+        return mixes(self.augmentation)
+
+    def unmixed(self) -> Data:
+        """The same data without the steps of augmentation that mix examples."""
+        return replace(self, augmentation=tuple(step for step in self.augmentation if not mixes([step])))
 
     def collated(self, collate: Collate) -> Data:
         """The same texts in batches of another kind, with the inputs' names that go with it.

@@ -37,6 +37,11 @@ def random_integers(key: int, indices: npt.NDArray[np.integer], below: int) -> n
     return np.asarray((high * np.uint64(below)) >> np.uint64(32), dtype=np.int64)
 
 
+def random_shares(key: int, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each index, evenly spread, of 53 bits."""
+    return np.asarray((random_bits(key, indices) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
 def random_order(key: int, count: int) -> npt.NDArray[np.int64]:
     """A permutation of 0 .. count - 1."""
     return np.asarray(np.argsort(random_bits(key, np.arange(count)), kind="stable"), dtype=np.int64)

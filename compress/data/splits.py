@@ -128,6 +128,15 @@ class Opened:
     images: bool = False
 
 
+def hidden(targets: Array, chosen: npt.NDArray[np.bool_]) -> Array:
+    """The targets without those that are chosen: `NO_CLASS` in the place of classes, nan in that of other targets."""
+    if not chosen.any():
+        return targets
+    targets = targets.copy()
+    targets[chosen] = NO_CLASS if targets.ndim == 1 else np.nan
+    return targets
+
+
 def no_classes(count: int) -> npt.NDArray[np.int64]:
     """The targets of examples whose classes are not known."""
     return np.full(count, NO_CLASS, dtype=np.int64)

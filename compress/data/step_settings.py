@@ -115,6 +115,27 @@ class Flip(Step):
     """How often an example is mirrored."""
 
 
+class Mixing(Step):
+    """Of two training images one is made. What the right answer to it is, the teacher says: its label is hidden.
+
+    So only stages with a teacher mix (Beyer et al. 2022, section 3.1); others say that they leave it out.
+    """
+
+    short: ClassVar[str] = "probability"
+    probability: float = Field(default=1.0, gt=0, le=1)
+    """How often an example is mixed; the others keep their labels."""
+    alpha: float = Field(default=1.0, gt=0, le=1000)
+    """Shares are drawn from Beta(alpha, alpha): 1 is even, less is nearer to one of both, more to half of each."""
+
+
+class Mixup(Mixing):
+    """The weighted mean of two images (Zhang et al. 2018, equation 1); the teacher answers, the label is hidden."""
+
+
+class Cutmix(Mixing):
+    """A rectangle of another image (Yun et al. 2019, equation 2); the teacher answers, the label is hidden."""
+
+
 def exactly_one(model: type[Settings], value: dict[str, Any], what: str) -> dict[str, Any]:
     """`value` with its one key, an empty setting for none; keys without a value beside it (a dump's) are dropped.
 
@@ -176,3 +197,7 @@ class AugmentationStep(OneStep):
     """Shift by padding and cropping."""
     flip: Flip | None = None
     """Mirror left and right."""
+    mixup: Mixup | None = None
+    """Fade another image in; for stages that learn from a teacher."""
+    cutmix: Cutmix | None = None
+    """Lay a part of another image over; for stages that learn from a teacher."""

@@ -67,6 +67,11 @@ class Distillation(Method):
         """Teachers that follow the student look at it."""
         self.teacher.before_step(model, progress)
 
+    @property
+    def needs_labels(self) -> bool:
+        """Where no term asks the teacher."""
+        return not any(getattr(term, "reads_teacher", True) for term in self.terms)
+
     def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
         """The teacher's."""
         return self.teacher.augmentation(seed, epoch)

@@ -48,6 +48,11 @@ class Around(Method):
         """The inner method's."""
         return self.inner.may_keep(progress)
 
+    @property
+    def needs_labels(self) -> bool:
+        """The inner method's."""
+        return self.inner.needs_labels
+
     def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
         """The inner method's."""
         return self.inner.augmentation(seed, epoch)

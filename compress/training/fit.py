@@ -29,6 +29,7 @@ from compress.training.settings import Recipe
 from compress.training.state import restore
 from compress.training.step import training_step
 
+UNMIXED = "augmentation: mixtures have no labels to learn from: training without a teacher leaves them out"
 _REHEARSAL_BATCH = 4
 _STEPS_BETWEEN_CHECKS = 20
 
@@ -57,6 +58,9 @@ def fit(
     if context.rehearsal:
         data, recipe, context = _rehearsal(data, recipe, context)
     _check(student, data)
+    if method.needs_labels and data.mixes:
+        data = data.unmixed()
+        context.progress.say(UNMIXED)
     started = time.monotonic()
     with preserved_randomness(), limited_threads(context.threads), deferred_interrupt() as interrupted:
         session = Session(student, method, recipe, data=data, task=task, context=context)

@@ -88,6 +88,11 @@ class Method(ABC):
         """Whether the weights at the end of this epoch may be chosen by `keep: best` (int8: observers settled)."""
         return True
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether nothing is learnt from an example without a label, such as a mixture of two."""
+        return False
+
     def augmentation(self, seed: int, epoch: int) -> tuple[int, int]:
         """The (seed, epoch) by which the examples of an epoch are augmented: its own, or those of an earlier view."""
         return seed, epoch
@@ -127,6 +132,11 @@ class Supervised(Method):
     def __init__(self, task: TaskLoss, label_smoothing: float = 0.0) -> None:
         self.task = task
         self.label_smoothing = label_smoothing
+
+    @property
+    def needs_labels(self) -> bool:
+        """There is nothing else to learn from."""
+        return True
 
     def loss(self, model: nn.Module, batch: TorchBatch, progress: TrainingProgress) -> Tensor:
         """The task's loss of the model's outputs."""

@@ -49,7 +49,7 @@ def test_settings_survive_json(tmp_path: Path) -> None:
         {
             "source": {"npz": {"path": "d.npz"}},
             "preprocessing": [{"resize": [4, 5]}, {"normalize": {"mean": [0], "std": [1]}}],
-            "augmentation": ["flip", {"pad_crop": 2}],
+            "augmentation": ["flip", {"pad_crop": 2}, "mixup", {"cutmix": 0.5}],
         },
         tmp_path,
     )
@@ -63,6 +63,8 @@ def test_settings_survive_json(tmp_path: Path) -> None:
     assert settings.plain_augmentation() == (
         {"flip": {"probability": 0.5}},
         {"pad_crop": {"padding": 2, "fill": "zero"}},
+        {"mixup": {"probability": 1.0, "alpha": 1.0}},
+        {"cutmix": {"probability": 0.5, "alpha": 1.0}},
     )
 
 
@@ -78,7 +80,7 @@ def test_every_fault_is_told_at_once_with_file_line_and_hint(tmp_path: Path) -> 
     file = tmp_path / "data.yaml"
     file.write_text(
         "source:\n  table:\n    path: none.csv\n    inptu: a\n    target: b\nlimit: {train: 0}\npreprocesing: 3\n"
-        "augmentation:\n  - flipp\n  - pad_crop: x\n"
+        "augmentation:\n  - flipp\n  - pad_crop: x\n  - mixup: 2\n"
     )
     text = faults_of(str(file))
     for part in (
@@ -89,6 +91,7 @@ def test_every_fault_is_told_at_once_with_file_line_and_hint(tmp_path: Path) -> 
         f"{file}:7: preprocesing: unknown key (did you mean 'preprocessing'?)",
         f"{file}:9: augmentation[0]: unknown 'flipp' (did you mean 'flip'?)",
         f"{file}:10: augmentation[1].pad_crop: must be a whole number",
+        f"{file}:11: augmentation[2].mixup: must be at most 1",
     ):
         assert part in text
 

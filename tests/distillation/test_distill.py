@@ -15,6 +15,7 @@ from compress.distillation.distill import Voice, chosen_losses, default_losses, 
 from compress.distillation.method import Distillation
 from compress.distillation.settings import LossTerm
 from compress.distillation.teacher import Teacher
+from compress.distillation.teacher_settings import Cache
 from compress.distillation.terms.table import place_terms
 from compress.errors import UsageError
 from compress.stage import Context
@@ -71,6 +72,37 @@ def test_a_student_learns_from_the_teacher_alone(data: Data, task: Task, make_ne
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     assert not teacher.training
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("cache", [Cache(views=2), "off"])
+@pytest.mark.parametrize("step", ["mixup", "cutmix"])
+def test_mixtures_are_learnt_from_the_teacher(
+    data: Data, task: Task, make_network: MakeNetwork, step: str, cache: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    """It answers for the same mixtures that the student sees; labels, all of them wrong here, are not looked at."""
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+    teacher = make_network(width=8)
+    train(teacher, data, task, Recipe(epochs=12, learning_rate=0.01), CONTEXT)
+    wrong = ArraySplit(data.train.inputs, np.zeros(120, np.int64))  # type: ignore[attr-defined]
+    mixing = replace(data, train=wrong, augmentation=({step: {"probability": 1.0, "alpha": 1.0}},), _prepared={})
+    student = make_network(width=4, seed=1, dropout=0.0)
+    seen: dict[str, list[torch.Tensor]] = {"student": [], "teacher": []}
+    for name, network in (("student", student), ("teacher", teacher)):
+        network.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].append(inputs[0].detach().clone()))
+    losses = [{"kl": {"weight": 0.9}}, {"cross_entropy": {"weight": 0.1}}]
+    recipe = Recipe(epochs=20, learning_rate=0.01, batch_size=60)
+    distill(student, teacher, mixing, task, recipe, losses, CONTEXT, cache=cache)
+
+    def rows(name: str) -> set[bytes]:
+        batches = torch.cat(seen[name]).numpy()
+        whole = [np.asarray(split.inputs) for split in (data.train, data.validation)]  # type: ignore[attr-defined]
+        return {image.tobytes() for image in batches} - {image.tobytes() for image in np.concatenate(whole)}
+
+    assert rows("student") <= rows("teacher")
+    mixtures = 120 * (20 if cache == "off" else 2)
+    assert 0.9 * mixtures < len(rows("student")) <= mixtures  # a rectangle may cover nothing
+    same = predict(student, data, data.test).argmax(1) == predict(teacher, data, data.test).argmax(1)
+    assert same.mean() >= 0.9
 
 
 def test_values_are_distilled_by_their_squares() -> None:

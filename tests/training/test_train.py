@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from compress.data.dataset import ArraySplit, Data
 from compress.errors import UsageError
-from compress.stage import Context
+from compress.stage import Context, Silent
 from compress.tasks.open import open_task
 from compress.tasks.settings import TaskSettings
 from compress.tasks.task import Task
+from compress.training.fit import UNMIXED
 from compress.training.settings import Recipe
 from compress.training.train import train
 
@@ -23,6 +26,26 @@ def test_classes_are_learned(data: Data, task: Task, make_network: MakeNetwork, 
     recipe = Recipe(epochs=12, learning_rate=0.01)
     log = train(make_network(), data, task, recipe, Context(threads=1), label_smoothing=label_smoothing)
     assert log.validation["accuracy"] >= 0.9
+
+
+def test_mixtures_which_have_no_labels_are_left_out_and_that_is_said(
+    data: Data, task: Task, make_network: MakeNetwork
+) -> None:
+    class Told(Silent):
+        said: list[str] = []  # noqa: RUF012 - one instance
+
+        def say(self, message: str) -> None:
+            self.said.append(message)
+
+    flipping, mixing = {"flip": {"probability": 0.5}}, {"mixup": {"probability": 1.0, "alpha": 1.0}}
+    told, recipe = Told(), Recipe(epochs=1)
+    plain, mixed = make_network(), make_network()
+    train(plain, replace(data, augmentation=(flipping,)), task, recipe, Context(threads=1, progress=told))
+    assert told.said == []
+    train(mixed, replace(data, augmentation=(flipping, mixing)), task, recipe, Context(threads=1, progress=told))
+    assert told.said == [UNMIXED]
+    for one, other in zip(plain.state_dict().values(), mixed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_values_are_learned_and_have_no_labels_to_smooth() -> None:
