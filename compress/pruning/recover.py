@@ -18,6 +18,7 @@ from compress.models.rest import state_digest
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.examples import IMPORTANCE_BATCH, STATISTICS_BATCH, at_work, practice_batches, training_batches
 from compress.pruning.importance.measures import Given
+from compress.pruning.importance.score import LabelledBatch
 from compress.pruning.iterations import Cuts, Stock, round_recipe, round_target
 from compress.pruning.noted import Noted
 from compress.pruning.phases import Phases
@@ -55,6 +56,37 @@ class Pruned:
         }
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a network, and with what it is answered; `precision` is that of the training afterwards."""
+
+    data: Data
+    task: Task
+    settings: Prune
+    precision: str
+    context: Context
+    where: Where | None
+
+    def identity(self, module: nn.Module) -> dict[str, Any]:
+        """What a choice in `module` depends on; empty where nothing is kept."""
+        if self.context.checkpoints is None:
+            return {}
+        return {
+            "seed": self.context.seed,
+            "settings": self.settings.model_dump(mode="json", exclude={"recover"}),
+            "precision": self.precision,
+            "examples": len(self.data.train),
+            "data": self.data.fingerprint,
+            "task": self.task.name,
+            "target": None if self.where is None else self.where.target.model_dump(mode="json"),
+            "network": state_digest(module),
+        }
+
+    def batches(self, size: int, device: torch.device) -> list[LabelledBatch]:
+        """Training examples to choose by, in batches of `size`."""
+        return training_batches(self.data, self.settings.examples, size, self.context, device)
+
+
 def prune_and_recover(
     module: nn.Module,
     data: Data,
@@ -83,17 +115,17 @@ def prune_and_recover(
         StageError: as they do.
     """
     context = context or Context()
-    precision = "fp32" if recipe is None else recipe.precision
-    choosing = _choosing(module, data, task, settings, precision, context, where)
+    asked = _Asked(data, task, settings, "fp32" if recipe is None else recipe.precision, context, where)
+    choosing = asked.identity(module)
     phases = Phases(context, {**choosing, "recipe": None if recipe is None else recipe.model_dump(mode="json")})
     teacher = copy.deepcopy(module) if recipe is not None else None
     stock, sparse = Stock.of((), {}, settings), None
     if settings.sparse is not None or settings.iterations > 1:
-        network = _network(module, data, settings, context)
+        network = _network(module, asked)
         stock = Stock.of(network.groups, network.ties, settings)
-        sparse = _learn_sparsely(module, data, task, settings, network, phases)
+        sparse = _learn_sparsely(module, asked, network, phases)
     if settings.reach is not None or settings.drops_blocks:
-        log = _cut_with_blocks(module, data, task, settings, phases, where, precision, phases.noted(choosing))
+        log = _cut_with_blocks(module, asked, phases, phases.noted(choosing))
         context.progress.say(describe(log))
         if recipe is None or teacher is None:
             return Pruned(log, (), sparse)
@@ -103,7 +135,7 @@ def prune_and_recover(
     cuts = Cuts(stock)
     recoveries = []
     for number in range(1, rounds + 1):
-        cuts = _cut_round(module, data, task, settings, phases, number, cuts)
+        cuts = _cut_round(module, asked, phases, number, cuts)
         log = cuts.joined(round_target(target, number, rounds))
         context.progress.say((f"round {number} of {rounds}: " if rounds > 1 else "") + describe(log))
         if recipe is not None and teacher is not None:
@@ -133,19 +165,17 @@ def _recover_round(
     return recover(module, teacher, data, task, recipe, replace(context, seed=seed))
 
 
-def _learn_sparsely(
-    module: nn.Module, data: Data, task: Task, settings: Prune, network: Prunable, phases: Phases
-) -> FitLog | None:
-    sparse, groups = settings.sparse, network.groups
+def _learn_sparsely(module: nn.Module, asked: _Asked, network: Prunable, phases: Phases) -> FitLog | None:
+    sparse = asked.settings.sparse
     if sparse is None:
         return None
-    return phases.trained("sparse", module, lambda context: learn_sparsely(module, data, task, groups, sparse, context))
+    train = partial(learn_sparsely, module, asked.data, asked.task, network.groups, sparse)
+    return phases.trained("sparse", module, train)
 
 
-def _cut_round(
-    module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, number: int, cuts: Cuts
-) -> Cuts:
+def _cut_round(module: nn.Module, asked: _Asked, phases: Phases, number: int, cuts: Cuts) -> Cuts:
     """Cut to the round's share; again, where groups had less to give than was chosen and others must stand in."""
+    settings = asked.settings
     target = round_target(settings.share.share, number, settings.iterations)
     last, done = number == settings.iterations, len(cuts.logs)
     while True:
@@ -154,56 +184,44 @@ def _cut_round(
             return cuts
         chosen = settings.model_copy(update={"keep": Keep.model_validate({settings.share.measure: share})})
         name = f"{_round(number)}/{len(cuts.logs) - done}"
-        before, cuts = cuts, _cut(module, data, task, chosen, phases, name, cuts)
+        before, cuts = cuts, _cut(module, replace(asked, settings=chosen), phases, name, cuts)
         if cuts.stock.spent == before.stock.spent:
             return cuts
 
 
-def _cut(module: nn.Module, data: Data, task: Task, settings: Prune, phases: Phases, name: str, cuts: Cuts) -> Cuts:
+def _cut(module: nn.Module, asked: _Asked, phases: Phases, name: str, cuts: Cuts) -> Cuts:
     """One cut, and batch-norm statistics of what is left."""
-    context = phases.context
+    settings = asked.settings
     removed: dict[str, list[int]] = {}
 
     def recall(choose: Callable[[], dict[str, list[int]]]) -> dict[str, list[int]]:
         removed.update(phases.recalled(name, lambda: cuts.stock.allowed(choose())))
         return removed
 
-    with at_work(module, context) as device:
-        batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
+    with at_work(module, asked.context) as device:
+        batches = asked.batches(IMPORTANCE_BATCH, device)
         example = [tensor[:2] for tensor in batches[0][0]]
-        seed, spent = context.seed, cuts.stock.spent
-        log = prune_module(
-            module, example, settings, batches=batches, loss=task.loss, seed=seed, spent=spent, recall=recall
-        )
-        statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
-        reestimate(module, (inputs for inputs, _ in statistics))
+        seed, spent, loss = asked.context.seed, cuts.stock.spent, asked.task.loss
+        log = prune_module(module, example, settings, batches=batches, loss=loss, seed=seed, spent=spent, recall=recall)
+        reestimate(module, (inputs for inputs, _ in asked.batches(STATISTICS_BATCH, device)))
         _agree(module)
     return cuts.after(log, removed)
 
 
-def _cut_with_blocks(
-    module: nn.Module,
-    data: Data,
-    task: Task,
-    settings: Prune,
-    phases: Phases,
-    where: Where | None,
-    precision: str,
-    noted: Noted,
-) -> PruneLog:
+def _cut_with_blocks(module: nn.Module, asked: _Asked, phases: Phases, noted: Noted) -> PruneLog:
     """The cut for a time, or for a share with blocks among what may go; and batch-norm statistics of what is left.
 
     Choices are judged in the precision in which what is left will be trained.
     """
-    context = phases.context
+    settings, context, where = asked.settings, asked.context, asked.where
     recall = partial(phases.recalled, f"{_round(1)}/0")
     with at_work(module, context) as device:
-        warn_of_slow_precision(precision, device, context.progress)
-        batches = training_batches(data, settings.examples, IMPORTANCE_BATCH, context, device)
+        warn_of_slow_precision(asked.precision, device, context.progress)
+        batches = asked.batches(IMPORTANCE_BATCH, device)
         shapes = None if where is None else where.target.shapes
-        example = [tensor.to(device) for tensor in nominal_inputs(data, shapes=shapes)]
-        practice = practice_batches(data, batches, context, device) if settings.candidates > 1 else ()
-        given = Given(batches, task.loss, settings.norm, context.seed, practice, precision)
+        example = [tensor.to(device) for tensor in nominal_inputs(asked.data, shapes=shapes)]
+        practice = practice_batches(asked.data, batches, context, device) if settings.candidates > 1 else ()
+        given = Given(batches, asked.task.loss, settings.norm, context.seed, practice, asked.precision)
         if settings.reach is None:
             log = prune_with_blocks(
                 module, example, settings, given, recall, context.progress, noted, quick=context.rehearsal
@@ -211,8 +229,7 @@ def _cut_with_blocks(
         else:
             assert where is not None
             log = prune_to_time(module, example, settings, where, given, recall, noted)
-        statistics = training_batches(data, settings.examples, STATISTICS_BATCH, context, device)
-        reestimate(module, (inputs for inputs, _ in statistics))
+        reestimate(module, (inputs for inputs, _ in asked.batches(STATISTICS_BATCH, device)))
         _agree(module)
     return log
 
@@ -224,10 +241,11 @@ def _agree(module: nn.Module) -> None:
         tensor.copy_(broadcast_object(tensor.cpu()))
 
 
-def _network(module: nn.Module, data: Data, settings: Prune, context: Context) -> Prunable:
+def _network(module: nn.Module, asked: _Asked) -> Prunable:
     """What may be pruned before anything was; the share that is asked of it can be reached."""
+    settings, context = asked.settings, asked.context
     with at_work(module, context) as device:
-        [(inputs, _), *_] = training_batches(data, 2, 2, context, device)
+        [(inputs, _), *_] = training_batches(asked.data, 2, 2, context, device)
         network = Prunable.find(module, inputs, settings, context.seed)
         if settings.keep is not None and not settings.drops_blocks:
             check_share(network, settings)
@@ -236,30 +254,6 @@ def _network(module: nn.Module, data: Data, settings: Prune, context: Context) -
 
 def _round(number: int) -> str:
     return f"round-{number}"
-
-
-def _choosing(
-    module: nn.Module,
-    data: Data,
-    task: Task,
-    settings: Prune,
-    precision: str,
-    context: Context,
-    where: Where | None,
-) -> dict[str, Any]:
-    """What a choice depends on; empty where nothing is kept."""
-    if context.checkpoints is None:
-        return {}
-    return {
-        "seed": context.seed,
-        "settings": settings.model_dump(mode="json", exclude={"recover"}),
-        "precision": precision,
-        "examples": len(data.train),
-        "data": data.fingerprint,
-        "task": task.name,
-        "target": None if where is None else where.target.model_dump(mode="json"),
-        "network": state_digest(module),
-    }
 
 
 def describe(log: PruneLog) -> str:
