@@ -27,6 +27,7 @@ from compress.tasks.task import Task
 from compress.training.device import training_device
 from compress.training.fit import fit
 from compress.training.log import FitLog
+from compress.training.memory_format import from_work, to_work
 from compress.training.method import Method
 from compress.training.settings import Recipe
 
@@ -110,7 +111,7 @@ def distill(
     finally:
         for module, home in homes:
             if home is not None:
-                module.to(home)
+                from_work(module, home)
 
 
 def _on_policy(method: Distillation, data: Data, settings: OnPolicySettings, context: Context) -> Method:
@@ -162,7 +163,7 @@ def method_for(
     how = averaged(average if len(voices) > 1 else None, task)
     device = training_device(context)
     for voice in voices:
-        voice.module.to(device).eval()
+        to_work(voice.module, device).eval()
     placed = place_terms(terms, _site(student, voices[0].module, data, task, context), context.seed)
     measured = student if inside else voices[0].module
     opened = [

@@ -26,6 +26,7 @@ from compress.stage import Context
 from compress.tasks.task import Task
 from compress.training.batches import to_torch
 from compress.training.device import training_device
+from compress.training.memory_format import to_work
 from compress.training.settings import Recipe
 
 
@@ -55,7 +56,7 @@ def open_teacher(
         alone: whether it is the only teacher.
     """
     device = training_device(context)
-    module.to(device).eval()
+    to_work(module, device).eval()
     obstacle = _obstacle(terms, task, context, alone=alone)
     if obstacle is not None or choice == "off":
         if isinstance(choice, Cache) and not context.rehearsal:

@@ -15,6 +15,7 @@ from compress.pruning.importance.score import LabelledBatch
 from compress.stage import Context
 from compress.training.batches import to_torch
 from compress.training.device import limited_threads, training_device
+from compress.training.memory_format import from_work, to_work
 from compress.training.randomness import derived_seed, preserved_randomness
 
 IMPORTANCE_BATCH = 8
@@ -67,9 +68,9 @@ def at_work(module: nn.Module, context: Context) -> Iterator[torch.device]:
     """The module on the training device, in evaluation mode; back at home afterwards."""
     home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     device = training_device(context)
-    module.to(device).eval()
+    to_work(module, device).eval()
     try:
         with preserved_randomness(), limited_threads(context.threads):
             yield device
     finally:
-        module.to(home)
+        from_work(module, home)

@@ -26,6 +26,7 @@ from compress.training.device import limited_threads
 from compress.training.evaluate import evaluate
 from compress.training.fit import fit
 from compress.training.log import FitLog
+from compress.training.memory_format import from_work
 from compress.training.state import copy_of, restore
 
 REHEARSAL_EXAMPLES = 8
@@ -125,7 +126,7 @@ def train(
         method = QuantizationAware(inner, freeze_norms=settings.freeze_batch_norm)
         return fit(model, data, task, method, settings, context=context)
     finally:
-        teacher.to("cpu")
+        from_work(teacher, CPU)
 
 
 def _divergence(quantized: Tensor, reference: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from compress.training.device import limited_threads
 from compress.training.evaluate import mean_loss, predict
 from compress.training.interrupts import deferred_interrupt
 from compress.training.log import EpochLog, FitLog
-from compress.training.memory_format import from_training
+from compress.training.memory_format import from_work
 from compress.training.method import Method
 from compress.training.randomness import preserved_randomness
 from compress.training.schedule import learning_rate
@@ -69,7 +69,7 @@ def fit(
             _train(session, interrupted)
         finally:
             forget_compiled(session.student)
-            from_training(session.student, session.home)
+            from_work(session.student, session.home)
     return session.log(time.monotonic() - started)
 
 

@@ -29,7 +29,7 @@ from compress.training.checkpoint import (
 from compress.training.device import Precision, training_device, warn_of_slow_precision
 from compress.training.evaluate import Array, targets_of
 from compress.training.log import RECORDED_LOSSES, EpochLog, FitLog
-from compress.training.memory_format import to_train
+from compress.training.memory_format import to_work
 from compress.training.method import Method, TrainingProgress
 from compress.training.optimizer import make_optimizer
 from compress.training.settings import Recipe
@@ -69,9 +69,9 @@ class Session:
         self.precision = Precision(recipe.precision, self.device)
         warn_of_slow_precision(recipe.precision, self.device, context.progress)
         self.home = next(student.parameters()).device
-        self.student = to_train(student, self.device)
+        self.student = to_work(student, self.device)
         extra = method.modules()
-        self.extra = nn.Module() if extra is None else to_train(extra, self.device)
+        self.extra = nn.Module() if extra is None else to_work(extra, self.device)
         self.parameters = [*self.student.parameters(), *self.extra.parameters()]
         self.optimizer = make_optimizer(self.parameters, recipe)
         self.steps_per_epoch = step_count(len(data.train), recipe.batch_size)

@@ -15,7 +15,7 @@ from compress.tasks.open import open_task
 from compress.tasks.settings import TaskSettings
 from compress.training.checkpoint import CHECKPOINT_SECONDS
 from compress.training.fit import fit
-from compress.training.memory_format import from_training, to_train
+from compress.training.memory_format import from_work, to_work
 from compress.training.method import Supervised, TrainingProgress
 from compress.training.settings import Recipe
 
@@ -48,7 +48,7 @@ def test_gradients_are_the_same_and_the_ordinary_format_comes_back(name: str) ->
     before = {key: tensor.clone() for key, tensor in plain.state_dict().items()}
     fast, x = copy.deepcopy(plain), torch.randn(4, 3, 16, 16, dtype=torch.float64)
     parameters = list(fast.parameters())
-    assert to_train(fast, CPU) is fast
+    assert to_work(fast, CPU) is fast
     assert any(not tensor.is_contiguous() for tensor in fast.parameters())
     for module in (plain, fast):
         module(x).square().mean().backward()
@@ -56,7 +56,7 @@ def test_gradients_are_the_same_and_the_ordinary_format_comes_back(name: str) ->
         assert one.grad is not None
         assert other.grad is not None
         assert torch.allclose(one.grad, other.grad, rtol=1e-9, atol=1e-12)
-    from_training(fast, CPU)
+    from_work(fast, CPU)
     assert all(one is other for one, other in zip(parameters, fast.parameters(), strict=True))
     assert all(tensor.is_contiguous() for tensor in fast.state_dict().values())
     weights = dict(fast.named_parameters())
@@ -65,9 +65,9 @@ def test_gradients_are_the_same_and_the_ordinary_format_comes_back(name: str) ->
 
 def test_what_is_not_planar_is_left_alone() -> None:
     module = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv2d(2, 2, 3))
-    to_train(module, CPU)
+    to_work(module, CPU)
     assert all(tensor.is_contiguous() for tensor in module.parameters())
-    to_train(linear := nn.Sequential(nn.Linear(3, 3)), CPU)
+    to_work(linear := nn.Sequential(nn.Linear(3, 3)), CPU)
     assert all(tensor.is_contiguous() for tensor in linear.parameters())
 
 
