@@ -29,7 +29,7 @@ BUDGET = {"size_ratio": 0.001}
 """Any file meets it: what a network reads after a few steps is a matter of chance."""
 INSIDE = {
     "recover": ("recover.epochs", 1),
-    "cache": ("cache.views", 2),
+    "cache": ("cache", {"views": 2}),
     "pseudo_labels": ("pseudo_labels.threshold", 0.05),
     "calibration_examples": ("calibration_examples", 16),
 }
